@@ -1,0 +1,55 @@
+# The two main commands are `make train` and `make test`; `make` alone lists the others.
+# Everything is installed into .venv and cached in .cache; nothing outside this folder changes.
+
+PYTHON ?= python3
+RUN := .venv/bin/python
+SETUP := .venv/.negflax-runtime
+SETUP_TEST := .venv/.negflax-test
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export MPLCONFIGDIR := $(CURDIR)/.cache/matplotlib
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-test train test lint format docs bench clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+setup: $(SETUP) ## Install the pinned runtime into .venv (once, and again when the pins change)
+
+setup-test: $(SETUP_TEST) ## Install the pinned tools for tests, lint and docs besides
+
+$(SETUP): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "negflax needs Python 3.11 or newer, but '$(PYTHON)' is not: name one, as in 'make setup PYTHON=python3.11'." >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(RUN) -m pip install --no-cache-dir -r requirements.txt
+	$(RUN) -m pip install --no-cache-dir --no-deps -e .
+	@touch $@
+
+$(SETUP_TEST): requirements-test.txt $(SETUP)
+	$(RUN) -m pip install --no-cache-dir -r requirements-test.txt
+	@touch $@
+
+train: $(SETUP) ## Train and evaluate on the embedded synthetic platform
+	$(RUN) -m launch.train --config=configs/synthetic.py --workdir=runs/synthetic
+
+test: $(SETUP_TEST) ## Run all tests
+	$(RUN) -m pytest -q -n 2
+
+lint: $(SETUP_TEST) ## Check style and format
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+format: $(SETUP_TEST) ## Mend style and format
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+docs: $(SETUP_TEST) ## Build the documentation into docs/_build, warnings as errors
+	$(RUN) -m sphinx -W --keep-going -E -b html docs docs/_build
+
+bench: $(SETUP) ## List the benchmarks and how to run them
+	@for file in benchmarks/[!_]*.py; do test ! -e "$$file" || echo "$(RUN) -m benchmarks.$$(basename "$$file" .py)"; done
+
+clean: ## Remove what was built or cached, but neither .venv nor runs
+	rm -rf build dist *.egg-info docs/_build docs/api/_generated .cache .hypothesis .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""One file a run, each with get_config(); its docstring gives command, time and result."""

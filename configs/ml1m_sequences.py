@@ -1,0 +1,36 @@
+"""ML-1M in its positives-only form, leave-one-out: to compare with published GRU4Rec-like tables.
+
+  python -m launch.train --config=configs/ml1m_sequences.py --workdir=runs/ml1m
+
+Needs ml-1m-sequences under $NEGFLAX_DATA_DIR. 2,048 shared samples with logQ, h128.
+"""
+
+from negflax import config as negflax_config
+
+
+def get_config():
+    """The run."""
+    config = negflax_config.defaults()
+    config.name = "ml1m_sequences"
+    config.data.source = "ml1m_sequences"
+    config.data.split = "leave_one_out"
+    config.data.min_item_events = 5
+    config.labels.positive = ("interaction",)
+    config.labels.negative = ()
+    config.batch.rows = 16
+    config.batch.length = 200
+    config.model.hidden = 128
+    config.model.embedding = 128
+    config.model.features = ()
+    config.loss.objective = "ssm"
+    config.loss.candidates = "uniform"
+    config.loss.num_candidates = 2048
+    config.optimizer.dense = "adagrad"
+    config.optimizer.tables = "adagrad"
+    config.optimizer.learning_rate = 0.1
+    config.optimizer.table_learning_rate = 0.1
+    config.train.epochs = 1.5
+    config.train.eval_every = 0
+    config.eval.history = 200
+    config.eval.ks = (10,)
+    return config

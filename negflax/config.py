@@ -1,0 +1,402 @@
+"""Every setting of a run, its default and its meaning: the one place for each default.
+
+`defaults()` is what a file in configs/ starts from and overrides; `from_config_dict` turns the
+result into frozen dataclasses, once, and names the key of anything it does not accept.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+FORMAT_VERSION = 1  # of the checkpoint layout and the config that is stored beside it
+
+
+class ConfigError(ValueError):
+    """A setting is unknown, of the wrong type or out of range; the message names its key."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Where events come from and how they are split (SPEC section 5).
+
+    Attributes:
+      source: name of a registered source (`synthetic`, `kuairand_mini`, `movielens_100k`,
+        `ml1m_sequences`) or `event_log` for your own files.
+      root: folder that holds the data sets; empty means $NEGFLAX_DATA_DIR.
+      path: for `event_log`: a .parquet or .csv file, or a folder of them.
+      items_path: for `event_log`: optional item table (item_id, creator_id, cluster_ids, title).
+      split: `temporal` (global, by time), `leave_one_out` (last event of a user is the test, the
+        one before it validation; for published tables only) or `column` (the source's own split).
+      valid_from: first moment of the validation period, ISO 8601 with a zone; empty: by fraction.
+      test_from: first moment of the test period, ISO 8601 with a zone; empty: by fraction.
+      valid_fraction: share of the events, by time, that validate when `valid_from` is empty.
+      test_fraction: share of the events, by time, that test when `test_from` is empty.
+      min_item_events: items with fewer events in the training period are unknown items.
+      cache_dir: where the synthetic data set is kept; empty means <workdir>/data.
+    """
+
+    source: str = "synthetic"
+    root: str = ""
+    path: str = ""
+    items_path: str = ""
+    split: str = "temporal"
+    valid_from: str = ""
+    test_from: str = ""
+    valid_fraction: float = 0.1
+    test_fraction: float = 0.1
+    min_item_events: int = 1
+    cache_dir: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class WorldConfig:
+    """The embedded synthetic short-video platform (negflax/world/).
+
+    Attributes:
+      seed: of users, items and behaviour.
+      num_users: users, at least 1.
+      num_items: items in the catalogue.
+      num_creators: creators; a creator's items span clusters.
+      num_clusters: content clusters.
+      steps: rounds of the platform; each active user sees one item a round.
+      latent_dim: width of the taste vectors.
+    """
+
+    seed: int = 0
+    num_users: int = 12_000
+    num_items: int = 5_000
+    num_creators: int = 800
+    num_clusters: int = 40
+    steps: int = 60
+    latent_dim: int = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelConfig:
+    """Which feedback becomes a label (SPEC section 4 and 5.7).
+
+    A rule is `signal`, `signal OP number` (OP one of >= > <= < ==), each with an optional label
+    weight behind a colon: `rating >= 4`, `dislike: 3`. A null signal never matches.
+
+    Attributes:
+      positive: rules that make an event a positive label, with r the weight.
+      negative: rules that make an event a negative label, with w the weight. A weight of 0
+        switches a rule off.
+      horizon: 1: the label of a state is the next event. h > 1: the next positive and the next
+        negative within the h next events (two labels a state).
+    """
+
+    positive: tuple[str, ...] = ("long_view", "like")
+    negative: tuple[str, ...] = ("dislike", "skip")
+    horizon: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchConfig:
+    """Shape and order of the training batches.
+
+    Attributes:
+      rows: B, sequences in a batch.
+      length: T, steps in a sequence. Users are concatenated into rows of T steps with a reset
+        flag where a user begins, so there is no padding but in the last row.
+      seed: of the order of users; batch i is a pure function of (seed, i).
+      prefetch: batches prepared ahead on the host.
+    """
+
+    rows: int = 32
+    length: int = 100
+    seed: int = 0
+    prefetch: int = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The user encoder and the item vectors (SPEC section 4).
+
+    Attributes:
+      encoder: recurrent cell: `gru`.
+      hidden: H, width of the encoder's state.
+      embedding: D, width of an item's row.
+      feature_dim: width of the embedding of each feedback feature.
+      features: event features beside the item: any of `dislike`, `dwell`, `watch_ratio`, `gap`,
+        `surface`, `creator`, `cluster`. The bits a model must not see are left out here.
+      tied: one item table for input and output, or one each.
+      item_bias: a learned bias for each item, kept as one more column of its output row.
+      dropout_input: share of the encoder's input that is dropped in training.
+      dropout_output: share of the user state that is dropped in training.
+      dtype: of parameters and products, `float32` or `float64` (needs jax_enable_x64).
+    """
+
+    encoder: str = "gru"
+    hidden: int = 64
+    embedding: int = 64
+    feature_dim: int = 8
+    features: tuple[str, ...] = ("dislike", "dwell", "watch_ratio", "gap")
+    tied: bool = True
+    item_bias: bool = True
+    dropout_input: float = 0.1
+    dropout_output: float = 0.1
+    dtype: str = "float32"
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """The objective and its candidates (SPEC sections 2 and 3).
+
+    Attributes:
+      objective: `ntr` (both terms) or `ssm` (positives only).
+      candidates: `full` (the whole catalogue), `uniform`, `unigram` (frequency to the power
+        `alpha`) or `in_batch` (the batch's labels plus `num_candidates` uniform draws).
+      num_candidates: S, draws a step, shared by all states.
+      alpha: exponent of the item frequency for `unigram`.
+      omega: ω of w = ω / p̄, p̄ the mean p of the negative labels at the end of a positives-only
+        warm-up, frozen there. 0 uses the plain `w`.
+      w: plain weight of the negative term, used when `omega` is 0.
+      r: weight of the positive term.
+      positives_only_steps: length of the positives-only warm-up.
+      ramp_steps: steps over which the negative weight then grows linearly to its full size.
+      block_elements: budget, in elements, of the block of logits that is alive at a time.
+    """
+
+    objective: str = "ntr"
+    candidates: str = "full"
+    num_candidates: int = 2048
+    alpha: float = 0.75
+    omega: float = 0.3
+    w: float = 1.0
+    r: float = 1.0
+    positives_only_steps: int = 200
+    ramp_steps: int = 100
+    block_elements: int = 8_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """Optax for the dense parameters, sparse row updates for the tables.
+
+    Attributes:
+      dense: `adam`, `adagrad` or `sgd`.
+      tables: `rowwise_adagrad`, `adagrad` or `sgd`: exact on merged duplicate rows.
+      learning_rate: peak rate of the dense parameters.
+      table_learning_rate: peak rate of the tables.
+      warmup_steps: linear warm-up from 0.
+      schedule: `constant`, `linear` or `cosine` decay to `final_fraction` of the peak.
+      final_fraction: what is left of the rate at the last step.
+      clip_norm: bound on the global norm over dense parameters and touched rows; 0 is off.
+      adagrad_init: first value of Adagrad's accumulators.
+    """
+
+    dense: str = "adam"
+    tables: str = "rowwise_adagrad"
+    learning_rate: float = 2e-3
+    table_learning_rate: float = 0.1
+    warmup_steps: int = 50
+    schedule: str = "linear"
+    final_fraction: float = 0.05
+    clip_norm: float = 1.0
+    adagrad_init: float = 1e-7
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Length of training, validation and checkpoints.
+
+    Attributes:
+      seed: of parameters, candidates and dropout.
+      epochs: passes over the training events; used when `steps` is 0.
+      steps: training steps; 0 means by `epochs`.
+      eval_every: steps between validations; 0 switches validation off.
+      checkpoint_every: steps between checkpoints.
+      keep_latest: newest checkpoints that are kept; the best one is kept besides.
+      metric: validation metric that names the best checkpoint and drives patience.
+      patience: validations without a new best, after the warm-ups, before training stops; 0 is off.
+      refit: after the best step is known, train anew on training + validation events for that many
+        steps, in <workdir>/refit (SPEC section 5.4).
+      log_every: steps between lines of progress and metrics.
+      splits: which events train: (`train`,) or (`train`, `valid`).
+    """
+
+    seed: int = 0
+    epochs: float = 5.0
+    steps: int = 0
+    eval_every: int = 200
+    checkpoint_every: int = 200
+    keep_latest: int = 2
+    metric: str = "ndcg_p@10"
+    patience: int = 0
+    refit: bool = False
+    log_every: int = 50
+    splits: tuple[str, ...] = ("train",)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig:
+    """Full-catalogue ranking (SPEC sections 5 and 6).
+
+    Attributes:
+      ks: list lengths K.
+      history: newest events of a user that the encoder reads.
+      users_per_block: users that are scored at a time.
+      valid_users: users (a fixed sample) in the validations during training; 0 means all.
+      loss_weight_negative: w⁻ of the weighted loss, metric 9, with w⁺ = 1.
+      bootstrap: resamples of the user-clustered paired bootstrap.
+      seed: of samples, random floor and bootstrap.
+    """
+
+    ks: tuple[int, ...] = (10, 20)
+    history: int = 100
+    users_per_block: int = 256
+    valid_users: int = 2_000
+    loss_weight_negative: float = 3.0
+    bootstrap: int = 10_000
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """Devices. Table rows are sharded over all of them, batches over `data`.
+
+    Attributes:
+      data: devices along the batch; 0 means all that `table` leaves.
+      table: devices along `table`.
+    """
+
+    data: int = 0
+    table: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One run. Sections: see their classes.
+
+    Attributes:
+      name: a word for tables and plots.
+      data: event source and split.
+      world: the synthetic platform.
+      labels: feedback → labels.
+      batch: training batches.
+      model: encoder and item vectors.
+      loss: objective and candidates.
+      optimizer: optimizers and schedule.
+      train: length, validation, checkpoints.
+      eval: ranking evaluation.
+      mesh: devices.
+    """
+
+    name: str = "negflax"
+    data: DataConfig = DataConfig()
+    world: WorldConfig = WorldConfig()
+    labels: LabelConfig = LabelConfig()
+    batch: BatchConfig = BatchConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    train: TrainConfig = TrainConfig()
+    eval: EvalConfig = EvalConfig()
+    mesh: MeshConfig = MeshConfig()
+
+
+FEATURES = ("dislike", "dwell", "watch_ratio", "gap", "surface", "creator", "cluster")
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "data.source": ("synthetic", "kuairand_mini", "movielens_100k", "ml1m_sequences", "event_log"),
+    "data.split": ("temporal", "leave_one_out", "column"),
+    "model.encoder": ("gru",),
+    "model.features": FEATURES,
+    "model.dtype": ("float32", "float64"),
+    "loss.objective": ("ntr", "ssm"),
+    "loss.candidates": ("full", "uniform", "unigram", "in_batch"),
+    "optimizer.dense": ("adam", "adagrad", "sgd"),
+    "optimizer.tables": ("rowwise_adagrad", "adagrad", "sgd"),
+    "optimizer.schedule": ("constant", "linear", "cosine"),
+    "train.splits": ("train", "valid"),
+}
+_SHARES = ("data.valid_fraction", "data.test_fraction", "model.dropout_input",
+           "model.dropout_output", "optimizer.final_fraction")  # fmt: skip
+_AT_LEAST_ONE = ("world.num_users", "world.num_items", "world.num_creators", "world.num_clusters",
+                 "world.steps", "labels.horizon", "batch.rows", "batch.length", "model.hidden",
+                 "model.embedding", "loss.num_candidates", "loss.block_elements",
+                 "train.checkpoint_every", "train.log_every", "train.keep_latest", "eval.history",
+                 "eval.users_per_block", "mesh.table", "data.min_item_events",
+                 "batch.prefetch", "world.latent_dim", "model.feature_dim")  # fmt: skip
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """The config as nested plain dicts, ready for JSON."""
+    return dataclasses.asdict(config)
+
+
+def defaults() -> Any:
+    """Every default as a ConfigDict, for a file in configs/ to override (needs ml_collections)."""
+    import ml_collections
+
+    return ml_collections.ConfigDict(to_dict(Config()))
+
+
+def from_config_dict(values: Any) -> Config:
+    """Builds the frozen config from a ConfigDict or nested mapping, and checks it.
+
+    Raises:
+      ConfigError: an unknown key, a wrong type or a value out of range, named by its key.
+    """
+    if hasattr(values, "to_dict"):
+        values = values.to_dict()
+    config = _build(Config, values, "")
+    _check(config)
+    return config
+
+
+def _build(cls: type, values: Mapping[str, Any], prefix: str) -> Any:
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"config.{prefix.rstrip('.')} is a section: give it a mapping")
+    types = typing.get_type_hints(cls)
+    for key in values:
+        if key not in types:
+            near = difflib.get_close_matches(key, types, n=1)
+            hint = f"did you mean `{prefix}{near[0]}`?" if near else f"known: {', '.join(types)}"
+            raise ConfigError(f"config.{prefix}{key} is not a setting; {hint}")
+    return cls(**{k: _convert(types[k], v, f"{prefix}{k}") for k, v in values.items()})
+
+
+def _convert(kind: Any, value: Any, key: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        return _build(kind, value, f"{key}.")
+    if typing.get_origin(kind) is tuple:
+        if isinstance(value, str) or not hasattr(value, "__iter__"):
+            raise ConfigError(f"config.{key} is a tuple: write ({value!r},)")
+        element = typing.get_args(kind)[0]
+        return tuple(_convert(element, v, key) for v in value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ConfigError(f"config.{key} = {value!r}: a {kind.__name__} is expected")
+    return value
+
+
+def _check(config: Config) -> None:
+    def get(key: str) -> Any:
+        section, name = key.split(".")
+        return getattr(getattr(config, section), name)
+
+    for key, allowed in _CHOICES.items():
+        value = get(key)
+        for one in value if isinstance(value, tuple) else (value,):
+            if one not in allowed:
+                raise ConfigError(f"config.{key} = {one!r}: choose from {', '.join(allowed)}")
+    for key in _SHARES:
+        if not 0 <= get(key) < 1 and key != "optimizer.final_fraction":
+            raise ConfigError(f"config.{key} = {get(key)}: a share from 0 up to, not including, 1")
+    for key in _AT_LEAST_ONE:
+        if get(key) < 1:
+            raise ConfigError(f"config.{key} = {get(key)}: at least 1 is needed")
+    if any(k < 1 for k in config.eval.ks) or not config.eval.ks:
+        raise ConfigError(f"config.eval.ks = {config.eval.ks}: list lengths of at least 1")
+    for key in ("loss.omega", "loss.w", "loss.r", "optimizer.clip_norm"):
+        if get(key) < 0:
+            raise ConfigError(f"config.{key} = {get(key)}: a number of at least 0")
+    if config.data.source == "event_log" and not config.data.path:
+        raise ConfigError("config.data.path is empty: name your .parquet or .csv file or folder")

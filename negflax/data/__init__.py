@@ -1,0 +1,34 @@
+"""From feedback events to training batches.
+
+schema.py and cells.py say what an event log is and check it; files.py and sources.py read it;
+labels.py turns feedback into label weights; splits.py, catalogue.py, features.py and sequences.py
+build per-user arrays; batches.py and prefetch.py feed the device. columns.py converts columns.
+"""
+
+from negflax.data.batches import Batch, StreamBatches, history_batch
+from negflax.data.catalogue import Catalogue
+from negflax.data.cells import DataError
+from negflax.data.labels import Rule, label_weights, parse_rule
+from negflax.data.prefetch import prefetch
+from negflax.data.schema import SPLITS, validate, validate_items
+from negflax.data.sequences import Sequences, build_sequences
+from negflax.data.sources import RawData, open_source
+
+__all__ = [
+    "SPLITS",
+    "Batch",
+    "Catalogue",
+    "DataError",
+    "RawData",
+    "Rule",
+    "Sequences",
+    "StreamBatches",
+    "build_sequences",
+    "history_batch",
+    "label_weights",
+    "open_source",
+    "parse_rule",
+    "prefetch",
+    "validate",
+    "validate_items",
+]

@@ -1,0 +1,188 @@
+"""The catalogue: original item ids ↔ rows of the item table, and what is known about each item."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from negflax.data.cells import DataError
+from negflax.data.columns import factorize, flat, is_list, is_text, values
+from negflax.data.features import NUM_VALUES
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Catalogue:
+    """Items of the vocabulary. Row 0 is the padding, the start of a user and the unknown item.
+
+    Attributes:
+      item_ids: (n,) original ids, int64 or text, sorted; item_ids[i] is row i + 1.
+      creator_V: (n+1,) int32 number of the item's creator, 0 unknown.
+      clusters_VC: (n+1, C) int32 numbers of its clusters in the order given, 0 padding.
+      train_count_V: (n+1,) int64 events in the training period.
+      titles: (n+1,) text, "" unknown; None where the source has none.
+    """
+
+    item_ids: np.ndarray
+    creator_V: np.ndarray
+    clusters_VC: np.ndarray
+    train_count_V: np.ndarray
+    titles: np.ndarray | None = None
+
+    @property
+    def num_rows(self) -> int:
+        """V: rows of the item table, with row 0."""
+        return len(self.item_ids) + 1
+
+    @property
+    def num_creators(self) -> int:
+        """Creator numbers, with 0."""
+        return int(self.creator_V.max()) + 1
+
+    @property
+    def num_clusters(self) -> int:
+        """Cluster numbers, with 0."""
+        return int(self.clusters_VC.max()) + 1
+
+    @property
+    def feature_sizes(self) -> dict[str, int]:
+        """Number of values of each event feature, with 0: the rows of its embedding."""
+        return NUM_VALUES | {"creator": self.num_creators, "cluster": self.num_clusters}
+
+    def rows(self, ids: Any) -> np.ndarray:
+        """Rows int32 of original ids, 0 for an unknown id.
+
+        Raises:
+          DataError: text where the ids are numbers, or the other way round.
+        """
+        ids = np.asarray(ids)
+        if ids.size == 0:
+            return np.zeros(ids.shape, np.int32)
+        if (ids.dtype.kind in "iu") != (self.item_ids.dtype.kind in "iu"):
+            kind = "integers" if self.item_ids.dtype.kind in "iu" else "text"
+            raise DataError(f"item ids of this catalogue are {kind}; got `{ids.ravel()[0]}`")
+        if len(self.item_ids) == 0:
+            return np.zeros(ids.shape, np.int32)
+        place = np.minimum(np.searchsorted(self.item_ids, ids), len(self.item_ids) - 1)
+        return np.where(self.item_ids[place] == ids, place + 1, 0).astype(np.int32)
+
+    def ids(self, rows: Any) -> np.ndarray:
+        """Original ids of rows 1..n.
+
+        Raises:
+          DataError: a row outside the catalogue, row 0 included, which is no item.
+        """
+        rows = np.asarray(rows, np.int64)
+        if rows.size and (rows.min() < 1 or rows.max() >= self.num_rows):
+            raise DataError(f"rows of items run from 1 to {self.num_rows - 1}; row 0 is no item")
+        return self.item_ids[rows - 1]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes an .npz without pickle; the file appears whole or not at all."""
+        path = Path(path)
+        arrays = {k: v for k, v in vars(self).items() if v is not None}
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        with open(temporary, "wb") as file:
+            np.savez(file, **arrays)
+        os.replace(temporary, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Catalogue:
+        """Reads what `save` wrote.
+
+        Raises:
+          DataError: the file is no catalogue or is cut short.
+        """
+        try:
+            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
+                return cls(**{name: file[name] for name in file.files})
+        except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise DataError(f"{path} is no whole catalogue: {error}") from error
+
+
+def build_catalogue(item_ids: np.ndarray, events: pa.Table, items: pa.Table | None) -> Catalogue:
+    """A catalogue of the given ids, described by the item table or else by the events.
+
+    Args:
+      item_ids: (n,) sorted distinct ids.
+      events: validated events; their creator_id and cluster_ids fill what the items lack.
+      items: validated item table or None.
+
+    Returns:
+      The catalogue, with train_count_V still 0.
+    """
+    num_rows = len(item_ids) + 1
+    zeros_V = np.zeros(num_rows, np.int64)
+    blank = Catalogue(item_ids, zeros_V, zeros_V[:, None], zeros_V)
+    tables = [
+        (table, blank.rows(values(table["item_id"])))
+        for table in (items, events)
+        if table is not None
+    ]
+    return Catalogue(
+        item_ids=item_ids,
+        creator_V=_attribute(tables, "creator_id", num_rows)[:, 0],
+        clusters_VC=_attribute(tables, "cluster_ids", num_rows),
+        train_count_V=zeros_V,
+        titles=_titles(items, tables[0][1], num_rows),
+    )
+
+
+def _titles(items: pa.Table | None, row_I: np.ndarray, num_rows: int) -> np.ndarray | None:
+    if items is None or "title" not in items.column_names:
+        return None
+    title_I = flat(items["title"]).fill_null("").to_numpy(zero_copy_only=False).astype(str)
+    titles = np.full(num_rows, "", title_I.dtype)
+    titles[row_I] = title_I
+    titles[0] = ""
+    return titles
+
+
+def _attribute(tables: list[tuple[pa.Table, np.ndarray]], name: str, num_rows: int) -> np.ndarray:
+    """Numbers (V, C ≥ 1) int32 of an id column, from the first table that knows the item."""
+    missing_V = np.ones(num_rows, bool)
+    missing_V[0] = False
+    rows, parts = [], []
+    for table, row_I in tables:
+        if name in table.column_names:
+            row_P, part = _pairs(flat(table[name]), row_I, missing_V)
+            missing_V[row_P] = False
+            rows.append(row_P)
+            parts.append(part)
+    result = np.zeros((num_rows, 1), np.int32)
+    if not sum(map(len, parts)):
+        return result
+    if any(is_text(part.type) for part in parts):
+        parts = [pc.cast(part, pa.string()) for part in parts]
+    row_P = np.concatenate(rows)
+    code_P, _ = factorize(pa.chunked_array(parts))
+    order = np.argsort(row_P, kind="stable")
+    row_P, code_P = row_P[order], code_P[order]
+    slot_P = np.arange(len(row_P)) - np.searchsorted(row_P, row_P)
+    result = np.zeros((num_rows, int(slot_P.max()) + 1), np.int32)
+    result[row_P, slot_P] = code_P + 1
+    return result
+
+
+def _pairs(
+    column: pa.Array, row_I: np.ndarray, wanted_V: np.ndarray
+) -> tuple[np.ndarray, pa.Array]:
+    """(catalogue row, id) pairs of the first record of each wanted row that says something."""
+    if is_list(column.type):
+        parent = pc.list_parent_indices(column).to_numpy()
+        column = pc.list_flatten(column)
+    else:
+        parent = np.arange(len(column))
+    known = wanted_V[row_I[parent]] & pc.is_valid(column).to_numpy(zero_copy_only=False)
+    parent = parent[known]
+    column = column.filter(pa.array(known))
+    row_P = row_I[parent]
+    distinct, first, inverse = np.unique(row_P, return_index=True, return_inverse=True)
+    first_record = parent == parent[first][inverse] if len(distinct) else np.zeros(0, bool)
+    return row_P[first_record], column.filter(pa.array(first_record))

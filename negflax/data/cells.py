@@ -1,0 +1,137 @@
+"""Checks of single columns: each error says where (file, column, row) and what to do instead."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from negflax.data.columns import is_list, is_number, is_text
+
+_NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
+_BOOLEAN = r"^(?i:true|false|0|1)$"
+
+
+class DataError(ValueError):
+    """Unusable events or items; the message names file, column and row, and the remedy."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """One column of one file."""
+
+    name: str
+    column: str
+
+    def error(self, row: int | None, problem: str, remedy: str) -> DataError:
+        """A DataError at a row (0-based in the file), or for the whole column."""
+        at = "" if row is None else f", row {row}"
+        return DataError(f"{self.name}: column `{self.column}`{at}: {problem}; {remedy}")
+
+
+def first(mask: pa.Array) -> int | None:
+    """Row of the first true value (null counts as false), or None."""
+    row = pc.index(mask, pa.scalar(True)).as_py()
+    return None if row < 0 else row
+
+
+def no_null(column: pa.Array, place: Place, remedy: str) -> None:
+    """Raises a DataError at the first null."""
+    if column.null_count:
+        raise place.error(first(pc.is_null(column)), "is null", remedy)
+
+
+def ids(column: pa.Array, place: Place) -> pa.Array:
+    """Ids as int64 or text; null and empty text are null.
+
+    Raises:
+      DataError: the column holds neither integers nor text.
+    """
+    kind = column.type
+    if pa.types.is_null(kind):
+        return column.cast(pa.int64())
+    if is_text(kind):
+        column = pc.cast(column, pa.string())
+        if first(pc.equal(column, "")) is None:
+            return column
+        return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
+    if pa.types.is_integer(kind):
+        try:
+            return pc.cast(column, pa.int64())
+        except pa.ArrowInvalid as error:
+            raise place.error(None, "an id beyond int64", "write the ids as text") from error
+    raise place.error(None, f"ids of type {kind}", "write them as integers or text")
+
+
+def clusters(column: pa.Array, place: Place) -> pa.Array:
+    """Cluster ids, scalar or list, as int64 or text (or lists of them).
+
+    Raises:
+      DataError: they are neither integers nor text.
+    """
+    kind = column.type
+    if not is_list(kind):
+        return ids(column, place)
+    inner = kind.value_type
+    if pa.types.is_integer(inner) or pa.types.is_null(inner):
+        return column.cast(pa.list_(pa.int64()))
+    if is_text(inner):
+        return column.cast(pa.list_(pa.string()))
+    raise place.error(None, f"lists of {inner}", "write cluster ids as integers or text")
+
+
+def signal(column: pa.Array, place: Place) -> pa.Array:
+    """A yes/no signal as a nullable boolean.
+
+    Raises:
+      DataError: a value is not true, false, 0 or 1.
+    """
+    kind = column.type
+    if pa.types.is_boolean(kind) or pa.types.is_null(kind):
+        return column.cast(pa.bool_())
+    if is_text(kind):
+        good = pc.match_substring_regex(column, _BOOLEAN)
+    elif is_number(kind):
+        good = pc.or_(pc.equal(column, 0), pc.equal(column, 1))
+    else:
+        raise place.error(None, f"values of type {kind}", "write true, false or null")
+    row = first(pc.invert(good))
+    if row is not None:
+        remedy = "write 1 or 0, and null where the answer is unknown"
+        raise place.error(row, f"{column[row].as_py()!r} is no yes or no", remedy)
+    return pc.cast(column, pa.bool_()) if is_text(kind) else pc.equal(column, 1)
+
+
+def number(column: pa.Array, kind: pa.DataType, place: Place, at_least_zero: bool) -> pa.Array:
+    """A number column as `kind` (int64: rounded; float64).
+
+    Raises:
+      DataError: text, NaN, an infinity, or a negative where `at_least_zero`.
+    """
+    remedy = "write a number, and null where it is unknown"
+    if is_text(column.type):
+        row = first(pc.invert(pc.match_substring_regex(column, _NUMBER)))
+        if row is not None:
+            raise place.error(row, f"text {column[row].as_py()!r} in a number column", remedy)
+        column = pc.cast(pc.utf8_trim_whitespace(column), pa.float64())
+    elif pa.types.is_timestamp(column.type):
+        column = pc.cast(pc.cast(column, pa.timestamp("ms", column.type.tz), safe=False), kind)
+    elif pa.types.is_boolean(column.type) or pa.types.is_null(column.type):
+        column = pc.cast(column, pa.int64())
+    elif not is_number(column.type):
+        raise place.error(None, f"values of type {column.type}", remedy)
+    if pa.types.is_floating(column.type):
+        row = first(pc.invert(pc.is_finite(column)))
+        if row is not None:
+            raise place.error(row, f"{column[row].as_py()} is not finite", remedy)
+        if pa.types.is_integer(kind):
+            column = pc.round(column)
+    if at_least_zero:
+        row = first(pc.less(column, 0))
+        if row is not None:
+            raise place.error(row, f"{column[row].as_py()} is negative", remedy)
+    try:
+        return pc.cast(column, kind, safe=pa.types.is_integer(kind))
+    except pa.ArrowInvalid as error:
+        raise place.error(None, f"a number beyond {kind}", remedy) from error

@@ -1,0 +1,80 @@
+"""Arrow columns to NumPy and back: the few conversions that every file of this room needs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Column = pa.Array | pa.ChunkedArray
+
+
+def flat(column: Column) -> pa.Array:
+    """The column as one contiguous array, with dictionary encoding undone."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    return column
+
+
+def floats(column: Column) -> np.ndarray:
+    """A boolean or number column as float64, NaN where it is null."""
+    values = pc.fill_null(pc.cast(flat(column), pa.float64(), safe=False), float("nan"))
+    return values.to_numpy(zero_copy_only=False)
+
+
+def integers(column: Column, null: int) -> np.ndarray:
+    """An integer column as int64, `null` where it is null."""
+    return pc.fill_null(pc.cast(flat(column), pa.int64()), null).to_numpy(zero_copy_only=False)
+
+
+def values(column: Column) -> np.ndarray:
+    """Ids without nulls as int64 or fixed-width text, so that no object array reaches a file."""
+    array = flat(column).to_numpy(zero_copy_only=False)
+    return array.astype(str) if array.dtype == object else array.astype(np.int64)
+
+
+def factorize(column: Column) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers the distinct values of an id column.
+
+    Returns:
+      (codes_E int64, -1 where null; distinct values, sorted), values[codes] being the column.
+    """
+    encoded = flat(column).dictionary_encode()
+    distinct = values(encoded.dictionary)
+    order = np.argsort(distinct, kind="stable")
+    rank = np.empty(len(order) + 1, np.int64)
+    rank[order] = np.arange(len(order))
+    rank[-1] = -1  # a null has the code -1
+    return rank[integers(encoded.indices, -1)], distinct[order]
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds strings."""
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds lists."""
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind)
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds integers or floats."""
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+
+
+def alike(tables: list[pa.Table], names: tuple[str, ...]) -> list[pa.Table]:
+    """The tables with an id column as text in all of them, where it is text in one of them."""
+    for name in names:
+        kinds = {table.schema.field(name).type for table in tables if name in table.column_names}
+        if len(kinds) > 1:
+            tables = [_as_text(table, name) for table in tables]
+    return tables
+
+
+def _as_text(table: pa.Table, name: str) -> pa.Table:
+    if name not in table.column_names:
+        return table
+    return table.set_column(table.column_names.index(name), name, table[name].cast(pa.string()))

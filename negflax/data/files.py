@@ -1,0 +1,109 @@
+"""Parquet and CSV files of events and items."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as csv
+import pyarrow.parquet as pq
+
+from negflax.data.cells import DataError
+from negflax.data.columns import alike
+from negflax.data.schema import conform, validate_items
+
+ID_COLUMNS = ("user_id", "item_id", "creator_id")
+SUFFIXES = (".parquet", ".csv")
+
+
+def read_events(path: str, items_path: str = "") -> tuple[pa.Table, pa.Table | None]:
+    """Reads an event log, and an item table where a path is given.
+
+    Args:
+      path: a .parquet or .csv file, or a folder of them, which is read in the order of the names.
+      items_path: a .parquet or .csv file.
+
+    Returns:
+      (events in canonical types, items or None).
+
+    Raises:
+      DataError: a file is missing, cut short or fails the schema; rows count within their file.
+    """
+    place = Path(path)
+    files = [place]
+    if place.is_dir():
+        files = sorted(
+            file
+            for file in place.iterdir()
+            if file.suffix in SUFFIXES
+            and not file.name.startswith((".", "_"))
+            and not (items_path and os.path.samefile(file, items_path))
+        )
+        if not files:
+            raise DataError(f"{place}: no {' or '.join(SUFFIXES)} file is in this folder")
+    parts = [conform(read_table(file), str(file)) for file in files]
+    try:
+        events = pa.concat_tables(alike(parts, ID_COLUMNS), promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise DataError(
+            f"{place}: its files disagree on the type of a column ({error}): write it alike in all"
+        ) from error
+    items = validate_items(read_table(items_path), items_path) if items_path else None
+    return _numeric_ids(events), None if items is None else _numeric_ids(items)
+
+
+def read_table(path: str | os.PathLike[str]) -> pa.Table:
+    """Reads a .parquet or .csv file.
+
+    In a CSV, an empty field is null, times are integer milliseconds, and ids stay text here, so
+    that leading zeros survive.
+
+    Raises:
+      DataError: the file is missing, cut short or of another kind.
+    """
+    path = Path(path)
+    if path.suffix not in SUFFIXES:
+        raise DataError(f"{path}: a {' or '.join(SUFFIXES)} file is expected")
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file")
+    try:
+        return pq.ParquetFile(path).read() if path.suffix == ".parquet" else _read_csv(path)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} cannot be read, it may be cut short: {error}") from error
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Writes Parquet; the file appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    pq.write_table(table, temporary, compression="zstd")
+    os.replace(temporary, path)
+
+
+def _read_csv(path: Path) -> pa.Table:
+    # One block: the type of a column is then inferred from all its rows, and text far down in a
+    # number column reaches the schema check, which names its row.
+    size = min(max(path.stat().st_size + 1, 1024), 2**31 - 1)
+    return csv.read_csv(
+        path,
+        read_options=csv.ReadOptions(block_size=size),
+        convert_options=csv.ConvertOptions(
+            column_types={name: pa.string() for name in ID_COLUMNS},
+            null_values=["", "null", "NULL"],
+            strings_can_be_null=True,
+        ),
+    )
+
+
+def _numeric_ids(table: pa.Table) -> pa.Table:
+    """Text ids as int64 where every one is a plain integer: less memory, faster look-ups."""
+    for name in ID_COLUMNS:
+        if name in table.column_names and pa.types.is_string(table[name].type):
+            distinct = pc.drop_null(pc.unique(table[name]))
+            plain = pc.match_substring_regex(distinct, r"^(0|-?[1-9]\d{0,17})$")
+            if len(distinct) and pc.all(plain).as_py():
+                place = table.column_names.index(name)
+                table = table.set_column(place, name, table[name].cast(pa.int64()))
+    return table

@@ -1,0 +1,95 @@
+"""Scorers that learn next to nothing: what every model has to beat (SPEC section 5.5).
+
+All score through the same path as a model. Popularity and Markov give logarithms of smoothed
+shares, so their softmax is a distribution and weighted_loss means the same for them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import sparse
+
+from negflax.data import SPLITS, Sequences
+from negflax.evaluate.protocol import Requests, Scorer
+
+
+def default_floors(sequences: Sequences, splits: tuple[str, ...], seed: int) -> dict[str, Scorer]:
+    """The floors that stand beside every table, by name; `splits` are the events they count."""
+    return {
+        "markov": markov_scorer(sequences, splits),
+        "popularity": popularity_scorer(sequences, splits),
+        "random": random_scorer(sequences, seed),
+    }
+
+
+def random_scorer(sequences: Sequences, seed: int) -> Scorer:
+    """An arbitrary order for each user: a hash of (seed, user, item), however requests are cut."""
+    item_V = np.random.default_rng(seed).integers(
+        0, 2**32, sequences.catalogue.num_rows, dtype=np.uint32
+    )
+
+    def score(requests: Requests) -> np.ndarray:
+        user_R = _mix(requests.user_R.astype(np.uint32) + np.uint32(1))
+        bits_RV = _mix(item_V[None, :] ^ user_R[:, None])
+        return bits_RV.astype(np.float32) * np.float32(2.0**-32)
+
+    return score
+
+
+def popularity_scorer(sequences: Sequences, splits: tuple[str, ...]) -> Scorer:
+    """log(1 + number of positive events) of each item in `splits`, the same for all users."""
+    score_V = np.log1p(_positive_count(sequences, splits).astype(np.float64))
+
+    def score(requests: Requests) -> np.ndarray:
+        return np.broadcast_to(score_V, (len(requests), len(score_V)))
+
+    return score
+
+
+def markov_scorer(sequences: Sequences, splits: tuple[str, ...]) -> Scorer:
+    """How often the item was the next, positive, event after the history's last item.
+
+    The count of transitions within `splits`, any item → the next event's item if that event is
+    positive, plus a share of popularity that always stays below one count; an empty history gets
+    popularity alone. The score is the logarithm of that sum.
+    """
+    rows = sequences.catalogue.num_rows
+    chosen_E = _chosen(sequences, splits)
+    next_E = np.flatnonzero(chosen_E & (sequences.positive_weight_E > 0))
+    starts = sequences.offsets_U1[:-1]
+    next_E = next_E[~np.isin(next_E, starts)]
+    next_E = next_E[chosen_E[next_E - 1]]
+    pairs = (sequences.item_E[next_E - 1], sequences.item_E[next_E])
+    transitions = sparse.csr_array(
+        (np.ones(len(next_E)), pairs), shape=(rows, rows)
+    )  # duplicates add up
+    count_V = _positive_count(sequences, splits) + 1.0
+    backoff_V = count_V / (count_V.sum() + 1)
+    score_V = np.log(backoff_V)
+
+    def score(requests: Requests) -> np.ndarray:
+        empty_R = requests.end_R == sequences.offsets_U1[requests.user_R]
+        last_R = np.where(empty_R, 0, sequences.item_E[np.maximum(requests.end_R - 1, 0)])
+        found = transitions[last_R].tocoo()
+        row, column = found.coords
+        scores_RV = np.tile(score_V, (len(requests), 1))
+        scores_RV[row, column] = np.log(found.data + backoff_V[column])
+        return scores_RV
+
+    return score
+
+
+def _chosen(sequences: Sequences, splits: tuple[str, ...]) -> np.ndarray:
+    return np.isin(sequences.split_E, [SPLITS.index(split) for split in splits])
+
+
+def _positive_count(sequences: Sequences, splits: tuple[str, ...]) -> np.ndarray:
+    positive_E = _chosen(sequences, splits) & (sequences.positive_weight_E > 0)
+    return np.bincount(sequences.item_E[positive_E], minlength=sequences.catalogue.num_rows)
+
+
+def _mix(bits: np.ndarray) -> np.ndarray:
+    """A bijective mixer of 32-bit words (`lowbias32`, C. Wellons)."""
+    bits = (bits ^ (bits >> np.uint32(16))) * np.uint32(0x7FEB352D)
+    bits = (bits ^ (bits >> np.uint32(15))) * np.uint32(0x846CA68B)
+    return bits ^ (bits >> np.uint32(16))

@@ -1,0 +1,129 @@
+"""What is asked and what counts as an answer: requests with their judged items (SPEC section 5)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from negflax.data import SPLITS, Sequences
+
+
+class EvaluationError(ValueError):
+    """An evaluation cannot be trusted or cannot be run; the message says why and what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Requests:
+    """R requests, each at one moment of one user's history, with J judged items between them.
+
+    Attributes:
+      user_R: int64, user number in `Sequences`.
+      end_R: int64, absolute event index at which the history ends (exclusive).
+      judged_offsets_R1: int64, the items of request r are [offsets[r], offsets[r+1]) of the J ones.
+      judged_item_J: int32 catalogue row; an item is judged once a request.
+      judged_positive_J: bool, True: in P* (liked and not also disliked in the window); False: in N.
+    """
+
+    user_R: np.ndarray
+    end_R: np.ndarray
+    judged_offsets_R1: np.ndarray
+    judged_item_J: np.ndarray
+    judged_positive_J: np.ndarray
+
+    def __len__(self) -> int:
+        """R, the number of requests."""
+        return len(self.user_R)
+
+    @property
+    def request_J(self) -> np.ndarray:
+        """int64, the request of each judged item."""
+        return np.repeat(np.arange(len(self)), np.diff(self.judged_offsets_R1))
+
+    def block(self, start: int, stop: int) -> Requests:
+        """Requests [start, stop) with their judged items."""
+        stop = min(stop, len(self))
+        first, last = self.judged_offsets_R1[start], self.judged_offsets_R1[stop]
+        return Requests(
+            user_R=self.user_R[start:stop],
+            end_R=self.end_R[start:stop],
+            judged_offsets_R1=self.judged_offsets_R1[start : stop + 1] - first,
+            judged_item_J=self.judged_item_J[first:last],
+            judged_positive_J=self.judged_positive_J[first:last],
+        )
+
+    def without_answers(self) -> Requests:
+        """The same questions with no judged item: all that a scorer gets to see."""
+        return dataclasses.replace(
+            self,
+            judged_offsets_R1=np.zeros(len(self) + 1, np.int64),
+            judged_item_J=self.judged_item_J[:0],
+            judged_positive_J=self.judged_positive_J[:0],
+        )
+
+
+# Scores of a block of requests over all V catalogue rows, float (R, V); row 0 is ignored.
+Scorer = Callable[[Requests], np.ndarray]
+
+
+def build_requests(sequences: Sequences, split: str, max_users: int = 0, seed: int = 0) -> Requests:
+    """One request per user with labelled events in the window `split` (SPEC section 5).
+
+    The history is everything before the user's first event of the window, so no event of the
+    window, judged or not, is ever an input. An item that is both positive and negative within the
+    window counts as negative.
+
+    Args:
+      sequences: events of all users.
+      split: `valid` or `test`.
+      max_users: a fixed sample of that many users; 0 means all.
+      seed: of the sample.
+
+    Raises:
+      EvaluationError: an unknown split, or no labelled event in it.
+    """
+    if split not in SPLITS[1:]:
+        raise EvaluationError(f"split {split!r} cannot be evaluated: choose `valid` or `test`")
+    code = SPLITS.index(split)
+    offsets_U1, split_E = sequences.offsets_U1, sequences.split_E
+    labelled_E = (sequences.positive_weight_E > 0) | (sequences.negative_weight_E > 0)
+    event_J = np.flatnonzero((split_E == code) & labelled_E)
+    if not len(event_J):
+        raise EvaluationError(
+            f"no event of the {split} period has a label: widen the period or check the label rules"
+        )
+    user_J = np.searchsorted(offsets_U1, event_J, side="right") - 1
+    if max_users:
+        users = np.unique(user_J)
+        chosen = np.random.default_rng(seed).permutation(len(users))[:max_users]
+        keep_J = np.isin(user_J, users[chosen])
+        event_J, user_J = event_J[keep_J], user_J[keep_J]
+
+    # One sortable number per (user, item): each item once, negatives win.
+    rows = sequences.catalogue.num_rows
+    pair_J = user_J * rows + sequences.item_E[event_J]
+    negative = np.unique(pair_J[sequences.negative_weight_E[event_J] > 0])
+    positive = np.setdiff1d(pair_J, negative)
+    pair_J = np.concatenate([positive, negative])
+    order = np.argsort(pair_J)
+    user_R, count_R = np.unique(pair_J // rows, return_counts=True)
+
+    before_E1 = np.concatenate([[0], np.cumsum(split_E < code)])
+    history_R = before_E1[offsets_U1[user_R + 1]] - before_E1[offsets_U1[user_R]]
+    return Requests(
+        user_R=user_R,
+        end_R=offsets_U1[user_R] + history_R,
+        judged_offsets_R1=np.concatenate([[0], np.cumsum(count_R)]),
+        judged_item_J=(pair_J[order] % rows).astype(np.int32),
+        judged_positive_J=(np.arange(len(pair_J)) < len(positive))[order],
+    )
+
+
+def history_items(sequences: Sequences, requests: Requests) -> tuple[np.ndarray, np.ndarray]:
+    """The history of every request, flat: (request number, catalogue row) of each event."""
+    start_R = sequences.offsets_U1[requests.user_R]
+    length_R = requests.end_R - start_R
+    request_H = np.repeat(np.arange(len(requests)), length_R)
+    within_H = np.arange(len(request_H)) - np.repeat(np.cumsum(length_R) - length_R, length_R)
+    return request_H, sequences.item_E[start_R[request_H] + within_H]

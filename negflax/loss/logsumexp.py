@@ -1,0 +1,109 @@
+"""The masked log-sum-exp over candidates: contract and dispatch.
+
+lse_n = log Σ_{j ∈ Ω_n} exp(s_n·c_j + bias_j), Ω_n the valid candidates that are not labels of state
+n (SPEC section 2). Both terms of the objective need nothing else of the N × S logits, and no
+implementation that `auto` may choose stores them.
+
+Shapes: N states, S candidates, L labels a state, D embedding width.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from negflax.loss import xla
+
+BLOCK_ELEMENTS = 8_000_000  # logits alive at a time where the caller names no budget
+IMPLEMENTATIONS = ("auto", "xla")
+
+
+def candidate_logsumexp(
+    states_ND: jax.Array,
+    candidates_SD: jax.Array,
+    *,
+    bias_S: ArrayLike | None = None,
+    candidate_ids_S: ArrayLike | None = None,
+    exclude_ids_NL: ArrayLike | None = None,
+    valid_S: ArrayLike | None = None,
+    impl: str = "auto",
+    block_elements: int = BLOCK_ELEMENTS,
+) -> jax.Array:
+    """Log-sum-exp of each state's logits over its candidates, without an N × S array.
+
+    Differentiable in states, candidates and bias for any cotangent. Partial results over disjoint
+    candidate sets combine by `jnp.logaddexp`.
+
+    Args:
+      states_ND: user states, floating.
+      candidates_SD: candidate vectors, same dtype.
+      bias_S: added to each candidate's logit: −log q, item bias. −inf removes the candidate.
+      candidate_ids_S: integer ids, needed with `exclude_ids_NL`.
+      exclude_ids_NL: ids each state leaves out (its labels); pad with −1.
+      valid_S: False removes a candidate for every state (padding rows).
+      impl: one of `IMPLEMENTATIONS`.
+      block_elements: budget for the logits that are alive at a time, in elements.
+
+    Returns:
+      (N,) in float32 (float64 for float64 states); −inf, with zero gradients, where a state has no
+      candidate left.
+
+    Raises:
+      ValueError: shapes disagree, ids are missing or not integers, or `impl` is unknown.
+    """
+    if impl not in IMPLEMENTATIONS:
+        raise ValueError(f"impl={impl!r}: choose from {', '.join(IMPLEMENTATIONS)}")
+    bias_S, ids_S, exclude_NL = fold_masks(
+        states_ND, candidates_SD, bias_S, candidate_ids_S, exclude_ids_NL, valid_S
+    )
+    return xla.logsumexp(states_ND, candidates_SD, bias_S, ids_S, exclude_NL, block_elements)
+
+
+def fold_masks(
+    states_ND: jax.Array,
+    candidates_SD: jax.Array,
+    bias_S: ArrayLike | None,
+    candidate_ids_S: ArrayLike | None,
+    exclude_ids_NL: ArrayLike | None,
+    valid_S: ArrayLike | None,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Checks the arguments and folds `valid_S` into the bias: (bias_S, ids_S, exclude_NL)."""
+    n, s = states_ND.shape[0], candidates_SD.shape[0]
+    if (
+        states_ND.ndim != 2
+        or candidates_SD.ndim != 2
+        or states_ND.shape[1] != candidates_SD.shape[1]
+    ):
+        raise ValueError(
+            f"states {states_ND.shape} and candidates {candidates_SD.shape}: give (N, D) and (S, D)"
+        )
+    kind = accumulator(states_ND.dtype)
+    bias_S = jnp.zeros(s, kind) if bias_S is None else jnp.asarray(bias_S, kind)
+    if valid_S is not None:
+        bias_S = jnp.where(jnp.asarray(valid_S), bias_S, -jnp.inf)
+    if exclude_ids_NL is None:
+        ids_S, exclude_NL = jnp.zeros(s, jnp.int32), jnp.full((n, 1), -1, jnp.int32)
+    elif candidate_ids_S is None:
+        raise ValueError("exclude_ids_NL needs candidate_ids_S to compare with")
+    else:
+        ids_S, exclude_NL = jnp.asarray(candidate_ids_S), jnp.asarray(exclude_ids_NL)
+    for name, array, shape in (
+        ("bias_S", bias_S, (s,)),
+        ("candidate_ids_S", ids_S, (s,)),
+        ("exclude_ids_NL", exclude_NL, (n, exclude_NL.shape[-1])),
+    ):
+        if array.shape != shape:
+            raise ValueError(f"{name} has shape {array.shape}, expected {shape}")
+    if not (
+        jnp.issubdtype(ids_S.dtype, jnp.integer) and jnp.issubdtype(exclude_NL.dtype, jnp.integer)
+    ):
+        raise ValueError(
+            "candidate_ids_S and exclude_ids_NL must be integers: ids lose bits as floats"
+        )
+    return bias_S, ids_S, exclude_NL
+
+
+def accumulator(dtype: jnp.dtype) -> jnp.dtype:
+    """The dtype of sums, margins and log-sum-exps: float32, or float64 for float64 operands."""
+    return jnp.promote_types(dtype, jnp.float32)

@@ -1,0 +1,66 @@
+"""From states and candidates to the sum of an objective over all labels."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from negflax.loss import xla
+from negflax.loss.logsumexp import BLOCK_ELEMENTS, candidate_logsumexp, fold_masks
+from negflax.loss.objectives import Objective, margins
+
+
+def objective_sum(
+    objective: Objective,
+    states_ND: jax.Array,
+    label_logits_NL: jax.Array,
+    candidates_SD: jax.Array,
+    *,
+    bias_S: jax.Array,
+    candidate_ids_S: jax.Array,
+    label_ids_NL: jax.Array,
+    r_NL: jax.Array,
+    w_NL: jax.Array,
+    block_elements: int = BLOCK_ELEMENTS,
+) -> tuple[jax.Array, jax.Array]:
+    """(Σ objective, margins_NL): differentiable in states, label logits, candidates and bias.
+
+    The gradient is made in the forward pass (6·N·S·D operations) while one block of states fits the
+    budget with all candidates; a larger candidate set takes the two-pass path (8·N·S·D).
+
+    Args:
+      objective: see negflax.loss.objectives.
+      states_ND: user states.
+      label_logits_NL: z_y of the labels.
+      candidates_SD: candidate vectors.
+      bias_S: item bias − log q; −inf masks.
+      candidate_ids_S: their rows.
+      label_ids_NL: rows of the labels, −1 where absent; left out of the state's candidates.
+      r_NL: weights of positive labels, 0 where none.
+      w_NL: weights of negative labels, 0 where none.
+      block_elements: budget for the logits alive at a time, in elements.
+
+    Returns:
+      The sum, a scalar, and the margins (N, L) behind a stop_gradient, for metrics.
+    """
+
+    def state_loss(label_logits, lse, extras):
+        ids, r, w = extras
+        return objective(margins(label_logits, ids, lse), r, w)
+
+    extras = (label_ids_NL, r_NL, w_NL)
+    if len(candidates_SD) * xla.MIN_TILE <= block_elements:
+        bias_S, ids_S, exclude_NL = fold_masks(
+            states_ND, candidates_SD, bias_S, candidate_ids_S, label_ids_NL, None
+        )
+        total, lse_N = xla.state_loss_sum(
+            state_loss, states_ND, label_logits_NL, candidates_SD, bias_S, ids_S, exclude_NL,
+            extras, block_elements,
+        )  # fmt: skip
+    else:
+        lse_N = candidate_logsumexp(
+            states_ND, candidates_SD, bias_S=bias_S, candidate_ids_S=candidate_ids_S,
+            exclude_ids_NL=label_ids_NL, block_elements=block_elements,
+        )  # fmt: skip
+        total = jnp.sum(state_loss(label_logits_NL, lse_N, extras))
+    return total, jax.lax.stop_gradient(margins(label_logits_NL, label_ids_NL, lse_N))

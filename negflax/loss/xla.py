@@ -1,0 +1,221 @@
+"""The log-sum-exp in plain XLA: blocks of logits that are recomputed, never an N × S array.
+
+A block is kept transposed, (S, N): then neither gradient product has to transpose the large array,
+and maximum and sum run down its columns, vectorised over states. Shapes: N states, S candidates,
+D width; `b` marks one block.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+MIN_TILE = 128  # states, or candidates, in a block where the budget would allow fewer
+
+# Masked means: the candidate's id is among the state's excluded ids, or its bias is −inf.
+
+
+def _logits(states_bD, candidates_bD, bias_b, ids_b, exclude_bL) -> jax.Array:
+    """(Sb, Nb) logits in the accumulator's dtype, −inf where masked."""
+    logits = lax.dot_general(
+        candidates_bD, states_bD, (((1,), (1,)), ((), ())), preferred_element_type=bias_b.dtype
+    )
+    excluded = functools.reduce(
+        jnp.logical_or,
+        [ids_b[:, None] == exclude_bL[:, i] for i in range(exclude_bL.shape[1])],
+        jnp.zeros((), bool),
+    )
+    return jnp.where(excluded, -jnp.inf, logits + bias_b[:, None])
+
+
+def _finite(maximum):
+    """A column without candidates has maximum −inf; 0 keeps exp(−inf − max) at 0, not NaN."""
+    return jnp.where(jnp.isneginf(maximum), 0, maximum)
+
+
+def _products(
+    weights_SN, scale_N, states_ND, candidates_SD
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """(∂states, ∂candidates, ∂bias) for ∂logits = weights_SN · scale_N."""
+    kind, operand = weights_SN.dtype, states_ND.dtype
+    weights = weights_SN.astype(operand)
+    d_states = lax.dot_general(
+        weights, candidates_SD, (((0,), (0,)), ((), ())), preferred_element_type=kind
+    )
+    scaled_states = (states_ND * scale_N[:, None]).astype(operand)
+    d_candidates = lax.dot(weights, scaled_states, preferred_element_type=kind)
+    return d_states * scale_N[:, None], d_candidates, weights_SN @ scale_N
+
+
+# --- any cotangent: two passes, 8·N·S·D operations ---------------------------------------------
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
+def logsumexp(states_ND, candidates_SD, bias_S, ids_S, exclude_NL, block_elements) -> jax.Array:
+    """(N,) masked log-sum-exp; arguments as `fold_masks` returns them."""
+    tile_n, tile_s = _tiles(len(states_ND), len(candidates_SD), block_elements)
+    candidates = _candidate_blocks(candidates_SD, bias_S, ids_S, tile_s)
+
+    def one_block(block):
+        states_bD, exclude_bL = block
+
+        def online(carry, candidate_block):
+            maximum, total = carry
+            logits = _logits(states_bD, *candidate_block, exclude_bL)
+            new = jnp.maximum(maximum, jnp.max(logits, axis=0))
+            kept = total * jnp.exp(maximum - _finite(new))
+            return (new, kept + jnp.sum(jnp.exp(logits - _finite(new)), axis=0)), None
+
+        start = jnp.full(tile_n, -jnp.inf, bias_S.dtype), jnp.zeros(tile_n, bias_S.dtype)
+        (maximum, total), _ = lax.scan(online, start, candidates)
+        return maximum + jnp.log(total)
+
+    blocks = _blocks((states_ND, exclude_NL), tile_n)
+    return lax.map(one_block, blocks).reshape(-1)[: len(states_ND)]
+
+
+def _logsumexp_fwd(states_ND, candidates_SD, bias_S, ids_S, exclude_NL, block_elements):
+    lse_N = logsumexp(states_ND, candidates_SD, bias_S, ids_S, exclude_NL, block_elements)
+    return lse_N, (states_ND, candidates_SD, bias_S, ids_S, exclude_NL, lse_N)
+
+
+def _logsumexp_bwd(block_elements, residuals, g_N):
+    states_ND, candidates_SD, bias_S, ids_S, exclude_NL, lse_N = residuals
+    tile_n, tile_s = _tiles(len(states_ND), len(candidates_SD), block_elements)
+    candidates = _candidate_blocks(candidates_SD, bias_S, ids_S, tile_s)
+    # exp(logit − lse) needs no maximum: it is at most 1. An empty state has no gradient.
+    g_N = jnp.where(jnp.isneginf(lse_N), 0, g_N).astype(bias_S.dtype)
+
+    def one_block(carry, block):
+        states_bD, exclude_bL, lse_b, g_b = block
+
+        def one_tile(d_states, candidate_block):
+            logits = _logits(states_bD, *candidate_block, exclude_bL)
+            softmax = jnp.exp(logits - _finite(lse_b))
+            more, d_candidates, d_bias = _products(softmax, g_b, states_bD, candidate_block[0])
+            return d_states + more, (d_candidates, d_bias)
+
+        start = jnp.zeros(states_bD.shape, bias_S.dtype)
+        d_states, d_candidates = lax.scan(one_tile, start, candidates)
+        return jax.tree.map(jnp.add, carry, d_candidates), d_states
+
+    blocks, kind = _blocks((states_ND, exclude_NL, lse_N, g_N), tile_n), bias_S.dtype
+    zeros = jnp.zeros(candidates[0].shape, kind), jnp.zeros(candidates[1].shape, kind)
+    (d_candidates, d_bias), d_states = lax.scan(one_block, zeros, blocks)
+    d_states = d_states.reshape(-1, states_ND.shape[1])[: len(states_ND)].astype(states_ND.dtype)
+    d_candidates = d_candidates.reshape(-1, candidates_SD.shape[1])[: len(candidates_SD)]
+    d_bias = d_bias.reshape(-1)[: len(bias_S)]
+    return d_states, d_candidates.astype(candidates_SD.dtype), d_bias, None, None
+
+
+logsumexp.defvjp(_logsumexp_fwd, _logsumexp_bwd)
+
+
+# --- the loss is known: its gradient in the forward pass, 6·N·S·D operations --------------------
+
+StateLoss = Callable[..., jax.Array]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 8))
+def state_loss_sum(
+    loss: StateLoss,
+    states_ND: jax.Array,
+    label_logits_NL: jax.Array,
+    candidates_SD: jax.Array,
+    bias_S: jax.Array,
+    ids_S: jax.Array,
+    exclude_NL: jax.Array,
+    extras: Any,
+    block_elements: int,
+) -> tuple[jax.Array, jax.Array]:
+    """Σ_n loss(label_logits_n, lse_n, extras_n), and lse_N for metrics (not differentiable).
+
+    Walks blocks of states; each block's logits are made once and used three times (value,
+    ∂states, ∂candidates), since the loss tells the cotangent of lse on the spot.
+    """
+    return _state_loss_fwd(
+        loss, states_ND, label_logits_NL, candidates_SD, bias_S, ids_S, exclude_NL, extras,
+        block_elements,
+    )[0]  # fmt: skip
+
+
+def _state_loss_fwd(
+    loss, states_ND, label_logits_NL, candidates_SD, bias_S, ids_S, exclude_NL, extras,
+    block_elements,
+):  # fmt: skip
+    kind = bias_S.dtype
+    tile_n = min(len(states_ND), max(MIN_TILE, block_elements // max(1, len(candidates_SD))))
+
+    def one_block(carry, block):
+        states_bD, labels_bL, exclude_bL, real_b, extras_b = block
+        logits = _logits(states_bD, candidates_SD, bias_S, ids_S, exclude_bL)
+        maximum = _finite(jnp.max(logits, axis=0))
+        weights = jnp.exp(logits - maximum)
+        total = jnp.sum(weights, axis=0)
+        lse = maximum + jnp.log(total)
+
+        def block_loss(labels, lse):
+            each = loss(labels, lse, extras_b)
+            return jnp.sum(jnp.where(real_b[:, None], each, 0))
+
+        value, (d_labels, d_lse) = jax.value_and_grad(block_loss, (0, 1))(labels_bL, lse)
+        # ∂logits = softmax · d_lse, normalised after the products instead of element by element.
+        scale = jnp.where(total > 0, d_lse / jnp.where(total > 0, total, 1), 0)
+        d_states, d_candidates, d_bias = _products(weights, scale, states_bD, candidates_SD)
+        carry = jax.tree.map(jnp.add, carry, (value, d_candidates, d_bias))
+        return carry, (lse, d_states.astype(states_bD.dtype), d_labels)
+
+    blocks = _blocks(
+        (states_ND, label_logits_NL, exclude_NL, jnp.ones(len(states_ND), bool), extras), tile_n
+    )
+    zeros = jnp.zeros((), kind), jnp.zeros(candidates_SD.shape, kind), jnp.zeros(bias_S.shape, kind)
+    (value, d_candidates, d_bias), per_state = lax.scan(one_block, zeros, blocks)
+    lse_N, d_states, d_labels = (
+        x.reshape(-1, *x.shape[2:])[: len(states_ND)] for x in per_state
+    )  # fmt: skip
+    gradients = d_states, d_labels, d_candidates.astype(candidates_SD.dtype), d_bias
+    return (value, lse_N), gradients
+
+
+def _state_loss_bwd(loss, block_elements, gradients, cotangents):
+    g, _ = cotangents
+    d_states, d_labels, d_candidates, d_bias = (
+        (x * g).astype(x.dtype) for x in gradients
+    )  # fmt: skip
+    return d_states, d_labels, d_candidates, d_bias, None, None, None
+
+
+state_loss_sum.defvjp(_state_loss_fwd, _state_loss_bwd)
+
+
+# --- blocks -------------------------------------------------------------------------------------
+
+
+def _tiles(n: int, s: int, block_elements: int) -> tuple[int, int]:
+    """Block sizes (states, candidates) within the budget; all states at a time where that fits."""
+    tile_n = min(n, max(MIN_TILE, block_elements // MIN_TILE))
+    return max(tile_n, 1), max(1, min(s, max(MIN_TILE, block_elements // max(tile_n, 1))))
+
+
+def _blocks(tree: Any, size: int) -> Any:
+    """Leading axis N → (blocks, size), zero-padded."""
+
+    def split(x):
+        count = -(-len(x) // size)
+        padded = jnp.pad(x, [(0, count * size - len(x))] + [(0, 0)] * (x.ndim - 1))
+        return padded.reshape(count, size, *x.shape[1:])
+
+    return jax.tree.map(split, tree)
+
+
+def _candidate_blocks(candidates_SD, bias_S, ids_S, size: int) -> Any:
+    """(vectors, bias, ids) in blocks; what pads the last block is masked by its bias."""
+    vectors, ids = _blocks((candidates_SD, ids_S), size)
+    count = len(vectors) * size
+    bias = jnp.pad(bias_S, (0, count - len(bias_S)), constant_values=-jnp.inf)
+    return vectors, bias.reshape(-1, size), ids

@@ -1,0 +1,46 @@
+"""Devices: the mesh, its axis names and the shardings that the rooms use.
+
+Batches are split over every device, and so are the rows of the item tables: memory for tables
+divides by the number of devices, and no device computes what another one does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from negflax.config import ConfigError, MeshConfig
+
+AXES = ("data", "table")
+SPLIT = PartitionSpec(AXES)  # leading axis over every device: batch rows, table rows, slots
+COPIED = PartitionSpec()  # the same on every device: dense parameters, scalars
+
+
+def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """The (data, table) mesh over `devices`, all of the machine's by default.
+
+    Raises:
+      ConfigError: the axes do not multiply to the number of devices.
+    """
+    devices = list(jax.devices() if devices is None else devices)
+    data = config.data or len(devices) // config.table
+    if data * config.table != len(devices):
+        raise ConfigError(
+            f"config.mesh: data × table = {data} × {config.table} is not {len(devices)} devices; "
+            "set config.mesh.data = 0 to take all that config.mesh.table leaves"
+        )
+    grid = np.asarray(devices).reshape(data, config.table)
+    return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * 2)
+
+
+def split(mesh: Mesh) -> NamedSharding:
+    """Leading axis over every device."""
+    return NamedSharding(mesh, SPLIT)
+
+
+def copied(mesh: Mesh) -> NamedSharding:
+    """The same on every device."""
+    return NamedSharding(mesh, COPIED)

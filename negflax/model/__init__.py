@@ -1,0 +1,5 @@
+"""The model: features → user states → logits."""
+
+from negflax.model.recommender import Recommender
+
+__all__ = ["Recommender"]

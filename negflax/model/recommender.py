@@ -1,0 +1,94 @@
+"""Which rows a batch needs, and what becomes of them: rows → vectors → states and logits.
+
+The tables hold everything whose size grows with the catalogue: `item` (input and, when tied,
+output), `output` (when not tied), `creator` and `cluster` features. All else is dense.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from negflax.config import ModelConfig
+from negflax.data import Batch, Catalogue
+from negflax.model.encoder import Encoder
+from negflax.tables import TableSpec
+
+TABLE_FEATURES = ("creator", "cluster")
+
+Dense = dict[str, Any]  # parameters of the encoder, a plain nested dict
+Vectors = dict[str, jax.Array]  # "input", "label", "candidate", "creator", "cluster"
+
+
+class Recommender:
+    """The model of one config and catalogue; holds no parameters.
+
+    Attributes:
+      config: the model section.
+      num_rows: V of the catalogue, row 0 included.
+      tables: name → TableSpec.
+    """
+
+    def __init__(self, config: ModelConfig, catalogue: Catalogue):
+        """The model section and the items it scores."""
+        self.config, self.num_rows = config, catalogue.num_rows
+        num_rows, feature_sizes = catalogue.num_rows, catalogue.feature_sizes
+        width, unit = config.embedding, 1 / math.sqrt(config.embedding)
+        output = TableSpec(num_rows, width + config.item_bias, unit, bias=config.item_bias)
+        self.tables = {"item": output if config.tied else TableSpec(num_rows, width, unit)}
+        if not config.tied:
+            self.tables["output"] = output
+        for name in TABLE_FEATURES:
+            if name in config.features:
+                self.tables[name] = TableSpec(feature_sizes[name], config.feature_dim, 1.0)
+        self._dense_sizes = {
+            k: v
+            for k, v in feature_sizes.items()
+            if k in config.features and k not in TABLE_FEATURES
+        }
+        self._graph = nnx.split(nnx.eval_shape(lambda: self._encoder(jax.random.key(0))))[0]
+
+    @property
+    def output_table(self) -> str:
+        """Name of the table whose rows are scored."""
+        return "item" if self.config.tied else "output"
+
+    def _encoder(self, key: jax.Array) -> Encoder:
+        return Encoder(self.config, self._dense_sizes, rngs=nnx.Rngs(params=key))
+
+    def init_dense(self, key: jax.Array) -> Dense:
+        """Start values of the dense parameters."""
+        return nnx.to_pure_dict(nnx.split(self._encoder(key))[1])
+
+    def lookups(self, batch: Batch, candidate_ids_S: jax.Array | None) -> dict[str, dict[str, Any]]:
+        """Every row that a step reads: table → use → ids."""
+        uses: dict[str, dict[str, Any]] = {"item": {"input": batch.item_ids_BT}}
+        output = uses.setdefault(self.output_table, {})
+        output["label"] = batch.label_ids_BTL
+        if candidate_ids_S is not None:
+            output["candidate"] = candidate_ids_S
+        for name in TABLE_FEATURES:
+            if name in self.tables:
+                uses[name] = {name: getattr(batch, f"{name}_BT")}
+        return uses
+
+    def states(
+        self, dense: Dense, vectors: Vectors, batch: Batch, **encoder_options: Any
+    ) -> tuple[jax.Array, jax.Array]:
+        """(states_BTD, last_BH) from looked-up vectors; options as Encoder.__call__."""
+        width = self.config.embedding
+        # Unit variance in: rows are N(0, 1/D), so that s·v starts small as well.
+        items_BTD = vectors["input"][..., :width] * math.sqrt(width)
+        encoder = nnx.merge(self._graph, dense)
+        ids = {name: getattr(batch, f"{name}_BT") for name in self._dense_sizes}
+        return encoder(items_BTD, ids, vectors, batch.reset_BT, **encoder_options)
+
+    def output_vectors(self, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """(vectors (…, D), bias (…,)) of rows of the output table."""
+        width = self.config.embedding
+        bias = rows[..., width] if self.config.item_bias else jnp.zeros(rows.shape[:-1], rows.dtype)
+        return rows[..., :width], bias

@@ -1,0 +1,85 @@
+"""Row-sharded tables: start values, the distinct rows of a step, and their lookup.
+
+A step never differentiates a table. It gathers the distinct rows it touches, differentiates with
+respect to those, and hands their gradient to the row optimizer: duplicates are merged exactly by
+the gather's own gradient, and no array of the table's size appears.
+
+Shapes: V rows of a table, K ids asked for, U distinct ids, D width.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import Mesh
+
+from negflax.mesh import AXES, split
+
+
+@dataclasses.dataclass(frozen=True)
+class TableSpec:
+    """One table: `num_rows` rows of `width` values, started as N(0, scale²) but for bias columns.
+
+    Attributes:
+      num_rows: V, before it is rounded up to the number of devices.
+      width: columns, bias included.
+      scale: standard deviation of the start values.
+      bias: the last column starts at 0 (item bias).
+    """
+
+    num_rows: int
+    width: int
+    scale: float
+    bias: bool = False
+
+
+def padded_rows(num_rows: int, devices: int) -> int:
+    """V rounded up to a multiple of the device count; the added rows are never looked up."""
+    return -(-num_rows // devices) * devices
+
+
+def init_rows(key: jax.Array, spec: TableSpec, mesh: Mesh, dtype: str) -> jax.Array:
+    """Start values (V padded, D), made shard by shard; equal for any number of devices."""
+
+    @functools.partial(jax.jit, out_shardings=split(mesh))
+    def make(key):
+        shape = padded_rows(spec.num_rows, mesh.size), spec.width
+        rows = jax.random.normal(key, shape, dtype) * spec.scale
+        return rows.at[:, -1].set(0) if spec.bias else rows
+
+    return make(key)
+
+
+def distinct(ids_K: jax.Array, num_rows: int) -> tuple[jax.Array, jax.Array]:
+    """(ids_U, index_K): the distinct ids, padded with `num_rows`, and each id's place among them.
+
+    U = min(K, num_rows + 1) is static; the padding lies beyond the table, so that lookups give 0
+    there and updates are dropped.
+    """
+    size = min(len(ids_K), num_rows + 1)
+    return jnp.unique(ids_K, size=size, fill_value=num_rows, return_inverse=True)
+
+
+def gather(shard_VD: jax.Array, ids_U: jax.Array) -> jax.Array:
+    """Rows of a table from its shards, inside shard_map: each device adds the rows it holds.
+
+    Ids outside the table give zeros.
+    """
+    local, here = _local(shard_VD, ids_U)
+    rows = jnp.where(here[:, None], shard_VD[jnp.where(here, local, 0)], 0)
+    return lax.psum(rows, AXES)
+
+
+def scatter_index(shard_VD: jax.Array, ids_U: jax.Array) -> jax.Array:
+    """Local row of each id for `.at[…]` with mode="drop": beyond the shard where it is not here."""
+    local, here = _local(shard_VD, ids_U)
+    return jnp.where(here, local, len(shard_VD))
+
+
+def _local(shard_VD: jax.Array, ids_U: jax.Array) -> tuple[jax.Array, jax.Array]:
+    local = ids_U - lax.axis_index(AXES) * len(shard_VD)
+    return local, (local >= 0) & (local < len(shard_VD))

@@ -1,0 +1,172 @@
+"""Checkpoints: Orbax behind three calls, and what lies beside them in the working folder.
+
+<workdir>/config.json       the config and the format version
+<workdir>/catalogue.npz     the vocabulary
+<workdir>/checkpoints/STEP  the training state (layout: negflax.train.state), saved in background
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as policies
+
+from negflax.config import FORMAT_VERSION, Config, from_config_dict, to_dict
+from negflax.files import write_json
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is missing, unreadable or of another run; the message says what to do."""
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Attributes:
+      metric: validation metric that names the best one.
+    """
+
+    def __init__(
+        self, workdir: Path, metric: str, keep_latest: int = 2, *, lower_is_better: bool = False,
+        read_only: bool = False,
+    ):  # fmt: skip
+        """Opens <workdir>/checkpoints; keeps the newest `keep_latest` and the best."""
+        folder = Path(workdir).resolve() / "checkpoints"
+        if read_only and not folder.is_dir():
+            raise CheckpointError(f"{folder} does not exist: train first, or check --workdir")
+        self.metric, self._sign = metric, -1 if lower_is_better else 1
+        best = policies.BestN(
+            get_metric_fn=lambda m: self._sign * m[metric], n=1,
+            keep_checkpoints_without_metrics=False,
+        )  # fmt: skip
+        options = ocp.CheckpointManagerOptions(
+            # max_to_keep with best_fn would delete the latest one.
+            preservation_policy=policies.AnyPreservationPolicy(
+                [policies.LatestN(keep_latest), best]
+            ),
+            read_only=read_only,
+            create=not read_only,
+        )
+        handlers = {"state": ocp.PyTreeCheckpointHandler()}
+        self._manager = ocp.CheckpointManager(folder, options=options, item_handlers=handlers)
+        self._folder = folder
+
+    def save(self, step: int, state: dict[str, Any], metrics: dict[str, float] | None) -> None:
+        """Copies the state off the devices and writes it in the background."""
+        args = ocp.args.Composite(state=ocp.args.PyTreeSave(state))
+        self._manager.save(step, args=args, metrics=metrics)
+
+    def restore(self, step: int, target: Any) -> Any:
+        """The checkpoint of that step, as the arrays of `target`.
+
+        Args:
+          step: one of `steps()`.
+          target: tree of jax.ShapeDtypeStruct with shardings; may be a part of the saved tree. A
+            leading axis that was rounded up for another device count is cut or padded.
+
+        Raises:
+          CheckpointError: it cannot be read.
+        """
+        restore_args = jax.tree.map(
+            lambda x: ocp.ArrayRestoreArgs(
+                sharding=x.sharding, global_shape=x.shape, dtype=x.dtype, strict=False
+            ),
+            target,
+        )
+        args = ocp.args.PyTreeRestore(item=target, restore_args=restore_args, partial_restore=True)
+        try:
+            return self._manager.restore(step, args=ocp.args.Composite(state=args))["state"]
+        except (FileNotFoundError, KeyError, ValueError) as error:
+            raise CheckpointError(
+                f"{self._folder / str(step)} cannot be restored: {error}. Delete that folder to "
+                "fall back to the checkpoint before it"
+            ) from error
+
+    def steps(self) -> list[int]:
+        """Steps on disk, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def best(self) -> tuple[int, dict[str, float]] | None:
+        """(step, metrics) of the best validated checkpoint; of equals the earliest."""
+        found = [(s, self._manager.metrics(s)) for s in self.steps()]
+        found = [(s, m) for s, m in found if m and m.get(self.metric) is not None]
+        return max(found, key=lambda x: (self._sign * x[1][self.metric], -x[0]), default=None)
+
+    def choose(self, which: str) -> int:
+        """The step that `latest`, `best` or a number names.
+
+        Raises:
+          CheckpointError: there is none of that name; the message lists those on disk.
+        """
+        steps = self.steps()
+        if not steps:
+            raise CheckpointError(f"{self._folder} holds no finished checkpoint yet")
+        if which == "latest":
+            return steps[-1]
+        if which == "best":
+            best = self.best()
+            return best[0] if best else steps[-1]
+        if which.isdigit() and int(which) in steps:
+            return int(which)
+        raise CheckpointError(
+            f"checkpoint {which!r} is not in {self._folder}: choose latest, best or one of {steps}"
+        )
+
+    def close(self) -> None:
+        """Waits for what is being written."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def abstract_state(state: Any, shardings: Any) -> Any:
+    """The restore target: shapes and dtypes of a state or its eval_shape, and where each goes."""
+    return jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        state,
+        shardings,
+    )
+
+
+def write_config(workdir: Path, config: Config) -> None:
+    """Stores the config, or checks it against the one that is there.
+
+    Raises:
+      CheckpointError: the folder holds another run; the message names the keys that differ.
+    """
+    path, new = Path(workdir) / "config.json", to_dict(config)
+    if path.exists():
+        old = to_dict(read_config(workdir))
+        differ = [
+            f"{section}.{key}" if isinstance(values, dict) else section
+            for section, values in new.items()
+            for key in (values if isinstance(values, dict) else [""])
+            if (values[key] != old[section][key] if key else values != old[section])
+        ]
+        if differ:
+            raise CheckpointError(
+                f"{workdir} holds a run with another config ({', '.join(differ)}): "
+                "use another --workdir, or delete this one"
+            )
+    write_json(path, {"format_version": FORMAT_VERSION, "config": new})
+
+
+def read_config(workdir: Path) -> Config:
+    """The config of a run.
+
+    Raises:
+      CheckpointError: none there, or of another format version.
+    """
+    path = Path(workdir) / "config.json"
+    if not path.exists():
+        raise CheckpointError(f"{path} does not exist: --workdir must name the folder of a run")
+    stored = json.loads(path.read_text())
+    if stored.get("format_version") != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} has format version {stored.get('format_version')}, this negflax reads "
+            f"{FORMAT_VERSION}: use the release that wrote it, or train again"
+        )
+    return from_config_dict(stored["config"])

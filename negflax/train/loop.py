@@ -1,0 +1,194 @@
+"""The training loop.
+
+The order of a round is fixed: dispatch step k → read the metrics of step k − 1, so that the device
+never waits for the host → every `eval_every` steps validate and save. Everything is a function of
+(config, step): a killed run that restarts from its newest checkpoint ends with the same bits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import logging
+
+from negflax import mesh as meshes
+from negflax.config import Config
+from negflax.data import StreamBatches, prefetch
+from negflax.train.checkpoint import Checkpoints, abstract_state
+from negflax.train.goodput import Goodput
+from negflax.train.state import State
+from negflax.train.step import Trainer
+from negflax.train.writers import MetricWriter
+
+Validate = Callable[[State], dict[str, float]]
+LOWER_IS_BETTER = ("hr_n", "anti_ndcg", "anti_precision", "weighted_loss")
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a training run ended with.
+
+    Attributes:
+      state: at the last step.
+      step: last step.
+      best_step: step of the best validated checkpoint, the last one without validation.
+      targets_per_cpu_second: labels trained per CPU second, compilation and validation left out; 0
+        when no step was left to do.
+      goodput: wall and CPU seconds by phase.
+    """
+
+    state: State
+    step: int
+    best_step: int
+    targets_per_cpu_second: float
+    goodput: Goodput
+
+
+def planned_steps(config: Config, batches: StreamBatches) -> int:
+    """Steps of the whole schedule, from config.train.steps or .epochs; at least 1."""
+    return config.train.steps or max(1, round(config.train.epochs * batches.steps_per_epoch))
+
+
+def open_checkpoints(config: Config, workdir: Path, **options: Any) -> Checkpoints:
+    """The run's checkpoints, with the config's rule for the best one."""
+    metric = config.train.metric
+    lower = metric.split("@")[0] in LOWER_IS_BETTER
+    return Checkpoints(workdir, metric, config.train.keep_latest, lower_is_better=lower, **options)
+
+
+def train(
+    config: Config,
+    trainer: Trainer,
+    batches: StreamBatches,
+    steps: int,
+    workdir: Path,
+    validate: Validate | None = None,
+) -> Outcome:
+    """Trains to `steps` (or until patience ends), resuming from the newest checkpoint.
+
+    Args:
+      config: the run.
+      trainer: its jitted step.
+      batches: its data.
+      steps: last step.
+      workdir: where checkpoints and metrics go.
+      validate: state → metrics, called every config.train.eval_every steps; None: never.
+    """
+    goodput, settings = Goodput(), config.train
+    checkpoints = open_checkpoints(config, workdir)
+    if checkpoints.steps():
+        target = abstract_state(jax.eval_shape(trainer.init), trainer.shardings)
+        state = checkpoints.restore(checkpoints.choose("latest"), target)
+    else:
+        state = trainer.init()
+    start = int(state["step"])
+    if start:
+        logging.info("resuming from step %d", start)
+    writer = MetricWriter(workdir, start)
+    progress = _Progress(start, steps, settings.log_every, writer)
+    sharding = meshes.split(trainer.mesh)
+    stream = prefetch(
+        batches, start, steps, config.batch.prefetch, lambda batch: jax.device_put(batch, sharding)
+    )
+    step, pending = start, None
+    goodput.enter("compile")
+    try:
+        for batch in [] if _out_of_patience(config, checkpoints, start) else stream:
+            state, metrics = trainer.step(state, batch)
+            if pending is not None:
+                progress.read(step, pending)
+            step, pending = step + 1, metrics
+            if step == start + 1:
+                jax.block_until_ready(state)
+                goodput.enter("step")
+            validating = (
+                validate
+                and settings.eval_every
+                and (step % settings.eval_every == 0 or step == steps)
+            )
+            if validating or step % settings.checkpoint_every == 0 or step == steps:
+                jax.block_until_ready(state)  # so that its time counts as a step's
+                found = None
+                if validating:
+                    with goodput("validate"):
+                        found = validate(state)
+                    progress.validated(step, found)
+                with goodput("checkpoint"):
+                    checkpoints.save(step, state, found)
+                if validating and _out_of_patience(config, checkpoints, step):
+                    break
+        if pending is not None:
+            progress.read(step, pending)
+        progress.flush()
+        goodput.enter("finish")
+        checkpoints.close()
+        best = checkpoints.best()
+    finally:
+        stream.close()
+        writer.close()
+    rate = progress.targets / goodput.cpu["step"] if goodput.cpu["step"] else 0.0
+    return Outcome(state, step, best[0] if best else step, rate, goodput)
+
+
+def _out_of_patience(config: Config, checkpoints: Checkpoints, step: int) -> bool:
+    """True after `patience` validations without a new best, counted once warm-ups are over."""
+    if not config.train.patience or (best := checkpoints.best()) is None:
+        return False
+    warm = max(
+        config.optimizer.warmup_steps, config.loss.positives_only_steps + config.loss.ramp_steps
+    )
+    waited = step - max(best[0], warm)
+    stop = waited >= config.train.patience * config.train.eval_every
+    if stop:
+        logging.info("no better %s since step %d: stopping", config.train.metric, best[0])
+    return stop
+
+
+class _Progress:
+    """Reads metrics that the device has finished, and tells rate, time left and loss terms."""
+
+    def __init__(self, start: int, steps: int, every: int, writer: MetricWriter):
+        self._start, self._steps, self._every, self._writer = start, steps, every, writer
+        self._since, self._unread = time.perf_counter(), []
+        self.targets = 0  # labels of all steps but the first, which compiles
+
+    def read(self, step: int, metrics: dict[str, jax.Array]) -> None:
+        """`metrics` of `step`; fetched from the device in groups, at each line of progress."""
+        self._unread.append((step, metrics))
+        if step % self._every == 0:
+            self.flush()
+
+    def flush(self) -> None:
+        if not self._unread:
+            return
+        fetched = jax.device_get(self._unread)
+        step = fetched[-1][0]
+        self.targets += sum(int(m["labels"]) for s, m in fetched if s > self._start + 1)
+        values = {name: float(value) for name, value in fetched[-1][1].items()}
+        self._unread = []
+        self._writer.write(step, "train", values)
+        elapsed = time.perf_counter() - self._since
+        rate = (step - self._start) / elapsed
+        logging.info(
+            "step %d/%d  %.1f steps/s  ETA %s  loss %.4f  positive %.4f  negative %.5f  push %.3f",
+            step, self._steps, rate, _clock((self._steps - step) / rate), values["loss"],
+            values["loss_positive"], values["loss_negative"], values["push"],
+        )  # fmt: skip
+
+    def validated(self, step: int, found: dict[str, float]) -> None:
+        self._writer.write(step, "valid", found)
+        shown = ("hr_p", "ndcg_p", "hr_n", "delta", "weighted_loss")
+        line = [
+            f"{k} {v:.4f}" for k, v in found.items() if k.split("@")[0] in shown and v is not None
+        ]
+        logging.info("valid %d/%d  %s", step, self._steps, "  ".join(line))
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes}:{seconds:02d}"

@@ -1,0 +1,48 @@
+"""Scalars of a training step, from sums over the labels of all devices."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from negflax.data import Batch
+
+Metrics = dict[str, jax.Array]
+
+
+def label_sums(margins_NL: jax.Array, batch: Batch, present_BTL: jax.Array) -> Metrics:
+    """Sums over this device's labels; r and w are the labels' own, without the global weights."""
+    present = present_BTL.reshape(margins_NL.shape)
+    r = jnp.where(present, batch.positive_weight_BTL.reshape(present.shape), 0)
+    w = jnp.where(present, batch.negative_weight_BTL.reshape(present.shape), 0)
+    p = jax.nn.sigmoid(margins_NL)
+    return {
+        "labels": jnp.sum(present),
+        "negatives": jnp.sum(w > 0),
+        "p_negative": jnp.sum(jnp.where(w > 0, p, 0)),
+        "r": jnp.sum(r),
+        "w": jnp.sum(w),
+        "loss_positive": jnp.sum(r * jax.nn.softplus(-margins_NL)),
+        "loss_negative": jnp.sum(w * jax.nn.softplus(margins_NL)),
+        "push_positive": jnp.sum(r * (1 - p)),
+        "push_negative": jnp.sum(w * p),
+    }
+
+
+def metrics_of(value, norm, w, r, rate, sums: Metrics) -> Metrics:
+    """Scalars of a step. `push` is Σ w·p / Σ r·(1 − p): how hard the negatives pull (SPEC 3)."""
+
+    def ratio(a, b):
+        return jnp.where(b > 0, a / jnp.where(b > 0, b, 1), 0)
+
+    return {
+        "loss": value,
+        "loss_positive": ratio(sums["loss_positive"], sums["r"]),
+        "loss_negative": ratio(sums["loss_negative"], sums["w"]),
+        "p_negative": ratio(sums["p_negative"], sums["negatives"]),
+        "push": ratio(w * sums["push_negative"], r * sums["push_positive"]),
+        "w": w,
+        "labels": sums["labels"],
+        "gradient_norm": norm,
+        "table_learning_rate": rate,
+    }

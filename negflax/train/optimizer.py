@@ -1,0 +1,38 @@
+"""Optax for the dense parameters, the learning-rate schedule, and one clip over all of a step."""
+
+from __future__ import annotations
+
+import optax
+
+from negflax.config import OptimizerConfig
+
+
+def schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
+    """Learning rate over its peak: linear warm-up, then `config.schedule` until the last step."""
+    warm, rest = config.warmup_steps, max(1, steps - config.warmup_steps)
+    decay = {
+        "constant": optax.constant_schedule(1.0),
+        "linear": optax.linear_schedule(1.0, config.final_fraction, rest),
+        "cosine": optax.cosine_decay_schedule(1.0, rest, config.final_fraction),
+    }[config.schedule]
+    # Counting from 1: the first step moves.
+    warmup = optax.linear_schedule(1 / max(1, warm), 1.0, max(1, warm - 1))
+    return optax.join_schedules([warmup, decay], [warm])
+
+
+def dense_optimizer(
+    config: OptimizerConfig, relative: optax.Schedule
+) -> optax.GradientTransformation:
+    """The transformation of the dense gradients, learning rate included."""
+    scale = {
+        "adam": lambda: optax.scale_by_adam(b2=0.98),
+        "adagrad": lambda: optax.scale_by_rss(config.adagrad_init),
+        "sgd": optax.identity,
+    }[config.dense]()
+    rate = config.learning_rate
+    return optax.chain(scale, optax.scale_by_learning_rate(lambda step: rate * relative(step)))
+
+
+def clip(config: OptimizerConfig) -> optax.GradientTransformation:
+    """Global-norm clipping, applied to (dense gradients, touched rows' gradients) as one tree."""
+    return optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()

@@ -1,0 +1,69 @@
+"""A trained model from its working folder: any checkpoint, parameters alone, onto any mesh."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import jax
+from jax.sharding import Mesh
+
+from negflax.config import Config
+from negflax.data import Catalogue
+from negflax.model import Recommender
+from negflax.train.checkpoint import abstract_state, read_config
+from negflax.train.loop import open_checkpoints
+from negflax.train.state import State
+from negflax.train.step import Trainer
+
+CATALOGUE = "catalogue.npz"
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What serves and evaluates.
+
+    Attributes:
+      config: of the run.
+      catalogue: its vocabulary.
+      model: the functions.
+      state: `dense` and `tables` (rows without optimizer slots).
+      step: of the checkpoint.
+      mesh: where the state lives.
+    """
+
+    config: Config
+    catalogue: Catalogue
+    model: Recommender
+    state: State
+    step: int
+    mesh: Mesh
+
+
+def load_trained(workdir: str | Path, which: str, mesh: Mesh) -> Trained:
+    """Restores a checkpoint's parameters.
+
+    Args:
+      workdir: folder of the run.
+      which: `latest`, `best` or a step.
+      mesh: of any size; the run may have used another.
+
+    Raises:
+      CheckpointError: see Checkpoints.choose and .restore.
+    """
+    workdir = Path(workdir)
+    config = read_config(workdir)
+    catalogue = Catalogue.load(workdir / CATALOGUE)
+    model = Recommender(config.model, catalogue)
+    checkpoints = open_checkpoints(config, workdir, read_only=True)
+    step = checkpoints.choose(which)
+    trainer = Trainer(config, model, catalogue.train_count_V, steps=1, mesh=mesh)
+    state = abstract_state(jax.eval_shape(trainer.init), trainer.shardings)
+    parts = {
+        "dense": state["dense"],
+        "tables": {name: {"rows": table["rows"]} for name, table in state["tables"].items()},
+    }
+    try:
+        return Trained(config, catalogue, model, checkpoints.restore(step, parts), step, mesh)
+    finally:
+        checkpoints.close()

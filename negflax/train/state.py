@@ -1,0 +1,65 @@
+"""The training state: one plain dict, of which any part can be restored alone.
+
+dense    parameters of the encoder
+tables   name → {rows, slots}, sharded by rows
+opt      Optax state of the dense parameters
+step     int32; also the next batch, since batch i is a pure function of (seed, i)
+rng      key data; a step's randomness is a pure function of (rng, step)
+p_bar    sum and count of p over negative labels (see weights.py)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from negflax import mesh as meshes
+from negflax.config import Config
+from negflax.model import Recommender
+from negflax.tables import RowOptimizer, init_rows
+from negflax.train.weights import init_p_bar
+
+State = dict[str, Any]
+
+
+def init_state(
+    config: Config,
+    model: Recommender,
+    dense_optimizer: optax.GradientTransformation,
+    row_optimizer: RowOptimizer,
+    mesh: Mesh,
+) -> State:
+    """Start values, each made where it lives: no table passes through one device."""
+    key = jax.random.key(config.train.seed)
+    dtype = config.model.dtype
+    tables = {}
+    for number, (name, spec) in enumerate(model.tables.items()):
+        rows = init_rows(jax.random.fold_in(key, number + 1), spec, mesh, dtype)
+        # Without out_shardings the slots of a jitted init land on one device.
+        slots = jax.jit(row_optimizer.init, out_shardings=meshes.split(mesh))(rows)
+        tables[name] = {"rows": rows, "slots": slots}
+
+    def make_rest(key: jax.Array) -> State:
+        dense = model.init_dense(key)
+        return {
+            "dense": dense,
+            "opt": dense_optimizer.init(dense),
+            "step": jnp.zeros((), jnp.int32),
+            "rng": jax.random.key_data(jax.random.fold_in(key, 0)),
+            "p_bar": init_p_bar(dtype),
+        }
+
+    return jax.jit(make_rest, out_shardings=meshes.copied(mesh))(key) | {"tables": tables}
+
+
+def partition_specs(state: State) -> Any:
+    """PartitionSpec of every array: tables by rows, the rest copied."""
+
+    def spec(path: tuple, _: Any) -> Any:
+        return meshes.SPLIT if path[0].key == "tables" else meshes.COPIED
+
+    return jax.tree_util.tree_map_with_path(spec, state)

@@ -1,0 +1,172 @@
+"""One training step: events → rows → states → log-sum-exp → objective → gradients → update.
+
+The body runs on every device over its share of the batch and of the tables' rows; what devices
+exchange stands out as a psum or an all_gather. Its cost depends on the rows touched, not on the
+catalogue (candidates="full" touches every row).
+
+Shapes: B rows of this device, T steps, N = T·B states, L labels a state, S candidates, U distinct
+rows, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from jax.sharding import Mesh, NamedSharding
+
+from negflax import tables
+from negflax.config import Config
+from negflax.data.batches import Batch
+from negflax.loss import candidates as sampling
+from negflax.loss import objective_sum, objectives
+from negflax.mesh import AXES, COPIED, SPLIT
+from negflax.model import Recommender
+from negflax.tables import updates
+from negflax.train import optimizer
+from negflax.train import rows as rows_of_step
+from negflax.train.metrics import Metrics, label_sums, metrics_of
+from negflax.train.state import State, init_state, partition_specs
+from negflax.train.weights import negative_weight, update_p_bar
+
+
+class Trainer:
+    """Everything static about training one config: model, optimizers, sampler, jitted step.
+
+    Attributes:
+      init: () → State.
+      step: (state, batch) → (state, metrics), jitted, the state donated.
+      shardings: tree of the state's NamedShardings.
+    """
+
+    def __init__(
+        self, config: Config, model: Recommender, train_count_V: np.ndarray, steps: int, mesh: Mesh
+    ):
+        """The run, its model, training events per row, planned steps (for the schedule)."""
+        self.config, self.model, self.mesh = config, model, mesh
+        self.relative_rate = optimizer.schedule(config.optimizer, steps)
+        self.dense_optimizer = optimizer.dense_optimizer(config.optimizer, self.relative_rate)
+        self.row_optimizer = updates.get(config.optimizer.tables, config.optimizer.adagrad_init)
+        self.clip = optimizer.clip(config.optimizer)
+        alpha = 1.0 if config.loss.candidates == "in_batch" else config.loss.alpha
+        sampled = config.loss.candidates in ("unigram", "in_batch")
+        self.unigram = sampling.unigram(train_count_V, alpha) if sampled else None
+        self.step = self._jit_step()
+
+    def init(self) -> State:
+        """Start values on the mesh."""
+        return init_state(
+            self.config, self.model, self.dense_optimizer, self.row_optimizer, self.mesh
+        )
+
+    def _jit_step(self) -> Callable[[State, Batch], tuple[State, Metrics]]:
+        specs = partition_specs(jax.eval_shape(self.init))
+        self.shardings = jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), specs)
+
+        def sharded(state: State, batch: Batch, unigram: Any) -> tuple[State, Metrics]:
+            # check_vma=False: each psum below is written out, none is implied.
+            return jax.shard_map(
+                self._device_step, mesh=self.mesh, check_vma=False,
+                in_specs=(specs, SPLIT, COPIED), out_specs=(specs, COPIED),
+            )(state, batch, unigram)  # fmt: skip
+
+        jitted = jax.jit(sharded, donate_argnums=0)
+        return lambda state, batch: jitted(state, batch, self.unigram)
+
+    def _device_step(self, state: State, batch: Batch, unigram: Any) -> tuple[State, Metrics]:
+        config, step = self.config, state["step"]
+        key = jax.random.fold_in(jax.random.wrap_key_data(state["rng"]), step)
+        candidate_key, dropout_key = jax.random.split(key)
+        candidates = rows_of_step.draw(
+            config.loss, self.model.num_rows, candidate_key, batch, unigram
+        )
+        w = negative_weight(state["p_bar"], step, config.loss)
+
+        # 1. rows: the distinct ids of all devices' batches, fetched once, shared by all states
+        lookups = self.model.lookups(batch, candidates.ids_S)
+        ids, rows, index = {}, {}, {}
+        for name, uses in lookups.items():
+            whole = config.loss.candidates == "full" and name == self.model.output_table
+            ids[name], index[name], rows[name] = rows_of_step.fetch(
+                state["tables"][name]["rows"], self.model.tables[name].num_rows, uses, whole
+            )
+
+        # 2. loss and gradients of this device's labels, normalised by all devices' labels
+        present_BTL = (batch.label_ids_BTL > 0) & (
+            batch.positive_weight_BTL + batch.negative_weight_BTL > 0
+        )
+        labels = jnp.maximum(lax.psum(jnp.sum(present_BTL), AXES), 1)
+        seed = jax.random.bits(dropout_key, (), jnp.uint32)
+
+        def loss(dense: Any, rows: Any) -> tuple[jax.Array, jax.Array]:
+            vectors = {
+                use: rows[name] if place is None else rows[name][place]
+                for name, uses in index.items()
+                for use, place in uses.items()
+            }
+            first_row = lax.axis_index(AXES) * len(batch.item_ids_BT)
+            states_BTD, _ = self.model.states(
+                dense, vectors, batch, dropout_seed=seed, first_row=first_row
+            )
+            total, margins = self._loss(states_BTD, vectors, batch, present_BTL, candidates, w)
+            return total / labels, margins
+
+        (value, margins_NL), gradients = jax.value_and_grad(loss, (0, 1), has_aux=True)(
+            state["dense"], rows
+        )
+        value, gradients = lax.psum((value, gradients), AXES)
+
+        # 3. one clip over dense parameters and touched rows, then the two kinds of update
+        norm = optax.global_norm(gradients)
+        (dense_gradient, row_gradients), _ = self.clip.update(gradients, self.clip.init(gradients))
+        change, opt = self.dense_optimizer.update(dense_gradient, state["opt"], state["dense"])
+        rate = config.optimizer.table_learning_rate * self.relative_rate(step)
+        new_tables = {}
+        for name, table in state["tables"].items():
+            place = tables.scatter_index(table["rows"], ids[name])
+            new_rows, slots = updates.apply(
+                self.row_optimizer, table["rows"], table["slots"], place, row_gradients[name], rate
+            )
+            new_tables[name] = {"rows": new_rows, "slots": slots}
+
+        sums = lax.psum(label_sums(margins_NL, batch, present_BTL), AXES)
+        p_bar = update_p_bar(
+            state["p_bar"], step, sums["p_negative"], sums["negatives"], config.loss
+        )
+        new = state | {
+            "dense": optax.apply_updates(state["dense"], change),
+            "tables": new_tables,
+            "opt": opt,
+            "step": step + 1,
+            "p_bar": p_bar,
+        }
+        return new, metrics_of(value, norm, w, config.loss.r, rate, sums)
+
+    def _loss(self, states_BTD, vectors, batch, present_BTL, candidates, w):
+        """(Σ objective, margins_NL) with states in the order (B, T)."""
+        width, labels = self.config.model.embedding, present_BTL.shape[-1]
+        states_ND = states_BTD.reshape(-1, width)
+        label_vectors, label_bias = self.model.output_vectors(vectors["label"])
+        logits_BTL = jnp.einsum("btd,btld->btl", states_BTD, label_vectors) + label_bias
+        candidate_vectors, candidate_bias = self.model.output_vectors(vectors["candidate"])
+
+        def per_label(x):
+            return jnp.where(present_BTL, x, 0).reshape(-1, labels).astype(states_ND.dtype)
+
+        return objective_sum(
+            objectives.get(self.config.loss.objective),
+            states_ND,
+            logits_BTL.reshape(-1, labels),
+            candidate_vectors,
+            bias_S=candidate_bias - candidates.log_q_S.astype(candidate_bias.dtype),
+            candidate_ids_S=candidates.ids_S,
+            label_ids_NL=jnp.where(present_BTL, batch.label_ids_BTL, -1).reshape(-1, labels),
+            r_NL=self.config.loss.r * per_label(batch.positive_weight_BTL),
+            w_NL=w * per_label(batch.negative_weight_BTL),
+            block_elements=self.config.loss.block_elements,
+        )

@@ -1,0 +1,137 @@
+"""Every mechanism of the synthetic platform as one named number, with its unit and its reason.
+
+Sizes and the seed are `negflax.config.WorldConfig`. Affinity, the quantity that behaviour follows,
+is in standard deviations of the match between a random user and a random item.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameters:
+    """The mechanisms; rates in the reasons are those of the default world.
+
+    Attributes:
+      cluster_size_exponent: exponent of a cluster's number of items in its rank; topics are
+        unequal, but none is tiny.
+      popularity_exponent: Zipf exponent of an item's exposure in its popularity rank; the top 1 %
+        of the items then take 15-20 % of the events, as in public short-video logs.
+      popularity_quality: correlation of popularity rank and quality; popular items are somewhat
+        better, yet popularity alone does not tell quality.
+      creator_exponent: Zipf exponent of a creator's number of items.
+      creator_clusters: number of home clusters of a creator; above 1, so that creators do not nest
+        in clusters and feedback on the two can be told apart.
+      creator_stray: weight of a creator outside its home clusters, home being 1.
+      latent_creator: share of an item's latent variance that is its creator's.
+      latent_item: share of an item's latent variance that is its own; the rest is its cluster's.
+      duration_median_s: seconds; median length of a video.
+      duration_spread: standard deviation of the logarithm of the length.
+      duration_min_s: seconds; shortest video.
+      duration_max_s: seconds; longest video.
+
+      cluster_aversion: share of the clusters that a user is averse to, independent of taste.
+      creator_aversion: share of the creators that a user is averse to, independent of taste.
+      aversion_loss: affinity that an averse cluster or creator takes away.
+
+      candidates: items of the chosen cluster that the feed compares for one slot.
+      cluster_personalisation: weight of the user's current interest in the choice of the cluster,
+        beside its popularity: weak enough that popularity still shows.
+      item_personalisation: weight of the match in the choice among the candidates.
+      feed_boredom: weight, in the choice of the cluster, of how much of it was just shown: the
+        feed varies its topics, which a model of the last item alone cannot follow.
+      exploration: share of slots filled with a uniformly random item, on the discovery surface.
+      no_repeat_rounds: rounds for which the feed avoids what it has shown to the user.
+
+      quality_weight: affinity of one standard deviation of item quality.
+      boredom_loss: affinity lost for each recent item of the same cluster.
+      boredom_decay: share of boredom that is left after one more item.
+      boredom_rest: share of boredom that is left at the next session.
+      taste_learning: share of the way from the user's taste to an item's latent vector that one
+        long view goes: interests drift with what is enjoyed.
+      taste_return: share of the way back to the user's lasting taste, per item.
+      swipe_bias: log-odds of a swipe within the first seconds at affinity 0.
+      swipe_slope: fall of those log-odds per unit of affinity.
+      skip_s: seconds; a shorter dwell (or, of shorter videos, than the whole) is a skip.
+      long_view_s: seconds; a dwell at least as long (or the whole video) is a long view.
+      watch_bias: mean log watch ratio of who stays, at affinity 0 and median length.
+      watch_slope: log watch ratio per unit of affinity.
+      watch_length: fall of the log watch ratio per unit of log length: long videos are left early.
+      watch_noise: standard deviation of the log watch ratio, given all of the above.
+      watch_max: highest watch ratio; a loop is left sooner or later.
+      like_bias: log-odds of a like by who stays, at affinity 0.
+      like_slope: rise of those log-odds per unit of affinity.
+      dislike_noise: chance of a dislike without any aversion: slips and moods.
+      dislike_cluster: further chance of a dislike on an averse cluster.
+      dislike_creator: further chance of a dislike on an averse creator.
+
+      activity: a, of the Beta(a, 1) law of a user's share of rounds with an event: mean a/(a+1),
+        with a tail of rare visitors.
+      leave: chance of leaving for good, per round.
+      session_items: mean number of items in a session.
+      arrival_days: days; users arrive evenly over this first part of the log.
+      session_gap_hours: hours; mean pause between sessions, times the user's pace.
+      pace_spread: standard deviation of the logarithm of a user's pace.
+      browse_s: seconds; mean pause between two items of a session.
+      log_days: days; later events are cut off.
+      log_start_ms: milliseconds since 1970; the log's first moment (2024-01-01, UTC).
+    """
+
+    cluster_size_exponent: float = 0.4
+    popularity_exponent: float = 0.8
+    popularity_quality: float = 0.4
+    creator_exponent: float = 0.6
+    creator_clusters: int = 3
+    creator_stray: float = 0.02
+    latent_creator: float = 0.2
+    latent_item: float = 0.25
+    duration_median_s: float = 22.0
+    duration_spread: float = 0.7
+    duration_min_s: float = 5.0
+    duration_max_s: float = 180.0
+
+    cluster_aversion: float = 0.15
+    creator_aversion: float = 0.05
+    aversion_loss: float = 1.5
+
+    candidates: int = 6
+    cluster_personalisation: float = 1.5
+    item_personalisation: float = 1.5
+    feed_boredom: float = 0.7
+    exploration: float = 0.05
+    no_repeat_rounds: int = 60
+
+    quality_weight: float = 0.5
+    boredom_loss: float = 0.25
+    boredom_decay: float = 0.85
+    boredom_rest: float = 0.2
+    taste_learning: float = 0.08
+    taste_return: float = 0.02
+    swipe_bias: float = 0.2
+    swipe_slope: float = 1.0
+    skip_s: float = 3.0
+    long_view_s: float = 18.0
+    watch_bias: float = -0.8
+    watch_slope: float = 0.35
+    watch_length: float = 0.3
+    watch_noise: float = 0.6
+    watch_max: float = 3.0
+    like_bias: float = -3.8
+    like_slope: float = 0.6
+    dislike_noise: float = 0.008
+    dislike_cluster: float = 0.2
+    dislike_creator: float = 0.3
+
+    activity: float = 5.0
+    leave: float = 0.003
+    session_items: float = 8.0
+    arrival_days: float = 12.0
+    session_gap_hours: float = 64.0
+    pace_spread: float = 0.3
+    browse_s: float = 2.0
+    log_days: float = 30.0
+    log_start_ms: int = 1_704_067_200_000
+
+
+DEFAULT = Parameters()

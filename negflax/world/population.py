@@ -1,0 +1,200 @@
+"""Who lives in the world: items with clusters and creators, users with tastes and aversions.
+
+Sizes as suffixes: U users, I items, A creators (authors), C clusters, W latent width.
+Items are kept in the order of their clusters, so that one cumulative popularity serves the choice
+within every cluster; `item_id_I` is their public, shuffled identifier.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from negflax.config import WorldConfig
+from negflax.world.parameters import DEFAULT, Parameters
+
+Array = jax.Array
+F32 = jnp.float32
+
+
+class Items(NamedTuple):
+    """The catalogue, sorted by cluster.
+
+    Attributes:
+      item_id_I: int32 public identifiers, a permutation of 0..I-1.
+      cluster_I: int32, ascending.
+      creator_I: int32.
+      latent_IW: float32 with about unit variance.
+      quality_I: float32, standard normal.
+      duration_ms_I: int32 milliseconds.
+      popularity_I: float32, cumulative share of the exposure, ending at 1.
+      start_C1: int32, cluster c holds the items start_C1[c] up to start_C1[c + 1].
+      centre_CW: float32, centres of the clusters.
+    """
+
+    item_id_I: Array
+    cluster_I: Array
+    creator_I: Array
+    latent_IW: Array
+    quality_I: Array
+    duration_ms_I: Array
+    popularity_I: Array
+    start_C1: Array
+    centre_CW: Array
+
+
+class Users(NamedTuple):
+    """Lasting traits.
+
+    Attributes:
+      taste_UW: float32, standard normal.
+      averse_cluster_UC: bool.
+      averse_creator_UA: bool.
+      activity_U: float32, chance of an event in a round.
+      pace_U: float32, factor of the pauses between sessions.
+      arrival_s_U: float32, seconds after the start of the log.
+    """
+
+    taste_UW: Array
+    averse_cluster_UC: Array
+    averse_creator_UA: Array
+    activity_U: Array
+    pace_U: Array
+    arrival_s_U: Array
+
+
+class Population(NamedTuple):
+    """Items and users."""
+
+    items: Items
+    users: Users
+
+
+def match(spec: str, taste: Array, latent: Array) -> Array:
+    """Taste times latent vectors over sqrt(W), float32: standard normal for strangers.
+
+    Args:
+      spec: einsum specification over the latent axis `w`, such as `uw,cw->uc`.
+      taste: float32, width W last.
+      latent: float32, width W last.
+    """
+    product = jnp.einsum(spec, taste, latent, precision=jax.lax.Precision.HIGHEST)
+    return product * F32(taste.shape[-1] ** -0.5)
+
+
+def world_key(seed: int) -> Array:
+    """The random key of a world; its generator is named, so no default of JAX changes the data."""
+    return jax.random.key(seed, impl="threefry2x32")
+
+
+def on_host() -> contextlib.AbstractContextManager:
+    """Worlds are made on the host: another device's rounding would make another world."""
+    try:
+        return jax.default_device(jax.local_devices(backend="cpu")[0])
+    except RuntimeError:  # JAX_PLATFORMS leaves the host's backend out
+        return contextlib.nullcontext()
+
+
+def draw_population(config: WorldConfig, parameters: Parameters = DEFAULT) -> Population:
+    """Draws everybody and everything, a pure function of the sizes, the seed and the parameters."""
+    # The seed is no static argument: worlds that differ in it alone share one compilation.
+    with on_host():
+        return _draw(world_key(config.seed), dataclasses.replace(config, seed=0), parameters)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _draw(key: Array, config: WorldConfig, p: Parameters) -> Population:
+    items_key, users_key = jax.random.split(key)
+    return Population(_draw_items(items_key, config, p), _draw_users(users_key, config, p))
+
+
+def _draw_items(key: Array, config: WorldConfig, p: Parameters) -> Items:
+    items, clusters, width = config.num_items, config.num_clusters, config.latent_dim
+    keys = iter(jax.random.split(key, 7))
+    normal = functools.partial(jax.random.normal, dtype=F32)
+
+    sizes_C = _zipf(clusters, p.cluster_size_exponent)
+    cluster_I = jnp.sort(_choose(jnp.cumsum(sizes_C), _uniform(next(keys), (items,))))
+    creator_I = _draw_creators(next(keys), cluster_I, config, p)
+
+    centre_CW = normal(next(keys), (clusters, width))
+    creator_AW = normal(next(keys), (config.num_creators, width))
+    own_IW = normal(next(keys), (items, width))
+    cluster_share = 1.0 - p.latent_creator - p.latent_item
+    latent_IW = (
+        F32(cluster_share**0.5) * centre_CW[cluster_I]
+        + F32(p.latent_creator**0.5) * creator_AW[creator_I]
+        + F32(p.latent_item**0.5) * own_IW
+    )
+
+    quality_I, luck_I, log_length_I = normal(next(keys), (3, items))
+    fame_I = p.popularity_quality * quality_I + (1 - p.popularity_quality**2) ** 0.5 * luck_I
+    rank_I = jnp.argsort(jnp.argsort(-fame_I))
+    popularity_I = jnp.cumsum(_zipf(items, p.popularity_exponent)[rank_I])
+
+    duration_s_I = p.duration_median_s * jnp.exp(p.duration_spread * log_length_I)
+    return Items(
+        item_id_I=jax.random.permutation(next(keys), jnp.arange(items, dtype=jnp.int32)),
+        cluster_I=cluster_I,
+        creator_I=creator_I,
+        latent_IW=latent_IW,
+        quality_I=quality_I,
+        duration_ms_I=(jnp.clip(duration_s_I, p.duration_min_s, p.duration_max_s) * 1_000).astype(
+            jnp.int32
+        ),
+        popularity_I=popularity_I / popularity_I[-1],
+        start_C1=jnp.searchsorted(cluster_I, jnp.arange(clusters + 1, dtype=jnp.int32)).astype(
+            jnp.int32
+        ),
+        centre_CW=centre_CW,
+    )
+
+
+def _draw_creators(key: Array, cluster_I: Array, config: WorldConfig, p: Parameters) -> Array:
+    """A creator for each item: productive ones more often, at home in a few clusters."""
+    home_key, choice_key = jax.random.split(key)
+    creators, clusters = config.num_creators, config.num_clusters
+    home_AH = jax.random.randint(
+        home_key, (creators, p.creator_clusters), 0, clusters, dtype=jnp.int32
+    )
+    at_home_CA = (home_AH == jnp.arange(clusters, dtype=jnp.int32)[:, None, None]).any(-1)
+    weight_CA = jnp.where(at_home_CA, F32(1), F32(p.creator_stray))
+    share_CA = jnp.cumsum(weight_CA * _zipf(creators, p.creator_exponent), axis=1)
+    uniform_I = _uniform(choice_key, cluster_I.shape)
+    return jax.vmap(_choose)(share_CA[cluster_I], uniform_I)
+
+
+def _draw_users(key: Array, config: WorldConfig, p: Parameters) -> Users:
+    users = config.num_users
+    keys = jax.random.split(key, 5)
+    activity_U, arrival_U = _uniform(keys[3], (2, users))
+    log_pace_U = p.pace_spread * jax.random.normal(keys[4], (users,), F32)
+    return Users(
+        taste_UW=jax.random.normal(keys[0], (users, config.latent_dim), F32),
+        averse_cluster_UC=_uniform(keys[1], (users, config.num_clusters)) < p.cluster_aversion,
+        averse_creator_UA=_uniform(keys[2], (users, config.num_creators)) < p.creator_aversion,
+        activity_U=activity_U ** F32(1 / p.activity),
+        pace_U=jnp.exp(log_pace_U),
+        arrival_s_U=arrival_U * F32(p.arrival_days * 86_400),
+    )
+
+
+def _zipf(size: int, exponent: float) -> Array:
+    """Shares (size,) float32 by rank, falling with the given exponent."""
+    weight = jnp.arange(1, size + 1, dtype=F32) ** -exponent
+    return weight / weight.sum()
+
+
+def _choose(cumulative: Array, uniform: Array) -> Array:
+    """Indices int32 drawn by a cumulative weight with one uniform number each."""
+    index = jnp.searchsorted(cumulative, uniform * cumulative[-1], side="right")
+    return jnp.minimum(index, cumulative.shape[0] - 1).astype(jnp.int32)
+
+
+def _uniform(key: Array, shape: tuple[int, ...]) -> Array:
+    return jax.random.uniform(key, shape, F32)

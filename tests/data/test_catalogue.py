@@ -1,0 +1,84 @@
+"""Ids ↔ rows, creators and clusters, and the file."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from negflax.data import Catalogue, DataError
+from negflax.data.catalogue import build_catalogue
+
+
+def events(**columns):
+    return pa.table({"user_id": [1, 1, 1], "item_id": [30, 10, 30], "pos": [0, 1, 2], **columns})
+
+
+def test_rows_and_ids_are_inverse():
+    catalogue = build_catalogue(np.array([10, 20, 30]), events(), None)
+    assert catalogue.num_rows == 4
+    assert catalogue.rows([30, 10, 15, 99, -1]).tolist() == [3, 1, 0, 0, 0]
+    assert catalogue.rows([[10], [20]]).shape == (2, 1)
+    assert catalogue.rows([]).tolist() == []
+    assert catalogue.ids([3, 1]).tolist() == [30, 10]
+    for row in (0, 4, -1):
+        with pytest.raises(DataError, match="from 1 to 3"):
+            catalogue.ids([1, row])
+    with pytest.raises(DataError, match="integers; got `10`"):
+        catalogue.rows(["10"])
+
+
+def test_text_ids():
+    catalogue = build_catalogue(np.array(["a", "b"]), events(item_id=["a", "b", "b"]), None)
+    assert catalogue.rows(np.array(["b", "a longer one"], object).astype(str)).tolist() == [2, 0]
+    assert catalogue.ids([1]).tolist() == ["a"]
+    with pytest.raises(DataError, match="text"):
+        catalogue.rows([1])
+
+
+def test_items_describe_and_events_fill_in():
+    items = pa.table(
+        {
+            "item_id": [20, 10, 99],
+            "creator_id": ["x", None, "unseen"],
+            "cluster_ids": [["s", "r"], [], ["t"]],
+            "title": ["twenty", None, "ninety-nine"],
+        }
+    )
+    log = events(creator_id=["y", "x", "z"], cluster_ids=["r", None, "s"])
+    catalogue = build_catalogue(np.array([10, 20, 30]), log, items)
+    x, y = catalogue.creator_V[2], catalogue.creator_V[3]
+    assert catalogue.creator_V.tolist() == [0, x, x, y] and len({0, x, y}) == 3
+    r = catalogue.clusters_VC[3, 0]
+    assert catalogue.clusters_VC.shape == (4, 2)
+    assert catalogue.clusters_VC[2, 1] == r and catalogue.clusters_VC[2, 0] not in (0, r)
+    assert catalogue.clusters_VC[1].tolist() == [0, 0]
+    assert (catalogue.num_creators, catalogue.num_clusters) == (3, 3)
+    assert catalogue.titles.tolist() == ["", "", "twenty", ""]
+
+
+def test_nothing_is_known():
+    catalogue = build_catalogue(np.array([10]), events(), None)
+    assert catalogue.creator_V.tolist() == [0, 0]
+    assert catalogue.clusters_VC.tolist() == [[0], [0]]
+    assert catalogue.titles is None
+    assert (catalogue.num_creators, catalogue.num_clusters) == (1, 1)
+
+
+@pytest.mark.parametrize("titles", [None, np.array(["", "α"])])
+@pytest.mark.parametrize("ids", [np.array([7]), np.array(["seven"])])
+def test_save_and_load(tmp_path, ids, titles):
+    counts = np.array([0, 5])
+    saved = Catalogue(ids, np.zeros(2, np.int32), np.zeros((2, 1), np.int32), counts, titles)
+    path = tmp_path / "vocabulary.npz"
+    saved.save(path)
+    loaded = Catalogue.load(path)
+    for name, value in vars(saved).items():
+        assert np.array_equal(getattr(loaded, name), value), name
+    assert [file.name for file in tmp_path.iterdir()] == ["vocabulary.npz"]
+
+
+def test_a_cut_file_is_named(tmp_path):
+    path = tmp_path / "vocabulary.npz"
+    build_catalogue(np.arange(100), events(), None).save(path)
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DataError, match=r"vocabulary\.npz"):
+        Catalogue.load(path)

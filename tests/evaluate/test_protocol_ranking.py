@@ -1,0 +1,182 @@
+"""Requests, masking, exact ranks and probabilities, and what a scorer may not see."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from negflax.data import history_batch
+from negflax.evaluate import (
+    EvaluationError,
+    build_requests,
+    default_floors,
+    rank_requests,
+    request_values,
+)
+from negflax.evaluate.protocol import history_items
+
+USERS = [
+    [(1, "+", "train"), (2, "-", "train"), (3, "+", "valid"), (4, "+", "test"), (5, "-", "test")],
+    [(1, "+", "train"), (1, "", "test")],
+    [(2, "+", "test"), (2, "-", "test"), (3, "+", "test"), (3, "+", "test"), (6, "", "test")],
+    [(4, "", "train"), (4, "-", "valid"), (1, "-", "test"), (4, "+", "test")],
+]
+
+
+def fixed(scores_V):
+    return lambda block: np.tile(np.asarray(scores_V, np.float32), (len(block), 1))
+
+
+def test_requests_of_the_test_window(make_sequences):
+    requests = build_requests(make_sequences(USERS, 6), "test")
+    assert requests.user_R.tolist() == [0, 2, 3]  # user 1 has no label in the window
+    assert requests.end_R.tolist() == [3, 7, 14]  # valid events are history; a new user has none
+    assert requests.judged_offsets_R1.tolist() == [0, 2, 4, 6]
+    assert requests.judged_item_J.tolist() == [4, 5, 2, 3, 1, 4]
+    assert requests.judged_positive_J.tolist() == [True, False, False, True, False, True]
+
+
+def test_valid_requests_blocks_and_samples(log):
+    requests = build_requests(log, "valid")
+    assert (log.split_E[requests.end_R] == 1).all()
+    block = requests.block(3, 5)
+    assert len(block) == 2 and block.judged_offsets_R1[0] == 0
+    first, last = requests.judged_offsets_R1[[3, 5]]
+    assert block.judged_item_J.tolist() == requests.judged_item_J[first:last].tolist()
+    sample, again = (build_requests(log, "valid", 20, seed=1) for _ in range(2))
+    assert len(sample) == 20 and np.isin(sample.user_R, requests.user_R).all()
+    assert sample.user_R.tolist() == again.user_R.tolist()
+    assert sample.user_R.tolist() != build_requests(log, "valid", 20, seed=2).user_R.tolist()
+
+
+def test_unusable_windows(make_sequences):
+    sequences = make_sequences([[(1, "+", "train"), (2, "", "test")]], 3)
+    with pytest.raises(EvaluationError, match="no event of the test period has a label"):
+        build_requests(sequences, "test")
+    with pytest.raises(EvaluationError, match="choose `valid` or `test`"):
+        build_requests(sequences, "train")
+
+
+def test_masked_and_kept(make_sequences):
+    sequences = make_sequences(USERS, 6)
+    requests = build_requests(sequences, "test")
+    scorer = fixed([99, 6, 5, 4, 3, 2, 1])
+    kept = rank_requests(scorer, requests, sequences, False, 2)
+    masked = rank_requests(scorer, requests, sequences, True, 2)
+    assert kept.eligible_J.all()
+    assert kept.greater_J.tolist() == [3, 4, 1, 2, 0, 3]  # row 0 is no candidate
+    assert masked.eligible_J.tolist() == [True] * 5 + [False]  # user 3 has seen item 4
+    assert masked.greater_J[:5].tolist() == [0, 1, 1, 2, 0]
+    np.testing.assert_array_equal(masked.log_p_J, kept.log_p_J)
+    values = request_values(masked, requests, (2,), 3.0)
+    assert values["hr_p@2"].weight_R.tolist() == [1, 1, 0]  # its only positive was seen
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(-3, 3), min_size=9, max_size=9), min_size=4, max_size=4),
+    st.booleans(),
+    st.integers(1, 5),
+)
+def test_ranks_against_counting(make_sequences, rows, masked, users_per_block):
+    sequences = make_sequences(USERS, 8)
+    requests = build_requests(sequences, "test")
+    scores = np.array(rows, np.float32)
+    ranks = rank_requests(
+        lambda block: scores[block.user_R], requests, sequences, masked, users_per_block
+    )
+    for j, (r, item) in enumerate(zip(requests.request_J, requests.judged_item_J, strict=True)):
+        user = requests.user_R[r]
+        seen = sequences.item_E[sequences.offsets_U1[user] : requests.end_R[r]] if masked else []
+        assert ranks.eligible_J[j] == (item not in seen)
+        if ranks.eligible_J[j]:
+            listed = np.array([scores[user, i] for i in range(1, 9) if i not in seen])
+            assert ranks.greater_J[j] == (listed > scores[user, item]).sum()
+            assert ranks.ties_J[j] == (listed == scores[user, item]).sum()
+        p = np.exp(scores[user, 1:].astype(float))
+        p = p[item - 1] / p.sum()
+        assert ranks.log_p_J[j] == pytest.approx(np.log(p), rel=1e-6)
+        assert ranks.log_not_p_J[j] == pytest.approx(np.log(1 - p), rel=1e-6)
+
+
+@pytest.mark.parametrize("top", [50.0, 300.0, 1e30])
+def test_probability_of_a_certain_item_is_exact(make_requests, top):
+    sequences, requests = make_requests([({1}, {2})], 3)
+    ranks = rank_requests(fixed([0, top, 0, 0]), requests, sequences, False, 4)
+    gap = float(np.float32(top))
+    assert ranks.log_not_p_J[0] == pytest.approx(np.log(2) - gap)
+    assert ranks.log_p_J == pytest.approx([0, -gap])
+    assert ranks.log_not_p_J[1] == pytest.approx(0, abs=1e-20)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_scores_that_are_not_finite_are_a_failure(log, bad):
+    requests = build_requests(log, "test")
+    scores = np.zeros((300, 41), np.float32)
+    scores[requests.user_R[7], 5] = bad
+    scores[:, 0] = -np.inf  # row 0 is not looked at
+    user = log.user_ids[requests.user_R[7]]
+    with pytest.raises(EvaluationError, match=rf"broken: score .* for user {user}, .* row 5"):
+        rank_requests(lambda block: scores[block.user_R], requests, log, True, 64, "broken")
+
+
+def test_scores_of_the_wrong_shape(log):
+    with pytest.raises(EvaluationError, match=r"shape \(64, 40\), expected \(64, 41\)"):
+        rank_requests(
+            lambda block: np.zeros((len(block), 40)), build_requests(log, "test"), log, True, 64
+        )
+
+
+def test_integer_scores_are_welcome(log):
+    requests = build_requests(log, "test")
+    whole, real = (
+        rank_requests(
+            lambda block, d=d: np.tile(np.arange(41, dtype=d), (len(block), 1)),
+            requests,
+            log,
+            True,
+            64,
+        )
+        for d in (np.int32, np.float32)
+    )
+    np.testing.assert_array_equal(whole.greater_J, real.greater_J)
+
+
+def test_no_scorer_sees_an_answer(log):
+    seen = []
+    scorer = lambda block: (seen.append(block), np.zeros((len(block), 41)))[1]  # noqa: E731
+    rank_requests(scorer, build_requests(log, "test"), log, True, 128)
+    assert all(len(block.judged_item_J) == 0 for block in seen)
+    assert all(not block.judged_offsets_R1.any() for block in seen)
+
+
+def test_feedback_of_the_window_changes_no_score(log):
+    """SPEC 5.3: shuffling what happens from the window on leaves every input as it was."""
+    rng = np.random.default_rng(1)
+    order = np.arange(len(log.item_E))
+    window = np.flatnonzero(log.split_E == 2)
+    order[window] = rng.permutation(window)
+    shuffled = dataclasses.replace(
+        log,
+        **{
+            field: getattr(log, field)[order]
+            for field in ("item_E", "positive_weight_E", "negative_weight_E", "dislike_E")
+        },
+    )
+    requests = build_requests(log, "test").without_answers()
+    for one, other in zip(
+        history_items(log, requests), history_items(shuffled, requests), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+    for one, other in zip(
+        history_batch(log, requests.end_R, requests.user_R, 12),
+        history_batch(shuffled, requests.end_R, requests.user_R, 12),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
+    splits = ("train", "valid")
+    floors, other_floors = (default_floors(s, splits, 0) for s in (log, shuffled))
+    for name in floors:
+        np.testing.assert_array_equal(floors[name](requests), other_floors[name](requests))
