@@ -51,7 +51,7 @@ def prefetch(
                 raise error
             yield batch
     finally:
-        pass
+        closed.set()
         while not ready.empty():  # a thread that waits for room then sees that it is over
             ready.get_nowait()
         thread.join()

@@ -90,8 +90,8 @@ def _summary(trained: Trained, result: Result, split: str) -> str:
         f"Checkpoint of step {trained.step} of {config.name!r}: objective {config.loss.objective}, "
         f"{config.loss.candidates} candidates, data {config.data.source}.\n\n"
         f"{metrics['users']:,} users with {metrics['positives']:,} positives and "
-        f"{metrics['negatives']:,} negatives in the {split} period are asked once, at its start, with "
-        f"all {trained.catalogue.num_rows - 1:,} items ranked."
+        f"{metrics['negatives']:,} negatives in the {split} period are asked once, at its start, "
+        f"with all {trained.catalogue.num_rows - 1:,} items ranked."
     )
 
 

@@ -54,7 +54,7 @@ def unigram(count_V: np.ndarray, alpha: float) -> Unigram:
     alias[light] = heavy[np.minimum(at_work, len(heavy) - 1)]
     # The light row that exhausts a heavy one overdraws it: the next heavy row makes that good.
     overdrawn = (
-        np.concatenate([taken, [np.inf]])[np.searchsorted(taken, given, side="right")] - given
+        np.concatenate([taken, [np.inf]])[np.searchsorted(taken, given, side="left")] - given
     )
     keep[heavy] = np.where(np.isfinite(overdrawn), np.maximum(1 - overdrawn, 0), 1)
     alias[heavy] = np.append(heavy[1:], heavy[-1:])

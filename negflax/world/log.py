@@ -58,10 +58,10 @@ def generate(config: WorldConfig, parameters: Parameters = DEFAULT) -> tuple[pa.
       parameters: mechanisms of the world.
 
     Returns:
-      events: user_id, item_id, pos (int64, 0-based within the user), timestamp_ms (int64, unix),
-        long_view, like, dislike, skip (bool), dwell_ms, duration_ms (int64), surface (int64:
-        1 main feed, 2 discovery); ordered by user and pos.
-      items: item_id, creator_id (int64), cluster_ids (list<int64>), title, duration_ms (int64).
+      The events and the items. Event columns: user_id, item_id, pos (int64, from 0 within the
+      user), timestamp_ms (int64, unix), long_view, like, dislike, skip (bool), dwell_ms,
+      duration_ms (int64), surface (int64: 1 main feed, 2 discovery); ordered by user and pos.
+      Item columns: item_id, creator_id (int64), cluster_ids (list<int64>), title, duration_ms.
     """
     population = draw_population(config, parameters)
     with on_host():

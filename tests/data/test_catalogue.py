@@ -43,7 +43,13 @@ def test_items_describe_and_events_fill_in():
             "title": ["twenty", None, "ninety-nine"],
         }
     )
-    log = events(creator_id=["y", "x", "z"], cluster_ids=["r", None, "s"])
+    log = pa.table(
+        {
+            "item_id": [30, 10, 30, 20],  # of 30 the first event counts, of 20 the item table
+            "creator_id": ["y", "x", "z", "y"],
+            "cluster_ids": ["r", None, "s", "r"],
+        }
+    )
     catalogue = build_catalogue(np.array([10, 20, 30]), log, items)
     x, y = catalogue.creator_V[2], catalogue.creator_V[3]
     assert catalogue.creator_V.tolist() == [0, x, x, y] and len({0, x, y}) == 3

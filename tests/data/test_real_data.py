@@ -69,7 +69,9 @@ def test_kuairand_sequences(kuairand):
     assert not s.gap_E[part_0].any() and not s.dwell_E[part_0].any()
     late = (s.split_E == 1) & (s.time_E < 1_651_161_600_000)
     assert not late.any()
-    assert s.catalogue.feature_sizes["cluster"] > 40 and s.feature_sizes["creator"] > 6_000
+    assert (
+        s.catalogue.feature_sizes["cluster"] > 40 and s.catalogue.feature_sizes["creator"] > 6_000
+    )
 
 
 def test_kuairand_labels_from_the_published_columns(kuairand):
