@@ -2,12 +2,14 @@
 
 schema.py and cells.py say what an event log is and check it; files.py and sources.py read it;
 labels.py turns feedback into label weights; splits.py, catalogue.py, features.py and sequences.py
-build per-user arrays; batches.py and prefetch.py feed the device. columns.py converts columns.
+build per-user arrays, histories.py those to serve from; batches.py and prefetch.py feed the device. columns.py converts columns.
 """
 
 from negflax.data.batches import Batch, StreamBatches, history_batch
 from negflax.data.catalogue import Catalogue
 from negflax.data.cells import DataError
+from negflax.data.files import read_events, write_table
+from negflax.data.histories import build_histories
 from negflax.data.labels import Rule, label_weights, parse_rule
 from negflax.data.prefetch import prefetch
 from negflax.data.schema import SPLITS, validate, validate_items
@@ -23,12 +25,15 @@ __all__ = [
     "Rule",
     "Sequences",
     "StreamBatches",
+    "build_histories",
     "build_sequences",
     "history_batch",
     "label_weights",
     "open_source",
     "parse_rule",
     "prefetch",
+    "read_events",
     "validate",
     "validate_items",
+    "write_table",
 ]

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from negflax.data.cells import DataError
-from negflax.data.columns import factorize, flat, is_list, is_text, values
+from negflax.data.columns import factorize, flat, floats, is_list, is_text, values
 from negflax.data.features import NUM_VALUES
 
 
@@ -27,6 +27,7 @@ class Catalogue:
       clusters_VC: (n+1, C) int32 numbers of its clusters in the order given, 0 padding.
       train_count_V: (n+1,) int64 events in the training period.
       titles: (n+1,) text, "" unknown; None where the source has none.
+      duration_V: (n+1,) float64 milliseconds, NaN unknown; None where the item table has none.
     """
 
     item_ids: np.ndarray
@@ -34,6 +35,7 @@ class Catalogue:
     clusters_VC: np.ndarray
     train_count_V: np.ndarray
     titles: np.ndarray | None = None
+    duration_V: np.ndarray | None = None
 
     @property
     def num_rows(self) -> int:
@@ -131,6 +133,7 @@ def build_catalogue(item_ids: np.ndarray, events: pa.Table, items: pa.Table | No
         clusters_VC=_attribute(tables, "cluster_ids", num_rows),
         train_count_V=zeros_V,
         titles=_titles(items, tables[0][1], num_rows),
+        duration_V=_durations(items, tables[0][1], num_rows),
     )
 
 
@@ -142,6 +145,15 @@ def _titles(items: pa.Table | None, row_I: np.ndarray, num_rows: int) -> np.ndar
     titles[row_I] = title_I
     titles[0] = ""
     return titles
+
+
+def _durations(items: pa.Table | None, row_I: np.ndarray, num_rows: int) -> np.ndarray | None:
+    if items is None or "duration_ms" not in items.column_names:
+        return None
+    duration_V = np.full(num_rows, np.nan)
+    duration_V[row_I] = floats(items["duration_ms"])
+    duration_V[0] = np.nan
+    return duration_V
 
 
 def _attribute(tables: list[tuple[pa.Table, np.ndarray]], name: str, num_rows: int) -> np.ndarray:

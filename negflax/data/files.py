@@ -74,11 +74,21 @@ def read_table(path: str | os.PathLike[str]) -> pa.Table:
         raise DataError(f"{path} cannot be read, it may be cut short: {error}") from error
 
 
-def write_table(table: pa.Table, path: Path) -> None:
-    """Writes Parquet; the file appears whole or not at all."""
+def write_table(table: pa.Table, path: str | os.PathLike[str]) -> None:
+    """Writes a .parquet or .csv file; it appears whole or not at all.
+
+    Raises:
+      DataError: another suffix.
+    """
+    path = Path(path)
+    if path.suffix not in SUFFIXES:
+        raise DataError(f"{path}: a {' or '.join(SUFFIXES)} file can be written")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    pq.write_table(table, temporary, compression="zstd")
+    if path.suffix == ".parquet":
+        pq.write_table(table, temporary, compression="zstd")
+    else:
+        csv.write_csv(table, temporary)
     os.replace(temporary, path)
 
 

@@ -12,7 +12,7 @@ from negflax.config import Config
 from negflax.data import features
 from negflax.data.catalogue import Catalogue, build_catalogue
 from negflax.data.cells import DataError
-from negflax.data.columns import alike, factorize, floats, integers, values
+from negflax.data.columns import alike, factorize, floats, integers
 from negflax.data.labels import label_weights
 from negflax.data.schema import SPLITS, validate, validate_items
 from negflax.data.sources import RawData
@@ -117,7 +117,7 @@ def build_sequences(raw: RawData, config: Config, catalogue: Catalogue | None = 
 
     count_U = np.bincount(user_E, minlength=len(user_ids))
     kept = {split: _count(split_E == i, positive_E, negative_E) for i, split in enumerate(SPLITS)}
-    encoded = _encode(events, items, item_E, user_E, catalogue)
+    encoded = encode_features(events, item_E, user_E, catalogue)
     return Sequences(
         catalogue=catalogue,
         user_ids=user_ids[count_U > 0],
@@ -161,24 +161,24 @@ def _require_every_split(split_E: np.ndarray, config: Config, name: str) -> None
             )
 
 
-def _encode(
-    events: pa.Table,
-    items: pa.Table | None,
-    item_E: np.ndarray,
-    user_E: np.ndarray,
-    catalogue: Catalogue,
+def encode_features(
+    events: pa.Table, item_E: np.ndarray, user_E: np.ndarray, catalogue: Catalogue
 ) -> dict[str, np.ndarray]:
-    """The feature columns of Sequences, by field name."""
+    """The feature columns of Sequences, by field name, of events on known items.
+
+    Args:
+      events: validated events, in the order of their users.
+      item_E: catalogue rows, all ≥ 1.
+      user_E: user numbers, nondecreasing.
+      catalogue: gives the durations that the events lack.
+    """
 
     def column(name: str) -> np.ndarray:
         return floats(events[name]) if name in events.column_names else np.full(len(item_E), np.nan)
 
     duration_E = column("duration_ms")
-    if items is not None and "duration_ms" in items.column_names:
-        duration_V = np.full(catalogue.num_rows, np.nan)
-        duration_V[catalogue.rows(values(items["item_id"]))] = floats(items["duration_ms"])
-        duration_V[0] = np.nan
-        duration_E = np.where(np.isnan(duration_E), duration_V[item_E], duration_E)
+    if catalogue.duration_V is not None:
+        duration_E = np.where(np.isnan(duration_E), catalogue.duration_V[item_E], duration_E)
     timed = "timestamp_ms" in events.column_names
     time_E = integers(events["timestamp_ms"], -1) if timed else np.full(len(item_E), -1, np.int64)
     first_E = np.diff(user_E, prepend=-1) != 0

@@ -122,7 +122,7 @@ class Trainer:
         value, gradients = lax.psum((value, gradients), AXES)
 
         # 3. one clip over dense parameters and touched rows, then the two kinds of update
-        norm = optax.global_norm(gradients)
+        norm = optax.tree.norm(gradients)
         (dense_gradient, row_gradients), _ = self.clip.update(gradients, self.clip.init(gradients))
         change, opt = self.dense_optimizer.update(dense_gradient, state["opt"], state["dense"])
         rate = config.optimizer.table_learning_rate * self.relative_rate(step)

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import loss_reference as reference
@@ -19,12 +21,13 @@ def problem(shape, scale, seed, dtype=np.float32):
     candidates = rng.normal(size=(s, d)).astype(dtype)
     top = max(np.abs(states @ candidates.T).max(), 1e-6)
     states = (states * (scale / top)).astype(dtype)
-    bias = rng.normal(size=s).astype(np.float32)
+    bias = rng.normal(size=s).astype(np.float64 if dtype == "float64" else np.float32)
     ids = rng.integers(0, max(1, s // 2), s).astype(np.int32)
     exclude = rng.integers(-1, max(1, s // 2), (n, labels)).astype(np.int32)
     return states, candidates, bias, ids, exclude
 
 
+@functools.partial(jax.jit, static_argnames=("block_elements",))
 def run(states, candidates, bias, ids, exclude, g, **options):
     def total(states, candidates, bias):
         lse = candidate_logsumexp(

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import loss_reference as reference
@@ -17,17 +19,19 @@ def problem(seed, scale, n=29, s=17, d=5, labels=2):
     table = rng.normal(size=(s, d)).astype(np.float32)
     ids = rng.integers(0, s, s).astype(np.int32)
     label_ids = rng.integers(-1, s, (n, labels)).astype(np.int32)
-    r = (rng.random((n, labels)) < 0.5) * rng.random((n, labels))
-    w = (rng.random((n, labels)) < 0.5) * rng.random((n, labels)) * 10
+    present = label_ids >= 0
+    r = present * (rng.random((n, labels)) < 0.5) * rng.random((n, labels))
+    w = present * (rng.random((n, labels)) < 0.5) * rng.random((n, labels)) * 10
     bias = rng.normal(size=s)
     return states, table, ids, bias.astype(np.float32), label_ids, np.float32(r), np.float32(w)
 
 
-def ours(states, table, ids, bias, label_ids, r, w, budget, objective=ntr):
+@functools.partial(jax.jit, static_argnums=7)
+def ours(states, table, ids, bias, label_ids, r, w, budget):
     def total(states, table, bias):
-        labels = jnp.einsum("nd,nld->nl", states, table[np.maximum(label_ids, 0)])
+        labels = jnp.einsum("nd,nld->nl", states, table[jnp.maximum(label_ids, 0)])
         return objective_sum(
-            objective, states, labels, table[ids], bias_S=bias, candidate_ids_S=ids,
+            ntr, states, labels, table[ids], bias_S=bias, candidate_ids_S=ids,
             label_ids_NL=label_ids, r_NL=r, w_NL=w, block_elements=budget,
         )  # fmt: skip
 

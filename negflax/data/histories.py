@@ -1,0 +1,69 @@
+"""Event log → histories to serve from: no labels, no split, and no user is left out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from negflax.data.catalogue import Catalogue
+from negflax.data.columns import factorize
+from negflax.data.schema import validate
+from negflax.data.sequences import Sequences, encode_features
+from negflax.data.sources import RawData
+
+
+def build_histories(raw: RawData, catalogue: Catalogue) -> Sequences:
+    """Encodes an event log to serve from: every event is history, none is a label.
+
+    Users whose items are all unknown stay, with an empty history. Ids may be text in one place and
+    numbers in the other, as a CSV without a text id in it is read as numbers.
+
+    Args:
+      raw: events; their items are not read, as the catalogue describes them.
+      catalogue: a checkpoint's vocabulary.
+
+    Returns:
+      Sequences of weight 0, all in the split `train`.
+
+    Raises:
+      DataError: unusable events.
+    """
+    events, repairs = validate(raw.events, raw.name)
+    user_E, user_ids = factorize(events["user_id"])
+    code_E, item_ids = factorize(events["item_id"])
+    item_E = _rows_of_either_kind(catalogue, item_ids)[code_E]
+    keep = item_E > 0
+    events, item_E, user_E = events.filter(pa.array(keep)), item_E[keep], user_E[keep]
+    count_U = np.bincount(user_E, minlength=len(user_ids))
+    return Sequences(
+        catalogue=catalogue,
+        user_ids=user_ids,
+        offsets_U1=np.append(0, np.cumsum(count_U)),
+        item_E=item_E,
+        positive_weight_E=np.zeros(len(item_E), np.float32),
+        negative_weight_E=np.zeros(len(item_E), np.float32),
+        split_E=np.zeros(len(item_E), np.uint8),
+        report={
+            "source": raw.name,
+            "users": len(user_ids),
+            "users_without_history": int(np.sum(count_U == 0)),
+            "events": len(item_E),
+            "events_on_unknown_items": int(np.sum(~keep)),
+            "repairs": repairs,
+        },
+        **encode_features(events, item_E, user_E, catalogue),
+    )
+
+
+def _rows_of_either_kind(catalogue: Catalogue, ids: np.ndarray) -> np.ndarray:
+    """`catalogue.rows`, where 17 and "17" are the same id."""
+    known, given = (x.dtype.kind in "iu" for x in (catalogue.item_ids, ids))
+    if known == given:
+        return catalogue.rows(ids)
+    if given:
+        return catalogue.rows(ids.astype(str))
+    numbers = catalogue.item_ids.astype(str)
+    order = np.argsort(numbers)
+    place = np.minimum(np.searchsorted(numbers, ids, sorter=order), len(numbers) - 1)
+    row_I = order[place] + 1
+    return np.where(numbers[row_I - 1] == ids, row_I, 0).astype(np.int32)
