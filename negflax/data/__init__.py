@@ -2,13 +2,14 @@
 
 schema.py and cells.py say what an event log is and check it; files.py and sources.py read it;
 labels.py turns feedback into label weights; splits.py, catalogue.py, features.py and sequences.py
-build per-user arrays, histories.py those to serve from; batches.py and prefetch.py feed the device. columns.py converts columns.
+build per-user arrays, and histories.py those to serve from; batches.py and prefetch.py feed the
+device. columns.py converts columns.
 """
 
 from negflax.data.batches import Batch, StreamBatches, history_batch
 from negflax.data.catalogue import Catalogue
 from negflax.data.cells import DataError
-from negflax.data.files import read_events, write_table
+from negflax.data.files import read_events, require_suffix, write_table
 from negflax.data.histories import build_histories
 from negflax.data.labels import Rule, label_weights, parse_rule
 from negflax.data.prefetch import prefetch
@@ -33,6 +34,7 @@ __all__ = [
     "parse_rule",
     "prefetch",
     "read_events",
+    "require_suffix",
     "validate",
     "validate_items",
     "write_table",

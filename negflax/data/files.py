@@ -64,8 +64,7 @@ def read_table(path: str | os.PathLike[str]) -> pa.Table:
       DataError: the file is missing, cut short or of another kind.
     """
     path = Path(path)
-    if path.suffix not in SUFFIXES:
-        raise DataError(f"{path}: a {' or '.join(SUFFIXES)} file is expected")
+    require_suffix(path)
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
     try:
@@ -81,8 +80,7 @@ def write_table(table: pa.Table, path: str | os.PathLike[str]) -> None:
       DataError: another suffix.
     """
     path = Path(path)
-    if path.suffix not in SUFFIXES:
-        raise DataError(f"{path}: a {' or '.join(SUFFIXES)} file can be written")
+    require_suffix(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     if path.suffix == ".parquet":
@@ -90,6 +88,12 @@ def write_table(table: pa.Table, path: str | os.PathLike[str]) -> None:
     else:
         csv.write_csv(table, temporary)
     os.replace(temporary, path)
+
+
+def require_suffix(path: str | os.PathLike[str]) -> None:
+    """Raises a DataError unless the path ends in .parquet or .csv."""
+    if Path(path).suffix not in SUFFIXES:
+        raise DataError(f"{path}: a {' or '.join(SUFFIXES)} file is expected")
 
 
 def _read_csv(path: Path) -> pa.Table:

@@ -9,18 +9,18 @@ from negflax.data.catalogue import Catalogue
 from negflax.data.columns import factorize
 from negflax.data.schema import validate
 from negflax.data.sequences import Sequences, encode_features
-from negflax.data.sources import RawData
 
 
-def build_histories(raw: RawData, catalogue: Catalogue) -> Sequences:
+def build_histories(table: pa.Table, catalogue: Catalogue, name: str) -> Sequences:
     """Encodes an event log to serve from: every event is history, none is a label.
 
     Users whose items are all unknown stay, with an empty history. Ids may be text in one place and
     numbers in the other, as a CSV without a text id in it is read as numbers.
 
     Args:
-      raw: events; their items are not read, as the catalogue describes them.
+      table: an event log (schema.py); columns that only labels need may be missing.
       catalogue: a checkpoint's vocabulary.
+      name: file or source, for the messages.
 
     Returns:
       Sequences of weight 0, all in the split `train`.
@@ -28,7 +28,7 @@ def build_histories(raw: RawData, catalogue: Catalogue) -> Sequences:
     Raises:
       DataError: unusable events.
     """
-    events, repairs = validate(raw.events, raw.name)
+    events, repairs = validate(table, name)
     user_E, user_ids = factorize(events["user_id"])
     code_E, item_ids = factorize(events["item_id"])
     item_E = _rows_of_either_kind(catalogue, item_ids)[code_E]
@@ -44,7 +44,7 @@ def build_histories(raw: RawData, catalogue: Catalogue) -> Sequences:
         negative_weight_E=np.zeros(len(item_E), np.float32),
         split_E=np.zeros(len(item_E), np.uint8),
         report={
-            "source": raw.name,
+            "source": name,
             "users": len(user_ids),
             "users_without_history": int(np.sum(count_U == 0)),
             "events": len(item_E),

@@ -5,6 +5,7 @@ Shapes: R requests, T history steps, V catalogue rows.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -18,6 +19,7 @@ from negflax.mesh import COPIED, SPLIT
 from negflax.model import Recommender
 
 
+@functools.lru_cache(maxsize=8)  # one compiled program for all checkpoints of a run
 def score_function(model: Recommender, mesh: Mesh) -> Any:
     """Jitted (dense, tables, batch of R histories) → scores (R, V padded), sharded over V."""
 

@@ -49,13 +49,14 @@ def objective_sum(
         return objective(margins(label_logits, ids, lse), r, w)
 
     extras = (label_ids_NL, r_NL, w_NL)
+    active_N = jnp.any(label_ids_NL >= 0, axis=1)
     if len(candidates_SD) * xla.MIN_TILE <= block_elements:
         bias_S, ids_S, exclude_NL = fold_masks(
             states_ND, candidates_SD, bias_S, candidate_ids_S, label_ids_NL, None
         )
         total, lse_N = xla.state_loss_sum(
             state_loss, states_ND, label_logits_NL, candidates_SD, bias_S, ids_S, exclude_NL,
-            extras, block_elements,
+            active_N, extras, block_elements,
         )  # fmt: skip
     else:
         lse_N = candidate_logsumexp(

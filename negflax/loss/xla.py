@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 
 MIN_TILE = 128  # states, or candidates, in a block where the budget would allow fewer
+MAX_STATES = 256  # in a block of known loss: more is no faster on a CPU, and skips less
 
 # Masked means: the candidate's id is among the state's excluded ids, or its bias is −inf.
 
@@ -121,7 +122,7 @@ logsumexp.defvjp(_logsumexp_fwd, _logsumexp_bwd)
 StateLoss = Callable[..., jax.Array]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 8))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 9))
 def state_loss_sum(
     loss: StateLoss,
     states_ND: jax.Array,
@@ -130,64 +131,83 @@ def state_loss_sum(
     bias_S: jax.Array,
     ids_S: jax.Array,
     exclude_NL: jax.Array,
+    active_N: jax.Array,
     extras: Any,
     block_elements: int,
 ) -> tuple[jax.Array, jax.Array]:
     """Σ_n loss(label_logits_n, lse_n, extras_n), and lse_N for metrics (not differentiable).
 
     Walks blocks of states; each block's logits are made once and used three times (value,
-    ∂states, ∂candidates), since the loss tells the cotangent of lse on the spot.
+    ∂states, ∂candidates), since the loss tells the cotangent of lse on the spot. States that are
+    not active (no label) come last and their blocks are skipped: their loss and gradient are 0 and
+    their lse is −inf.
     """
     return _state_loss_fwd(
-        loss, states_ND, label_logits_NL, candidates_SD, bias_S, ids_S, exclude_NL, extras,
-        block_elements,
+        loss, states_ND, label_logits_NL, candidates_SD, bias_S, ids_S, exclude_NL, active_N,
+        extras, block_elements,
     )[0]  # fmt: skip
 
 
 def _state_loss_fwd(
-    loss, states_ND, label_logits_NL, candidates_SD, bias_S, ids_S, exclude_NL, extras,
+    loss, states_ND, label_logits_NL, candidates_SD, bias_S, ids_S, exclude_NL, active_N, extras,
     block_elements,
 ):  # fmt: skip
-    kind = bias_S.dtype
-    tile_n = min(len(states_ND), max(MIN_TILE, block_elements // max(1, len(candidates_SD))))
+    kind, n = bias_S.dtype, len(states_ND)
+    tile = min(n, MAX_STATES, max(MIN_TILE, block_elements // max(1, len(candidates_SD))))
+    order_N = jnp.argsort(~active_N, stable=True)
+    sorted_inputs = jax.tree.map(
+        lambda x: x[order_N], (states_ND, label_logits_NL, exclude_NL, active_N, extras)
+    )
+    blocks = _blocks(sorted_inputs, max(1, tile))
 
-    def one_block(carry, block):
-        states_bD, labels_bL, exclude_bL, real_b, extras_b = block
+    def one_block(i, carry):
+        value, d_candidates, d_bias, lse, d_states, d_labels = carry
+        states_bD, labels_bL, exclude_bL, active_b, extras_b = jax.tree.map(lambda x: x[i], blocks)
         logits = _logits(states_bD, candidates_SD, bias_S, ids_S, exclude_bL)
         maximum = _finite(jnp.max(logits, axis=0))
         weights = jnp.exp(logits - maximum)
         total = jnp.sum(weights, axis=0)
-        lse = maximum + jnp.log(total)
+        lse_b = maximum + jnp.log(total)
 
         def block_loss(labels, lse):
             each = loss(labels, lse, extras_b)
-            return jnp.sum(jnp.where(real_b[:, None], each, 0))
+            return jnp.sum(jnp.where(active_b[:, None], each, 0))
 
-        value, (d_labels, d_lse) = jax.value_and_grad(block_loss, (0, 1))(labels_bL, lse)
+        block_value, (d_labels_b, d_lse) = jax.value_and_grad(block_loss, (0, 1))(labels_bL, lse_b)
         # ∂logits = softmax · d_lse, normalised after the products instead of element by element.
         scale = jnp.where(total > 0, d_lse / jnp.where(total > 0, total, 1), 0)
-        d_states, d_candidates, d_bias = _products(weights, scale, states_bD, candidates_SD)
-        carry = jax.tree.map(jnp.add, carry, (value, d_candidates, d_bias))
-        return carry, (lse, d_states.astype(states_bD.dtype), d_labels)
+        d_states_b, more, more_bias = _products(weights, scale, states_bD, candidates_SD)
+        return (
+            value + block_value,
+            d_candidates + more,
+            d_bias + more_bias,
+            lse.at[i].set(lse_b),
+            d_states.at[i].set(d_states_b.astype(d_states.dtype)),
+            d_labels.at[i].set(d_labels_b),
+        )
 
-    blocks = _blocks(
-        (states_ND, label_logits_NL, exclude_NL, jnp.ones(len(states_ND), bool), extras), tile_n
+    start = (
+        jnp.zeros((), kind),
+        jnp.zeros(candidates_SD.shape, kind),
+        jnp.zeros(bias_S.shape, kind),
+        jnp.full(blocks[3].shape, -jnp.inf, kind),
+        jnp.zeros_like(blocks[0]),
+        jnp.zeros_like(blocks[1]),
     )
-    zeros = jnp.zeros((), kind), jnp.zeros(candidates_SD.shape, kind), jnp.zeros(bias_S.shape, kind)
-    (value, d_candidates, d_bias), per_state = lax.scan(one_block, zeros, blocks)
+    needed = -(-jnp.sum(active_N) // max(1, tile))
+    value, d_candidates, d_bias, *sorted_outputs = lax.fori_loop(0, needed, one_block, start)
     lse_N, d_states, d_labels = (
-        x.reshape(-1, *x.shape[2:])[: len(states_ND)] for x in per_state
-    )  # fmt: skip
+        jnp.zeros((n, *x.shape[2:]), x.dtype).at[order_N].set(x.reshape(-1, *x.shape[2:])[:n])
+        for x in sorted_outputs
+    )
     gradients = d_states, d_labels, d_candidates.astype(candidates_SD.dtype), d_bias
     return (value, lse_N), gradients
 
 
 def _state_loss_bwd(loss, block_elements, gradients, cotangents):
     g, _ = cotangents
-    d_states, d_labels, d_candidates, d_bias = (
-        (x * g).astype(x.dtype) for x in gradients
-    )  # fmt: skip
-    return d_states, d_labels, d_candidates, d_bias, None, None, None
+    d_states, d_labels, d_candidates, d_bias = ((x * g).astype(x.dtype) for x in gradients)
+    return d_states, d_labels, d_candidates, d_bias, None, None, None, None
 
 
 state_loss_sum.defvjp(_state_loss_fwd, _state_loss_bwd)

@@ -26,7 +26,8 @@ class MetricWriter:
         known = {k: v for k, v in values.items() if v is not None}
         self._file.write(json.dumps({"step": step, "kind": kind} | known) + "\n")
         for name, value in known.items():
-            self._board.add_scalar(f"{kind}/{name}", value, step)
+            # TensorBoard's names have no @.
+            self._board.add_scalar(f"{kind}/{name.replace('@', '_at_')}", value, step)
 
     def close(self) -> None:
         """Flushes both."""

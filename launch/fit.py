@@ -1,0 +1,71 @@
+"""Fits a config into a working folder: what train, sweep and study programs have in common."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+
+from negflax.config import Config, ConfigError
+from negflax.data import Sequences, StreamBatches
+from negflax.evaluate import build_requests, evaluate_scorer
+from negflax.evaluate.scorer import model_scorer
+from negflax.mesh import make_mesh
+from negflax.model import Recommender
+from negflax.train.checkpoint import write_config
+from negflax.train.loop import Outcome, planned_steps, train
+from negflax.train.restore import CATALOGUE
+from negflax.train.step import Trainer
+
+
+def fit(config: Config, workdir: Path, sequences: Sequences, stop: int = 0) -> Outcome:
+    """Trains one run into `workdir`; `stop` ends it before its schedule does."""
+    mesh = make_mesh(config.mesh)
+    if config.batch.rows % mesh.size:
+        raise ConfigError(
+            f"config.batch.rows = {config.batch.rows} does not divide among {mesh.size} devices"
+        )
+    write_config(workdir, config)
+    sequences.catalogue.save(workdir / CATALOGUE)
+    batches = StreamBatches(sequences, config.batch, config.labels, config.train.splits)
+    steps = planned_steps(config, batches)
+    model = Recommender(config.model, sequences.catalogue)
+    trainer = Trainer(config, model, sequences.catalogue.train_count_V, steps, mesh)
+    validate = _validation(config, model, sequences, mesh) if config.train.eval_every else None
+    logging.info(
+        "%s: %d steps of %d × %d events, %d labels an epoch, %d items, %d device(s)", config.name,
+        steps, config.batch.rows, config.batch.length, batches.num_targets,
+        sequences.catalogue.num_rows - 1, mesh.size,
+    )  # fmt: skip
+    return train(config, trainer, batches, stop or steps, workdir, validate)
+
+
+def _validation(
+    config: Config, model: Recommender, sequences: Sequences, mesh: Any
+) -> Callable[[dict[str, Any]], dict[str, float]]:
+    requests = build_requests(sequences, "valid", config.eval.valid_users, config.eval.seed)
+
+    def validate(state: dict[str, Any]) -> dict[str, float]:
+        scorer = model_scorer(model, state, sequences, mesh, config.eval.history)
+        return evaluate_scorer(scorer, requests, sequences, config.eval)
+
+    return validate
+
+
+def refit(config: Config, workdir: Path, sequences: Sequences, best_step: int) -> Outcome:
+    """Trains anew on training + validation events, for as many epochs as the best step had."""
+    splits = ("train", "valid")
+    first = StreamBatches(sequences, config.batch, config.labels, config.train.splits)
+    both = StreamBatches(sequences, config.batch, config.labels, splits)
+    growth = both.steps_per_epoch / first.steps_per_epoch
+    again = dataclasses.replace(
+        config.train, splits=splits, eval_every=0, patience=0, refit=False,
+        steps=round(planned_steps(config, first) * growth),
+    )  # fmt: skip
+    logging.info("refitting on training + validation events, best step was %d", best_step)
+    return fit(
+        dataclasses.replace(config, train=again), workdir, sequences, round(best_step * growth)
+    )

@@ -1,0 +1,158 @@
+"""Sweeps one setting against the positives-only baseline and scores the chosen one on the test.
+
+  python -m launch.sweep --config=configs/kuairand.py --workdir=runs/kuairand_omega \
+      --key=loss.omega --values=0.03,0.1,0.3,1,3
+
+Each setting trains on the training period and is validated on the validation period; --select
+names the metric that chooses. The baseline (objective `ssm`) and the chosen setting are then
+retrained on both periods, and only those two see the test period, once. Settings that are done are
+not trained again when the command is repeated.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from launch import flags as shared
+from launch.fit import fit, refit
+from negflax.config import Config, ConfigError, from_config_dict
+from negflax.data import Sequences, build_sequences, open_source
+from negflax.evaluate import Result, format_table, paired_bootstrap, plots, report, run
+from negflax.evaluate.tabulate import summary_rows
+from negflax.files import write_json
+from negflax.mesh import make_mesh
+from negflax.train.loop import LOWER_IS_BETTER, open_checkpoints
+from negflax.train.restore import load_trained
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "One of configs/*.py.")
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the sweep; a run's folder for each value."
+)
+KEY = flags.DEFINE_string("key", "loss.omega", "The setting, section.name.")
+VALUES = flags.DEFINE_list("values", ["0.03", "0.1", "0.3", "1", "3"], "Its values.")
+SELECT = flags.DEFINE_string("select", "delta@10", "Validation metric that chooses the value.")
+BASELINE = "ssm"
+
+
+def settings(config: Config, key: str, values: list[str]) -> dict[str, Config]:
+    """Name → config: the baseline and one for each value.
+
+    Raises:
+      ConfigError: the key is no setting, or a value is not of its type.
+    """
+    section, _, name = key.partition(".")
+    if not hasattr(getattr(config, section, None), name):
+        raise ConfigError(f"--key={key}: no such setting; write it as section.name")
+    part = getattr(config, section)
+    kind = type(getattr(part, name))
+    found = {BASELINE: _replaced(config, "loss", "objective", "ssm")}
+    for text in values:
+        try:
+            found[f"{name}={text}"] = _replaced(config, section, name, kind(text))
+        except ValueError as error:
+            raise ConfigError(f"--values: {text!r} is no {kind.__name__}, as {key} is") from error
+    return found
+
+
+def _replaced(config: Config, section: str, name: str, value: Any) -> Config:
+    part = dataclasses.replace(getattr(config, section), **{name: value})
+    return dataclasses.replace(config, **{section: part})
+
+
+def score(config: Config, folder: Path, sequences: Sequences, split: str) -> dict[str, Any]:
+    """Metrics of the folder's best checkpoint on a split, kept in <folder>/<split>.json."""
+    path = folder / f"{split}.json"
+    if path.exists():
+        return json.loads(path.read_text())
+    trained = load_trained(folder, "best", make_mesh(config.mesh))
+    metrics = run.evaluate_trained(trained, split, folder, sequences).metrics
+    write_json(path, {"step": trained.step} | metrics)
+    return {"step": trained.step} | metrics
+
+
+def compared(config: Config, folders: dict[str, Path], sequences: Sequences) -> dict[str, Result]:
+    """Test results of the retrained runs."""
+    mesh = make_mesh(config.mesh)
+    return {
+        name: run.evaluate_trained(load_trained(folder, "best", mesh), "test", folder, sequences)
+        for name, folder in folders.items()
+    }
+
+
+def ratio_rows(config: Config, chosen: str, results: dict[str, Result]) -> list[dict[str, Any]]:
+    """The chosen setting over the baseline: user-clustered paired bootstrap of ratios of means."""
+    k, rows = config.eval.ks[0], []
+    for metric in (f"hr_p@{k}", f"ndcg_p@{k}", f"hr_n@{k}", f"anti_ndcg@{k}"):
+        a, b = (results[name].values[True, run.MODEL][metric] for name in (chosen, BASELINE))
+        value, low, high = paired_bootstrap(
+            a.value_R, b.value_R, "mean_ratio", resamples=config.eval.bootstrap,
+            seed=config.eval.seed,
+        )  # fmt: skip
+        rows.append({"metric": metric, f"{chosen} / {BASELINE}": value, "low": low, "high": high})
+    return rows
+
+
+def main(argv: list[str]) -> None:
+    """See the module."""
+    del argv
+    workdir = Path(WORKDIR.value)
+    shared.start(workdir)
+    config = from_config_dict(CONFIG.value)
+    sequences = build_sequences(open_source(config, workdir), config)
+    runs = settings(config, KEY.value, VALUES.value)
+    valid = {}
+    for name, one in runs.items():
+        if not (workdir / name / "valid.json").exists():
+            fit(one, workdir / name, sequences)
+        valid[name] = score(one, workdir / name, sequences, "valid")
+
+    sign = -1 if SELECT.value.split("@")[0] in LOWER_IS_BETTER else 1
+    chosen = max((n for n in runs if n != BASELINE), key=lambda n: sign * valid[n][SELECT.value])
+    folders = {}
+    for name in (BASELINE, chosen):
+        folders[name] = workdir / name / "refit"
+        best, _ = open_checkpoints(runs[name], workdir / name, read_only=True).best()
+        refit(runs[name], folders[name], sequences, best)
+    results = compared(config, folders, sequences)
+
+    keys = run.headline_keys(config.eval.ks)
+    tables = {
+        "Validation period": _rows(valid, keys),
+        "Test period, retrained on training + validation": _rows(
+            {name: result.metrics for name, result in results.items()}, keys
+        ),
+        "Floors, test period": summary_rows(results[BASELINE].metrics, run.SCORERS[1:], keys),
+        "Chosen setting against the baseline, test period": ratio_rows(config, chosen, results),
+    }
+    for title, rows in tables.items():
+        print(f"\n{title}\n{format_table(rows)}")
+    k = config.eval.ks[0]
+    points = {name: (m[f"hr_p@{k}"], m[f"hr_n@{k}"]) for name, m in valid.items()}
+    sections = [report.Table(title, rows) for title, rows in tables.items()]
+    sections.insert(1, report.Figure("Validation front", plots.front_chart(points, k)))
+    page = report.write_report(workdir / "sweep.html", f"{config.name}: {KEY.value}", sections)
+    print(f"\nchosen by {SELECT.value}: {chosen}; page: {page}")
+    figures = {f"valid/{name}/{k}": v for name, m in valid.items() for k, v in m.items()}
+    for name, result in results.items():
+        figures |= {f"test/{name}/{k}": v for k, v in result.metrics.items()}
+    write_json(shared.JSON.value or workdir / "sweep.json", figures | {"chosen": chosen})
+
+
+def _rows(metrics: dict[str, dict[str, Any]], keys: list[str]) -> list[dict[str, Any]]:
+    """One row a setting, `value [low, high]`."""
+    return [
+        {"setting": name} | {k: v for k, v in summary_rows(m, [run.MODEL], keys)[0].items()
+                             if k != "scorer"}
+        for name, m in metrics.items()
+    ]  # fmt: skip
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["config", "workdir"])
+    app.run(main)

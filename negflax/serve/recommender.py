@@ -1,0 +1,130 @@
+"""A trained run as a recommender: an event log in, a list of items for each of its users out.
+
+Shapes: U users, R users scored at a time, T history steps, V catalogue rows, K list length.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pyarrow as pa
+from jax.sharding import Mesh
+
+from negflax.config import MeshConfig
+from negflax.data import Sequences, build_histories, history_batch
+from negflax.evaluate.scorer import score_function
+from negflax.mesh import make_mesh
+from negflax.train.restore import Trained, load_trained
+
+
+class TrainedRecommender:
+    """Lists from one checkpoint; keep it and ask often, as the first lists wait for a compiler.
+
+    Attributes:
+      trained: the checkpoint with its config, catalogue and model.
+    """
+
+    def __init__(self, trained: Trained):
+        """What `negflax.train.restore.load_trained` gives; `load` does both."""
+        self.trained = trained
+        self._score = score_function(trained.model, trained.mesh)
+
+    @classmethod
+    def load(
+        cls, workdir: str | Path, checkpoint: str = "best", mesh: Mesh | None = None
+    ) -> TrainedRecommender:
+        """Loads a run.
+
+        Args:
+          workdir: its folder.
+          checkpoint: `best`, `latest` or a step.
+          mesh: devices to serve from, of any number; all of the machine's by default.
+
+        Raises:
+          CheckpointError: there is no such run or checkpoint.
+        """
+        if mesh is None:
+            mesh = make_mesh(MeshConfig(), jax.devices())
+        return cls(load_trained(workdir, checkpoint, mesh))
+
+    def recommend(
+        self, events: pa.Table, k: int = 10, *, exclude_seen: bool = True, name: str = "events"
+    ) -> tuple[pa.Table, dict[str, Any]]:
+        """The K best items for every user of an event log, by the user's whole history in it.
+
+        An item that the run has not seen in training says nothing: its events are left out and
+        counted. A user who is left without events gets the list of a newcomer.
+
+        Args:
+          events: an event log as `negflax.data.validate` takes it, with the feedback columns of the
+            training log (a missing one counts as unknown feedback).
+          k: list length.
+          exclude_seen: items of the user's history are not listed; a user who has had nearly the
+            whole catalogue then gets a shorter list.
+          name: of the log, for error messages.
+
+        Returns:
+          (user_id, rank from 1, item_id, score float32 and, if the catalogue has titles, title,
+          ordered by user and rank; counts: `users`, `users_without_history`, `events`,
+          `events_on_unknown_items`, `short_lists`, `repairs`).
+
+        Raises:
+          ValueError: K is below 1 or above the number of items, or a score is not finite.
+          DataError: unusable events; it names column and row.
+        """
+        catalogue = self.trained.catalogue
+        items = catalogue.num_rows - 1
+        if not 1 <= k <= items:
+            raise ValueError(f"k = {k}: the catalogue has {items} items, ask for 1 to {items}")
+        histories = build_histories(events, catalogue, name)
+        blocks = self._top_blocks(histories, k, exclude_seen)
+        row_UK, score_UK = (np.concatenate(part) for part in zip(*blocks, strict=True))
+        listed_UK = np.isfinite(score_UK)
+        row_L = row_UK[listed_UK]
+        columns = {
+            "user_id": np.repeat(histories.user_ids, listed_UK.sum(axis=1)),
+            "rank": np.broadcast_to(np.arange(1, k + 1, dtype=np.int32), row_UK.shape)[listed_UK],
+            "item_id": catalogue.ids(row_L),
+            "score": score_UK[listed_UK],
+        }
+        if catalogue.titles is not None:
+            columns["title"] = catalogue.titles[row_L]
+        short = int(np.sum(~listed_UK.all(axis=1)))
+        return pa.table(columns), histories.report | {"short_lists": short}
+
+    def _top_blocks(self, histories: Sequences, k: int, exclude_seen: bool) -> Any:
+        """(catalogue rows (R, K), scores (R, K), −inf where the list has ended), block by block."""
+        trained, users = self.trained, len(histories.user_ids)
+        offsets_U1, length = histories.offsets_U1, trained.config.eval.history
+        # One shape of power-of-two size for all blocks, so that few programs are compiled.
+        size = min(trained.config.eval.users_per_block, 1 << (users - 1).bit_length())
+        tables = {name: {"rows": table["rows"]} for name, table in trained.state["tables"].items()}
+        for start in range(0, users, size):
+            stop = min(start + size, users)
+            user_R = np.minimum(np.arange(start, start + size), users - 1)
+            batch = history_batch(histories, offsets_U1[user_R + 1], user_R, length)
+            scores = self._score(trained.state["dense"], tables, batch)
+            scores_RV = np.array(scores, np.float32)[: stop - start, : trained.model.num_rows]
+            scores_RV[:, 0] = -np.inf  # row 0 is no item
+            if not np.isfinite(scores_RV[:, 1:]).all():
+                raise ValueError(
+                    f"the checkpoint of step {trained.step} gives scores that are not finite: "
+                    "choose an earlier one, or train with a lower config.optimizer.learning_rate"
+                )
+            if exclude_seen:
+                first, last = offsets_U1[start], offsets_U1[stop]
+                count_R = np.diff(offsets_U1[start : stop + 1])
+                row_H = np.repeat(np.arange(stop - start), count_R)
+                scores_RV[row_H, histories.item_E[first:last]] = -np.inf
+            yield _top(scores_RV, k)
+
+
+def _top(scores_RV: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """(rows (R, K), scores (R, K)) by falling score; of equals the lower row comes first."""
+    row_RK = np.sort(np.argpartition(scores_RV, -k, axis=1)[:, -k:], axis=1)
+    score_RK = np.take_along_axis(scores_RV, row_RK, axis=1)
+    order_RK = np.argsort(-score_RK, axis=1, kind="stable")
+    return tuple(np.take_along_axis(x, order_RK, axis=1) for x in (row_RK, score_RK))

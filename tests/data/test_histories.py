@@ -1,0 +1,50 @@
+"""The log to serve from: the features of training, and nobody is left out."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from negflax.data import Catalogue, DataError, RawData, build_histories, build_sequences
+
+FEATURES = ("item_E", "dislike_E", "dwell_E", "watch_ratio_E", "gap_E", "surface_E", "time_E")
+
+
+def test_features_are_those_of_training(random_log, make_config):
+    table = random_log(0)
+    items = pa.table({"item_id": np.arange(9), "duration_ms": np.arange(9) * 1000})
+    training = build_sequences(RawData(table, items, "log"), make_config())
+    columns = ["long_view", "skip", "split"]
+    served = build_histories(table.drop_columns(columns), training.catalogue, "log")
+    for name in ("user_ids", "offsets_U1", *FEATURES):
+        np.testing.assert_array_equal(getattr(training, name), getattr(served, name), name)
+        assert getattr(training, name).dtype == getattr(served, name).dtype
+    assert not served.positive_weight_E.any() and not served.negative_weight_E.any()
+
+
+def test_users_without_a_known_item_stay(log, make_config):
+    table = log(split=["train", "valid", "test"], long_view=[True] * 3, item_id=[10, 10, 10])
+    catalogue = build_sequences(RawData(table, None, "log"), make_config(negative=())).catalogue
+    served = build_histories(log(user_id=[7, 8, 8], item_id=[99, 99, 10]), catalogue, "log")
+    assert served.user_ids.tolist() == [7, 8]
+    assert served.offsets_U1.tolist() == [0, 0, 1]
+    assert served.item_E.tolist() == [1]
+    assert served.report["users_without_history"] == 1
+    assert served.report["events_on_unknown_items"] == 2
+    nobody = build_histories(log(item_id=[1, 2, 3]), catalogue, "log")
+    assert nobody.offsets_U1.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("ids", [np.array([3, 20, 100]), np.array(["100", "20", "3"])])
+@pytest.mark.parametrize("asked", [[20, 100, 4], ["20", "100", "x"], ["20", "100", "020"]])
+def test_ids_of_either_kind(log, ids, asked):
+    zeros_V = np.zeros(4, np.int32)
+    catalogue = Catalogue(ids, zeros_V, zeros_V[:, None], zeros_V)
+    served = build_histories(log(item_id=asked), catalogue, "log")
+    assert catalogue.ids(served.item_E).astype(str).tolist() == ["20", "100"]
+
+
+def test_a_log_without_events_is_an_error(log):
+    zeros_V = np.zeros(2, np.int32)
+    catalogue = Catalogue(np.array([1]), zeros_V, zeros_V[:, None], zeros_V)
+    with pytest.raises(DataError, match="mine.csv: the table has no rows"):
+        build_histories(log().slice(0, 0), catalogue, "mine.csv")

@@ -1,0 +1,101 @@
+"""Every file in configs/, end to end: a few steps, a few users, every figure's name."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from programs import figures, run
+
+# ml_collections loads config files in a way that Python 3.12 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+SMALL = {
+    "batch.rows": 8,
+    "batch.length": 10,
+    "model.hidden": 8,
+    "model.embedding": 8,
+    "loss.num_candidates": 16,
+    "loss.positives_only_steps": 2,
+    "loss.ramp_steps": 1,
+    "train.steps": 4,
+    "train.eval_every": 2,
+    "train.checkpoint_every": 2,
+    "eval.history": 10,
+    "eval.users_per_block": 512,
+    "eval.bootstrap": 20,
+}
+WORLD = {"world.num_users": 80, "world.num_items": 100, "world.steps": 30}
+REAL = {
+    "kuairand": "kuairand-pure-mini",
+    "ml1m_sequences": "ml-1m-sequences",
+    "movielens_100k": "ml-100k",
+}
+KEYS = [
+    *("ndcg_p@10", "hr_p@10", "hr_n@10", "delta@10", "auc", "weighted_loss", "kept/ndcg_p@10"),
+    *(f"{floor}/ndcg_p@10" for floor in ("popularity", "markov", "random")),
+    *("ndcg_p@10_low", "ndcg_p@10_high", "ndcg_p@10_n", "ndcg_p@10/vs_popularity", "users"),
+]
+
+
+def some_users(name, folder):
+    """The real data set with a hundred or so of its users."""
+    source = Path(os.environ["NEGFLAX_DATA_DIR"]) / name
+    log = pq.read_table(source / "interactions.parquet")
+    users = pc.unique(log["user_id"]).to_numpy()
+    chosen = pa.array(users[:: max(1, len(users) // 150)])
+    (folder / name).mkdir()
+    pq.write_table(
+        log.filter(pc.is_in(log["user_id"], chosen)), folder / name / "interactions.parquet"
+    )
+    (folder / name / "items.parquet").symlink_to(source / "items.parquet")
+    return {"data.root": folder}
+
+
+def own_log(folder):
+    rng = np.random.default_rng(0)
+    events = pa.table(
+        {
+            "user_id": np.repeat(np.arange(30), 20),
+            "item_id": rng.integers(0, 25, 600),
+            "timestamp_ms": rng.integers(0, 10**9, 600),
+            "like": rng.random(600) < 0.3,
+            "dislike": rng.random(600) < 0.2,
+        }
+    )
+    pq.write_table(events, folder / "events.parquet")
+    return {"data.path": folder / "events.parquet"}
+
+
+@pytest.mark.parametrize("name", sorted(f.stem for f in CONFIGS.glob("[!_]*.py")))
+def test_trains_and_evaluates(name, tmp_path):
+    changes = dict(SMALL)
+    if name in REAL:
+        if not os.environ.get("NEGFLAX_DATA_DIR"):
+            pytest.skip("needs NEGFLAX_DATA_DIR, set by .ci/run")
+        changes |= some_users(REAL[name], tmp_path)
+    else:
+        changes |= own_log(tmp_path) if name == "event_log" else WORLD
+    workdir, out = tmp_path / "run", tmp_path / "figures.json"
+    settings = [f"--config.{key}={value}" for key, value in changes.items()]
+    run("train", f"--config={CONFIGS / name}.py", f"--workdir={workdir}", *settings,
+        f"--json={out}")  # fmt: skip
+    trained = figures(out)
+    assert set(KEYS) <= set(trained)
+    assert trained["step"] == 4 and trained["best_step"] in (2, 4)
+    assert trained["targets_per_cpu_second"] > 0
+    assert "<svg" in (workdir / "report.html").read_text()
+
+    final = workdir / "refit" if (workdir / "refit").exists() else workdir
+    run("evaluate", f"--workdir={final}", "--checkpoint=latest", f"--json={out}")
+    evaluated = figures(out)
+    assert set(KEYS) <= set(evaluated)
+    assert evaluated["step"] == (4 if final == workdir else trained["best_step"])
+    assert 0 <= evaluated["hr_p@10"] <= 1
+    assert "</html>" in (final / "evaluation-test.html").read_text()
+    for key in ("users", "popularity/ndcg_p@10", "markov/ndcg_p@10", "random/ndcg_p@10"):
+        assert evaluated[key] == trained[key], key  # the floors do not depend on the checkpoint
