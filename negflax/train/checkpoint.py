@@ -39,26 +39,30 @@ class Checkpoints:
         if read_only and not folder.is_dir():
             raise CheckpointError(f"{folder} does not exist: train first, or check --workdir")
         self.metric, self._sign = metric, -1 if lower_is_better else 1
-        best = policies.BestN(
-            get_metric_fn=lambda m: self._sign * m[metric], n=1,
-            keep_checkpoints_without_metrics=False,
-        )  # fmt: skip
+
+        def score(metrics: dict[str, float]) -> float:
+            return self._sign * metrics[metric]
+
+        best = policies.BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
             # max_to_keep with best_fn would delete the latest one.
             preservation_policy=policies.AnyPreservationPolicy(
                 [policies.LatestN(keep_latest), best]
             ),
+            best_fn=score,  # without it Orbax stores no metrics; the policy above decides
             read_only=read_only,
             create=not read_only,
         )
         handlers = {"state": ocp.PyTreeCheckpointHandler()}
         self._manager = ocp.CheckpointManager(folder, options=options, item_handlers=handlers)
         self._folder = folder
+        self._metrics = {step: self._manager.metrics(step) for step in self.steps()}
 
     def save(self, step: int, state: dict[str, Any], metrics: dict[str, float] | None) -> None:
         """Copies the state off the devices and writes it in the background."""
         args = ocp.args.Composite(state=ocp.args.PyTreeSave(state))
         self._manager.save(step, args=args, metrics=metrics)
+        self._metrics[step] = metrics
 
     def restore(self, step: int, target: Any) -> Any:
         """The checkpoint of that step, as the arrays of `target`.
@@ -92,8 +96,7 @@ class Checkpoints:
 
     def best(self) -> tuple[int, dict[str, float]] | None:
         """(step, metrics) of the best validated checkpoint; of equals the earliest."""
-        found = [(s, self._manager.metrics(s)) for s in self.steps()]
-        found = [(s, m) for s, m in found if m and m.get(self.metric) is not None]
+        found = [(s, m) for s, m in self._metrics.items() if m and m.get(self.metric) is not None]
         return max(found, key=lambda x: (self._sign * x[1][self.metric], -x[0]), default=None)
 
     def choose(self, which: str) -> int:

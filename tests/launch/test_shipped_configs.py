@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from programs import figures, run
 
+from negflax.data.files import read_table
+
 # ml_collections loads config files in a way that Python 3.12 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 
@@ -65,14 +67,19 @@ def own_log(folder):
             "timestamp_ms": rng.integers(0, 10**9, 600),
             "like": rng.random(600) < 0.3,
             "dislike": rng.random(600) < 0.2,
+            "dwell_ms": rng.integers(0, 40_000, 600),
         }
     )
     pq.write_table(events, folder / "events.parquet")
-    return {"data.path": folder / "events.parquet"}
+    return {
+        "data.path": folder / "events.parquet",
+        "labels.positive": "('like: 2','dwell_ms >= 30000')",
+        "labels.negative": "('dislike: 3','dwell_ms < 1000')",
+    }
 
 
 @pytest.mark.parametrize("name", sorted(f.stem for f in CONFIGS.glob("[!_]*.py")))
-def test_trains_and_evaluates(name, tmp_path):
+def test_from_events_to_figures(name, tmp_path):
     changes = dict(SMALL)
     if name in REAL:
         if not os.environ.get("NEGFLAX_DATA_DIR"):
@@ -99,3 +106,21 @@ def test_trains_and_evaluates(name, tmp_path):
     assert "</html>" in (final / "evaluation-test.html").read_text()
     for key in ("users", "popularity/ndcg_p@10", "markov/ndcg_p@10", "random/ndcg_p@10"):
         assert evaluated[key] == trained[key], key  # the floors do not depend on the checkpoint
+
+    if name == "event_log":
+        recommends(final, tmp_path)
+
+
+def recommends(workdir, folder):
+    """The event log's lists, as CSV and as Parquet."""
+    events, out = folder / "events.parquet", folder / "figures.json"
+    for suffix, k, seen in ((".csv", 3, "--noexclude_seen"), (".parquet", 4, "--exclude_seen")):
+        lists = folder / f"lists{suffix}"
+        run("recommend", f"--workdir={workdir}", f"--events={events}", f"--k={k}", seen,
+            "--checkpoint=2", f"--out={lists}", f"--json={out}")  # fmt: skip
+        table = read_table(lists)
+        assert table.column_names == ["user_id", "rank", "item_id", "score"]
+        assert table["rank"].to_pylist() == [*range(1, k + 1)] * 30
+        assert pc.unique(table["user_id"]).cast(pa.int64()).to_pylist() == [*range(30)]
+        found = figures(out)
+        assert (found["step"], found["k"], found["users"], found["events"]) == (2, k, 30, 600)

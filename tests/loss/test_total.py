@@ -68,7 +68,9 @@ def test_gradient_against_finite_differences(budget):
         for place, gradient in zip((0, 1, 3), gradients, strict=True):
             direction = rng.normal(size=arrays[place].shape)
             up, down = (
-                reference_value(*arrays[:place], arrays[place] + e * direction, *arrays[place + 1 :])
+                reference_value(
+                    *arrays[:place], arrays[place] + e * direction, *arrays[place + 1 :]
+                )
                 for e in (1e-6, -1e-6)
             )
             np.testing.assert_allclose(

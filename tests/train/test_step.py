@@ -21,19 +21,20 @@ def largest_difference(a, b, model):
     return worst
 
 
-@pytest.mark.parametrize("candidates", ["full", "uniform", "unigram", "in_batch"])
-def test_one_device_equals_eight_in_float64(candidates):
+@pytest.mark.parametrize(
+    ("candidates", "table"), [("full", 1), ("uniform", 4), ("unigram", 1), ("in_batch", 2)]
+)
+def test_one_device_equals_eight_in_float64(candidates, table):
     with jax.enable_x64(True):
         config = tiny.changed(model={"dtype": "float64"}, loss={"candidates": candidates})
         sequences = tiny.make_sequences()
         states = []
-        for devices, mesh in ((1, {}), (8, {}), (8, {"table": 4})):
+        for devices, mesh in ((1, {}), (8, {"table": table})):
             trainer, batches = tiny.make_trainer(
                 tiny.changed(config, mesh=mesh), sequences, devices, 50
             )
             states.append(tiny.run_steps(trainer, batches, 50)[0])
-        for other in states[1:]:
-            assert largest_difference(states[0], other, trainer.model) < 1e-5
+        assert largest_difference(*states, trainer.model) < 1e-5
 
 
 def test_one_device_equals_eight_in_float32():
@@ -53,7 +54,9 @@ def test_learns(tied, objective):
     config = tiny.changed(model={"tied": tied, "dropout_input": 0.0}, loss={"objective": objective})
     trainer, batches = tiny.make_trainer(config, tiny.make_sequences(), steps=60)
     _, history = tiny.run_steps(trainer, batches, 60)
-    first, last = (np.mean([m["loss_positive"] for m in part]) for part in (history[:5], history[-5:]))
+    first, last = (
+        np.mean([m["loss_positive"] for m in part]) for part in (history[:5], history[-5:])
+    )
     assert last < first - 0.1
     assert all(np.isfinite(v) for m in history for v in m.values())
 

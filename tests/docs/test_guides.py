@@ -1,0 +1,124 @@
+"""The guides do what they say: their commands and snippets run, in order, in an empty folder."""
+
+import ast
+import contextlib
+import io
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BLOCK = re.compile(
+    r"(?P<mark><!-- not run: .+? -->\n)?^```(?P<kind>\w*)\n(?P<code>.*?)^```$", re.M | re.S
+)
+
+
+def blocks(page):
+    """(language, code) of the fenced blocks that are not marked `<!-- not run: why -->`."""
+    text = (ROOT / page).read_text()
+    assert len(re.findall(r"^```", text, re.M)) == 2 * len(BLOCK.findall(text))
+    return [(m["kind"], m["code"]) for m in BLOCK.finditer(text) if not m["mark"]]
+
+
+def shell(code, folder):
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # compiles faster, and the runs are short
+    }
+    done = subprocess.run(
+        ["sh", "-eu", "-c", code], cwd=folder, env=environment, text=True, capture_output=True
+    )
+    assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def python(code):
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(code, "<guide>", "exec"), {"__name__": "__main__"})
+    return printed.getvalue()
+
+
+@pytest.fixture
+def follow(tmp_path, monkeypatch):
+    """Runs a page's blocks in an empty folder that has configs/ in it; what each printed."""
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    monkeypatch.chdir(tmp_path)
+
+    def run(page):
+        runners = {"sh": lambda code: shell(code, tmp_path), "python": python}
+        return [runners[kind](code) for kind, code in blocks(page)]
+
+    return run
+
+
+def test_quickstart(follow, tmp_path):
+    (trained,) = follow("docs/quickstart.md")
+    page = (ROOT / "docs/quickstart.md").read_text()
+    for name in re.findall(r"`(\w+@10)`", page):
+        assert name in trained
+    table = page.split("| file in the workdir |")[1].split("\n\n")[0]
+    for name in re.findall(r"`([\w./]+)`", table.replace("`targets_per_cpu_second`", "")):
+        assert (tmp_path / "runs/small" / name).exists(), name
+
+
+def test_your_own_logs(follow, tmp_path):
+    _, trained, evaluated, listed, in_python = follow("docs/your_own_logs.md")
+    rows = {line.split()[0]: line.split()[1] for line in trained.splitlines()[2:6]}
+    assert float(rows["model"]) > float(rows["popularity"]) + 0.2  # taste is personal in this log
+    assert "evaluation-valid.html" in evaluated
+    assert "200 lists: recommendations.csv. 0 of 8,000 events" in listed
+    lines = (tmp_path / "recommendations.csv").read_text().splitlines()
+    assert lines[0].replace('"', "") == "user_id,rank,item_id,score,title"
+    assert len(lines) == 1 + 200 * 10
+    assert "200 users, 0 events on unknown items" in in_python
+
+
+def test_readme():
+    for kind, code in blocks("README.md"):
+        assert kind == "python"
+        python(code)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
+def test_examples(path):
+    printed = python(path.read_text())
+    if path.name == "loss_in_your_model.py":
+        before, after = [line.split()[-1] for line in printed.splitlines()]
+        assert float(after) < 0.1 * float(before)
+
+
+def test_the_messages_that_the_guide_explains_exist():
+    page = (ROOT / "docs/your_own_logs.md").read_text()
+    table = page.split("| message | what to do |")[1].split("\n\n")[0]
+    messages = re.findall(r"^\| `(.+?)` \|", table, re.M)
+    assert len(messages) > 20
+    constants = [
+        node.value
+        for folder in ("negflax", "launch")
+        for path in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    missing = [m for m in messages if not any(m in constant for constant in constants)]
+    assert not missing
+
+
+@pytest.mark.parametrize("page", ["docs/quickstart.md", "docs/your_own_logs.md", "README.md"])
+def test_settings_and_files_that_are_named_exist(page):
+    from negflax.config import Config, to_dict
+
+    sections = to_dict(Config())
+    text = (ROOT / page).read_text()
+    keys = re.findall(r"--config\.(\w+)\.(\w+)", text)
+    keys += re.findall(rf"`({'|'.join(sections)})\.(\w+)`", text)
+    for section, key in keys:
+        if key not in ("py", "json", "html"):
+            assert key in sections[section], f"{section}.{key}"
+    for path in re.findall(r"\b(?:configs|negflax|docs|examples)/[\w/]+\.\w+", text):
+        assert (ROOT / path).exists(), path

@@ -1,0 +1,89 @@
+"""WORKSPACE.md is true: imports run downward only, and what it names exists."""
+
+import ast
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MAP = (ROOT / "WORKSPACE.md").read_text()
+ROOMS = re.findall(r"^\| `(\w+)(?:\.py|/)` \|", MAP, re.M)
+
+
+def room_of(path):
+    return path.relative_to(ROOT / "negflax").parts[0].removesuffix(".py")
+
+
+def imported(path):
+    """Absolute names of the modules that a file imports, at its top or inside a function."""
+    package = ".".join(path.relative_to(ROOT).parent.parts)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            yield from (f"{base}.{name.name}" for name in node.names)
+
+
+def sources(folder):
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def test_the_map_lists_every_room():
+    on_disk = {room_of(path) for path in sources("negflax")} - {"__init__"}
+    assert len(ROOMS) == len(set(ROOMS))
+    assert on_disk == set(ROOMS)
+
+
+def test_every_folder_with_code_is_a_package():
+    for folder in ("negflax", "launch", "configs", "benchmarks"):
+        for path in sources(folder):
+            assert (path.parent / "__init__.py").exists(), f"{path.parent} would not be installed"
+
+
+@pytest.mark.parametrize("path", sources("negflax"), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_run_downward(path):
+    for name in imported(path):
+        parts = name.split(".")
+        assert parts[0] not in ("launch", "configs", "benchmarks", "tests"), name
+        if parts[0] == "negflax" and len(parts) > 1 and parts[1] in ROOMS:
+            here = room_of(path)
+            assert here != "__init__", f"negflax/__init__.py imports {name}"
+            assert ROOMS.index(parts[1]) <= ROOMS.index(here), f"{here} imports {name} from below"
+
+
+def test_heavy_packages_stay_outside():
+    for path in sources("negflax"):
+        packages = {name.split(".")[0] for name in imported(path)}
+        assert not packages & {"tensorflow", "tensorflow_datasets", "pandas", "sklearn", "torch"}
+        if path.name != "config.py":
+            assert "ml_collections" not in packages, path
+
+
+def test_configs_need_the_settings_alone():
+    for path in sources("configs"):
+        assert {name for name in imported(path) if name.startswith("negflax")} <= {
+            "negflax.config"
+        }, path
+
+
+def test_paths_and_commands_that_the_map_names_exist():
+    words = re.findall(r"`([^`]+)`", MAP)
+    paths = [w for w in words if re.fullmatch(r"[\w./-]+", w) and ("/" in w or "." in w[1:])]
+    made = (".venv", "--")
+    for path in paths:
+        inside = ROOT / "negflax" / path
+        module = ROOT / path.replace(".", "/")
+        found = (ROOT / path).exists() or inside.exists() or module.exists()
+        assert found or module.with_suffix(".py").exists() or path.startswith(made), path
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
+    for target in re.findall(r"`make ([\w-]+)", MAP):
+        assert target in targets, target
+    programs = re.findall(r"python -m (launch|benchmarks)\.(\w+)", MAP)
+    assert {(folder, name) for folder, name in programs if folder == "launch"} == {
+        ("launch", path.stem) for path in sources("launch") if "__main__" in path.read_text()
+    }
+    for folder, name in programs:
+        assert (ROOT / folder / f"{name}.py").exists()
