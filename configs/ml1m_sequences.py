@@ -25,11 +25,11 @@ def get_config():
     config.loss.objective = "ssm"
     config.loss.candidates = "uniform"
     config.loss.num_candidates = 2048
-    config.optimizer.dense = "adagrad"
     config.optimizer.tables = "adagrad"
-    config.optimizer.learning_rate = 0.1
+    config.optimizer.learning_rate = 5e-3
     config.optimizer.table_learning_rate = 0.1
-    config.train.epochs = 1.5
+    config.optimizer.final_fraction = 0.01
+    config.train.epochs = 2.2
     config.train.eval_every = 0
     config.eval.history = 200
     config.eval.ks = (10,)

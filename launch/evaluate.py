@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import jax
-from absl import app, flags
+from absl import flags
 
 from launch import flags as shared
 from negflax.config import MeshConfig
@@ -43,4 +43,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["workdir"])
-    app.run(main)
+    shared.run(main)

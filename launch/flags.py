@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import logging as standard_logging
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
-from absl import flags, logging
+from absl import app, flags, logging
+
+from negflax.config import ConfigError
+from negflax.data import DataError
+from negflax.evaluate import EvaluationError
+from negflax.train.checkpoint import CheckpointError
 
 JSON = flags.DEFINE_string("json", "", "Write the printed figures to this file.")
 
@@ -13,11 +21,24 @@ JSON = flags.DEFINE_string("json", "", "Write the printed figures to this file."
 def start(workdir: str | Path) -> None:
     """Progress on the terminal; compiled programs are kept in <workdir>/compilation_cache."""
     logging.set_verbosity(logging.INFO)
+    standard_logging.getLogger("jax").setLevel(standard_logging.WARNING)
     handler = logging.get_absl_handler()
     handler.setFormatter(None)
-    # Orbax tells dozens of lines a checkpoint through the same logger; its warnings stay.
-    handler.addFilter(lambda r: r.levelno >= logging.converter.ABSL_TO_STANDARD[logging.WARNING]
-                      or "orbax" not in r.pathname)  # fmt: skip
-    jax.config.update(
-        "jax_compilation_cache_dir", str(Path(workdir).resolve() / "compilation_cache")
+    # Orbax tells dozens of lines a checkpoint through the same logger; its errors stay.
+    handler.addFilter(
+        lambda record: record.levelno >= standard_logging.ERROR or "orbax" not in record.pathname
     )
+    cache = Path(workdir).resolve() / "compilation_cache"
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+
+
+def run(main: Callable[[list[str]], None]) -> None:
+    """Runs a program; what the user can mend is told in a line, without a traceback."""
+
+    def told(argv: list[str]) -> None:
+        try:
+            main(argv)
+        except (CheckpointError, ConfigError, DataError, EvaluationError) as error:
+            sys.exit(f"{type(error).__name__}: {error}")
+
+    app.run(told)

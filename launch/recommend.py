@@ -9,7 +9,7 @@ Histories come from --events alone; the run's own data set is not read.
 from __future__ import annotations
 
 import pyarrow as pa
-from absl import app, flags
+from absl import flags
 
 from launch import flags as shared
 from negflax.data import read_events, require_suffix, write_table
@@ -63,4 +63,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["workdir", "events"])
-    app.run(main)
+    shared.run(main)

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
 
 from launch import flags as shared
@@ -41,7 +42,7 @@ BASELINE = "ssm"
 
 
 def settings(config: Config, key: str, values: list[str]) -> dict[str, Config]:
-    """Name → config: the baseline and one for each value.
+    """Name → config: the baseline and one for each value; `|` parts the elements of a tuple.
 
     Raises:
       ConfigError: the key is no setting, or a value is not of its type.
@@ -54,7 +55,9 @@ def settings(config: Config, key: str, values: list[str]) -> dict[str, Config]:
     found = {BASELINE: _replaced(config, "loss", "objective", "ssm")}
     for text in values:
         try:
-            found[f"{name}={text}"] = _replaced(config, section, name, kind(text))
+            value = tuple(text.split("|")) if kind is tuple else kind(text)
+            folder = re.sub(r"[^\w.=-]+", "_", f"{name}={text}")
+            found[folder] = _replaced(config, section, name, value)
         except ValueError as error:
             raise ConfigError(f"--values: {text!r} is no {kind.__name__}, as {key} is") from error
     return found
@@ -155,4 +158,4 @@ def _rows(metrics: dict[str, dict[str, Any]], keys: list[str]) -> list[dict[str,
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    shared.run(main)

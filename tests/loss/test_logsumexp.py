@@ -57,8 +57,9 @@ def test_agrees_with_float64_values_and_gradients(shape, scale, seed, block_elem
     np.testing.assert_array_equal(np.isneginf(lse), empty)
     error = np.abs(np.asarray(lse)[~empty] - expected[~empty])
     assert (error <= 1e-5 * np.maximum(1, np.abs(expected[~empty]))).all()
-    # A float32 logit of size x is off by some 1e-7·x·√D, and a softmax by as much, relatively.
-    tolerance = 1e-5 + 1e-6 * scale
+    # A float32 logit of 1e4 is itself off by up to 1e-3, and a softmax by as much, relatively;
+    # measured 3e-4 there and 5e-6 up to logits of 200.
+    tolerance = 1e-5 if scale <= 200 else 1e-3
     for ours, theirs in zip(gradients, reference.logsumexp_gradients(*arrays, g), strict=True):
         assert np.isfinite(ours).all()
         bound = tolerance * max(np.abs(theirs).max(), 1e-6)
