@@ -2,7 +2,7 @@
 
 A block is kept transposed, (S, N): then neither gradient product has to transpose the large array,
 and maximum and sum run down its columns, vectorised over states. Shapes: N states, S candidates,
-D width; `b` marks one block.
+D width, E the width of [vector, 1] rounded up; `b` marks one block.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 
 MIN_TILE = 128  # states, or candidates, in a block where the budget would allow fewer
-MAX_STATES = 256  # in a block of known loss: more is no faster on a CPU, and skips less
+MAX_STATES = 128  # in a block of known loss: more is no faster on a CPU, and skips less
 
 # Masked means: the candidate's id is among the state's excluded ids, or its bias is −inf.
 
@@ -39,18 +39,25 @@ def _finite(maximum):
     return jnp.where(jnp.isneginf(maximum), 0, maximum)
 
 
-def _products(
-    weights_SN, scale_N, states_ND, candidates_SD
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """(∂states, ∂candidates, ∂bias) for ∂logits = weights_SN · scale_N."""
-    kind, operand = weights_SN.dtype, states_ND.dtype
-    weights = weights_SN.astype(operand)
-    d_states = lax.dot_general(
-        weights, candidates_SD, (((0,), (0,)), ((), ())), preferred_element_type=kind
-    )
-    scaled_states = (states_ND * scale_N[:, None]).astype(operand)
-    d_candidates = lax.dot(weights, scaled_states, preferred_element_type=kind)
-    return d_states * scale_N[:, None], d_candidates, weights_SN @ scale_N
+def _down(weights_SN, augmented_ES) -> jax.Array:
+    """(E, N) = augmentedᵀ · weights, in the weights' dtype (the accumulator's)."""
+    weights = weights_SN.astype(augmented_ES.dtype)
+    return lax.dot(augmented_ES, weights, preferred_element_type=weights_SN.dtype)
+
+
+def _across(weights_SN, states_ND, scale_N) -> tuple[jax.Array, jax.Array]:
+    """(∂candidates, ∂bias) = weights · (scale ⊙ [states, 1])."""
+    operand, width = states_ND.dtype, states_ND.shape[1]
+    scaled = (_augmented(states_ND) * scale_N[:, None]).astype(operand)
+    both = lax.dot(weights_SN.astype(operand), scaled, preferred_element_type=weights_SN.dtype)
+    return both[:, :width], both[:, width]
+
+
+def _augmented(x_ND: jax.Array) -> jax.Array:
+    """[x, 1, 0 …] of width E, a multiple of 8: the product adds up what it multiplies, for free."""
+    n, width = x_ND.shape
+    ones = jnp.ones((n, 1), x_ND.dtype)
+    return jnp.concatenate([x_ND, ones, jnp.zeros((n, -(width + 1) % 8), x_ND.dtype)], axis=1)
 
 
 # --- any cotangent: two passes, 8·N·S·D operations ---------------------------------------------
@@ -98,8 +105,8 @@ def _logsumexp_bwd(block_elements, residuals, g_N):
         def one_tile(d_states, candidate_block):
             logits = _logits(states_bD, *candidate_block, exclude_bL)
             softmax = jnp.exp(logits - _finite(lse_b))
-            more, d_candidates, d_bias = _products(softmax, g_b, states_bD, candidate_block[0])
-            return d_states + more, (d_candidates, d_bias)
+            more = _down(softmax, candidate_block[0].T).T * g_b[:, None]
+            return d_states + more, _across(softmax, states_bD, g_b)
 
         start = jnp.zeros(states_bD.shape, bias_S.dtype)
         d_states, d_candidates = lax.scan(one_tile, start, candidates)
@@ -159,6 +166,7 @@ def _state_loss_fwd(
         lambda x: x[order_N], (states_ND, label_logits_NL, exclude_NL, active_N, extras)
     )
     blocks = _blocks(sorted_inputs, max(1, tile))
+    width, augmented_ES = candidates_SD.shape[1], _augmented(candidates_SD).T
 
     def one_block(i, carry):
         value, d_candidates, d_bias, lse, d_states, d_labels = carry
@@ -166,7 +174,9 @@ def _state_loss_fwd(
         logits = _logits(states_bD, candidates_SD, bias_S, ids_S, exclude_bL)
         maximum = _finite(jnp.max(logits, axis=0))
         weights = jnp.exp(logits - maximum)
-        total = jnp.sum(weights, axis=0)
+        down_EN = _down(weights, augmented_ES)
+        # Operands narrower than the accumulator would round what they add up.
+        total = down_EN[width] if candidates_SD.dtype == kind else jnp.sum(weights, axis=0)
         lse_b = maximum + jnp.log(total)
 
         def block_loss(labels, lse):
@@ -176,7 +186,8 @@ def _state_loss_fwd(
         block_value, (d_labels_b, d_lse) = jax.value_and_grad(block_loss, (0, 1))(labels_bL, lse_b)
         # ∂logits = softmax · d_lse, normalised after the products instead of element by element.
         scale = jnp.where(total > 0, d_lse / jnp.where(total > 0, total, 1), 0)
-        d_states_b, more, more_bias = _products(weights, scale, states_bD, candidates_SD)
+        d_states_b = (down_EN[:width] * scale).T
+        more, more_bias = _across(weights, states_bD, scale)
         return (
             value + block_value,
             d_candidates + more,
