@@ -32,6 +32,11 @@ def fit(config: Config, workdir: Path, sequences: Sequences, stop: int = 0) -> O
     sequences.catalogue.save(workdir / CATALOGUE)
     batches = StreamBatches(sequences, config.batch, config.labels, config.train.splits)
     steps = planned_steps(config, batches)
+    if config.loss.objective == "ntr" and _warm_up(config) >= steps:
+        logging.warning(
+            "the %d steps end before the negative term has its full weight at step %d: lower "
+            "config.loss.positives_only_steps and .ramp_steps", steps, _warm_up(config),
+        )  # fmt: skip
     model = Recommender(config.model, sequences.catalogue)
     trainer = Trainer(config, model, sequences.catalogue.train_count_V, steps, mesh)
     validate = _validation(config, model, sequences, mesh) if config.train.eval_every else None
@@ -41,6 +46,10 @@ def fit(config: Config, workdir: Path, sequences: Sequences, stop: int = 0) -> O
         sequences.catalogue.num_rows - 1, mesh.size,
     )  # fmt: skip
     return train(config, trainer, batches, stop or steps, workdir, validate)
+
+
+def _warm_up(config: Config) -> int:
+    return config.loss.positives_only_steps + config.loss.ramp_steps
 
 
 def _validation(

@@ -41,4 +41,11 @@ def run(main: Callable[[list[str]], None]) -> None:
         except (CheckpointError, ConfigError, DataError, EvaluationError) as error:
             sys.exit(f"{type(error).__name__}: {error}")
 
-    app.run(told)
+    app.run(told, flags_parser=_parse)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    try:
+        return app.parse_flags_with_usage(argv)
+    except AttributeError as error:  # ml_collections, of a --config.… that is no setting
+        sys.exit(f"ConfigError: {error}")

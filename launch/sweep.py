@@ -29,7 +29,7 @@ from negflax.evaluate.tabulate import summary_rows
 from negflax.files import write_json
 from negflax.mesh import make_mesh
 from negflax.train.loop import LOWER_IS_BETTER, open_checkpoints
-from negflax.train.restore import load_trained
+from negflax.train.restore import REFIT, load_trained
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "One of configs/*.py.")
 WORKDIR = flags.DEFINE_string(
@@ -68,12 +68,20 @@ def _replaced(config: Config, section: str, name: str, value: Any) -> Config:
     return dataclasses.replace(config, **{section: part})
 
 
+def best_step(config: Config, folder: Path) -> int:
+    """Step of the folder's best validated checkpoint."""
+    found = open_checkpoints(config, folder, read_only=True).best()
+    if found is None:
+        raise ConfigError(f"{folder} was never validated: set config.train.eval_every")
+    return found[0]
+
+
 def score(config: Config, folder: Path, sequences: Sequences, split: str) -> dict[str, Any]:
     """Metrics of the folder's best checkpoint on a split, kept in <folder>/<split>.json."""
     path = folder / f"{split}.json"
     if path.exists():
         return json.loads(path.read_text())
-    trained = load_trained(folder, "best", make_mesh(config.mesh))
+    trained = load_trained(folder, str(best_step(config, folder)), make_mesh(config.mesh))
     metrics = run.evaluate_trained(trained, split, folder, sequences).metrics
     write_json(path, {"step": trained.step} | metrics)
     return {"step": trained.step} | metrics
@@ -119,9 +127,8 @@ def main(argv: list[str]) -> None:
     chosen = max((n for n in runs if n != BASELINE), key=lambda n: sign * valid[n][SELECT.value])
     folders = {}
     for name in (BASELINE, chosen):
-        folders[name] = workdir / name / "refit"
-        best, _ = open_checkpoints(runs[name], workdir / name, read_only=True).best()
-        refit(runs[name], folders[name], sequences, best)
+        folders[name] = workdir / name / REFIT
+        refit(runs[name], folders[name], sequences, best_step(runs[name], workdir / name))
     results = compared(config, folders, sequences)
 
     keys = run.headline_keys(config.eval.ks)

@@ -22,8 +22,9 @@ from negflax.data import build_sequences, open_source
 from negflax.evaluate import run
 from negflax.files import write_json
 from negflax.mesh import make_mesh
+from negflax.train.checkpoint import write_config
 from negflax.train.loop import Outcome
-from negflax.train.restore import load_trained
+from negflax.train.restore import REFIT, load_trained
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "One of configs/*.py.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, metrics, report.")
@@ -35,7 +36,7 @@ def figures(outcome: Outcome) -> dict[str, Any]:
     return {
         "step": outcome.step,
         "best_step": outcome.best_step,
-        "targets_per_cpu_second": outcome.targets_per_cpu_second,
+        "targets_per_cpu_second": outcome.targets_per_cpu_second or None,
         "devices": jax.device_count(),
         **{f"seconds/{k}": v for k, v in outcome.goodput.wall.items()},
         **{f"cpu_seconds/{k}": v for k, v in outcome.goodput.cpu.items()},
@@ -48,22 +49,22 @@ def main(argv: list[str]) -> None:
     workdir = Path(WORKDIR.value)
     shared.start(workdir)
     config = from_config_dict(CONFIG.value)
+    write_config(workdir, config)  # another run's folder is refused before any work
     sequences = build_sequences(open_source(config, workdir), config)
     write_json(workdir / "data_report.json", sequences.report)
     outcome = fit(config, workdir, sequences)
     results = figures(outcome)
-    final = workdir
     if config.train.refit:
-        final = workdir / "refit"
-        refit(config, final, sequences, outcome.best_step)
+        refit(config, workdir / REFIT, sequences, outcome.best_step)
     if TEST.value:
-        trained = load_trained(final, "best", make_mesh(config.mesh))
+        trained = load_trained(workdir, "best", make_mesh(config.mesh))
         result = run.evaluate_trained(trained, "test", workdir, sequences)
         page = run.write_page(workdir / "report.html", trained, result, "test", workdir)
         print(run.result_table(result, config.eval.ks))
         print(f"report: {page}")
         results |= result.metrics
-    print(f"{outcome.targets_per_cpu_second:,.0f} targets per CPU second")
+    if outcome.targets_per_cpu_second:  # else nothing was left to train
+        print(f"{outcome.targets_per_cpu_second:,.0f} targets per CPU second")
     write_json(shared.JSON.value or workdir / "results.json", results)
 
 

@@ -1,7 +1,15 @@
 """The loss: one masked log-sum-exp per user state serves the positive and the negative term."""
 
-from negflax.loss.logsumexp import candidate_logsumexp
+from negflax.loss.logsumexp import candidate_logsumexp, combine_over
 from negflax.loss.objectives import OBJECTIVES, margins, ntr, ssm
 from negflax.loss.total import objective_sum
 
-__all__ = ["OBJECTIVES", "candidate_logsumexp", "margins", "ntr", "objective_sum", "ssm"]
+__all__ = [
+    "OBJECTIVES",
+    "candidate_logsumexp",
+    "combine_over",
+    "margins",
+    "ntr",
+    "objective_sum",
+    "ssm",
+]

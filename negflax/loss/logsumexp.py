@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.typing import ArrayLike
 
 from negflax.loss import xla
@@ -107,3 +108,21 @@ def fold_masks(
 def accumulator(dtype: jnp.dtype) -> jnp.dtype:
     """The dtype of sums, margins and log-sum-exps: float32, or float64 for float64 operands."""
     return jnp.promote_types(dtype, jnp.float32)
+
+
+def combine_over(lse_N: jax.Array, axes: str | tuple[str, ...]) -> jax.Array:
+    """Log-sum-exp of partial results over mesh axes, inside shard_map, by one small collective.
+
+    A full softmax over a row-sharded table is `candidate_logsumexp` on each device's rows and this.
+
+    Args:
+      lse_N: this device's partial results, over its own candidates; −inf where it has none.
+      axes: mesh axes over which the candidates are split.
+
+    Returns:
+      (N,) the same on every device; −inf, without gradient, where no device has a candidate.
+    """
+    top_N = lax.pmax(lax.stop_gradient(lse_N), axes)
+    none = jnp.isneginf(top_N)
+    total_N = lax.psum(jnp.exp(lse_N - jnp.where(none, 0, top_N)), axes)
+    return jnp.where(none, -jnp.inf, top_N + jnp.log(jnp.where(none, 1, total_N)))

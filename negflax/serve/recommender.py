@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 from jax.sharding import Mesh
 
-from negflax.config import MeshConfig
+from negflax.config import ConfigError, MeshConfig
 from negflax.data import Sequences, build_histories, history_batch
+from negflax.evaluate import EvaluationError
 from negflax.evaluate.scorer import score_function
 from negflax.mesh import make_mesh
 from negflax.train.restore import Trained, load_trained
@@ -72,13 +73,14 @@ class TrainedRecommender:
           `events_on_unknown_items`, `short_lists`, `repairs`).
 
         Raises:
-          ValueError: K is below 1 or above the number of items, or a score is not finite.
+          ConfigError: K is below 1 or above the number of items.
           DataError: unusable events; it names column and row.
+          EvaluationError: a score is not finite.
         """
         catalogue = self.trained.catalogue
         items = catalogue.num_rows - 1
         if not 1 <= k <= items:
-            raise ValueError(f"k = {k}: the catalogue has {items} items, ask for 1 to {items}")
+            raise ConfigError(f"k = {k}: the catalogue has {items} items, ask for 1 to {items}")
         histories = build_histories(events, catalogue, name)
         blocks = self._top_blocks(histories, k, exclude_seen)
         row_UK, score_UK = (np.concatenate(part) for part in zip(*blocks, strict=True))
@@ -110,7 +112,7 @@ class TrainedRecommender:
             scores_RV = np.array(scores, np.float32)[: stop - start, : trained.model.num_rows]
             scores_RV[:, 0] = -np.inf  # row 0 is no item
             if not np.isfinite(scores_RV[:, 1:]).all():
-                raise ValueError(
+                raise EvaluationError(
                     f"the checkpoint of step {trained.step} gives scores that are not finite: "
                     "choose an earlier one, or train with a lower config.optimizer.learning_rate"
                 )

@@ -15,7 +15,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from negflax.config import FORMAT_VERSION, Config, from_config_dict, to_dict
+from negflax.config import FORMAT_VERSION, Config, ConfigError, from_config_dict, to_dict
 from negflax.files import write_json
 
 
@@ -59,7 +59,18 @@ class Checkpoints:
         self._metrics = {step: self._manager.metrics(step) for step in self.steps()}
 
     def save(self, step: int, state: dict[str, Any], metrics: dict[str, float] | None) -> None:
-        """Copies the state off the devices and writes it in the background."""
+        """Copies the state off the devices and writes it in the background.
+
+        Raises:
+          ConfigError: there are metrics, but not the one that names the best checkpoint.
+        """
+        if metrics is not None and self.metric not in metrics:
+            raise ConfigError(
+                f"config.train.metric = {self.metric!r} is not measured; choose from "
+                f"{', '.join(sorted(metrics))}"
+            )
+        if metrics is not None and metrics[self.metric] is None:
+            metrics = None  # undefined in this validation: no claim to be the best
         args = ocp.args.Composite(state=ocp.args.PyTreeSave(state))
         self._manager.save(step, args=args, metrics=metrics)
         self._metrics[step] = metrics

@@ -19,6 +19,7 @@ from absl import logging
 from negflax import mesh as meshes
 from negflax.config import Config
 from negflax.data import StreamBatches, prefetch
+from negflax.files import write_json
 from negflax.train.checkpoint import Checkpoints, abstract_state
 from negflax.train.goodput import Goodput
 from negflax.train.state import State
@@ -26,6 +27,7 @@ from negflax.train.step import Trainer
 from negflax.train.writers import MetricWriter
 
 Validate = Callable[[State], dict[str, float]]
+DONE = "done.json"  # in the working folder once training has ended
 LOWER_IS_BETTER = ("hr_n", "anti_ndcg", "anti_precision", "weighted_loss")
 
 
@@ -128,6 +130,7 @@ def train(
         goodput.enter("finish")
         checkpoints.close()
         best = checkpoints.best()
+        write_json(Path(workdir) / DONE, {"step": step, "best_step": best[0] if best else step})
     finally:
         stream.close()
         writer.close()

@@ -12,11 +12,12 @@ from negflax.config import Config
 from negflax.data import Catalogue
 from negflax.model import Recommender
 from negflax.train.checkpoint import abstract_state, read_config
-from negflax.train.loop import open_checkpoints
+from negflax.train.loop import DONE, open_checkpoints
 from negflax.train.state import State
 from negflax.train.step import Trainer
 
 CATALOGUE = "catalogue.npz"
+REFIT = "refit"  # folder of the run that was trained anew, within the run that chose its length
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,13 +46,16 @@ def load_trained(workdir: str | Path, which: str, mesh: Mesh) -> Trained:
 
     Args:
       workdir: folder of the run.
-      which: `latest`, `best` or a step.
+      which: `latest`, `best` or a step. Where the run was refitted on training + validation
+        events, `best` is the refitted model in <workdir>/refit.
       mesh: of any size; the run may have used another.
 
     Raises:
       CheckpointError: see Checkpoints.choose and .restore.
     """
     workdir = Path(workdir)
+    if which == "best" and (workdir / REFIT / DONE).exists():
+        workdir = workdir / REFIT
     config = read_config(workdir)
     catalogue = Catalogue.load(workdir / CATALOGUE)
     model = Recommender(config.model, catalogue)

@@ -1,5 +1,6 @@
 """Programs of launch/ within the test's process, as imports and start-up cost seconds each time."""
 
+import contextlib
 import importlib
 import json
 import sys
@@ -8,29 +9,54 @@ from unittest import mock
 import jax
 from absl import flags
 
+OPTIMIZE_LITTLE = "jax_disable_most_optimizations"
+
 
 def run(name, *arguments):
     """`python -m launch.NAME ARGUMENTS` on one device, with flags of its own as in a process."""
-    known, one = set(flags.FLAGS), jax.devices()[:1]
-    optimize = "jax_disable_most_optimizations"
-    slow = jax.config.read(optimize)
-    for module in [m for m in sys.modules if m == "launch" or m.startswith("launch.")]:
-        del sys.modules[module]
-    # Config flags look into sys.argv for their overrides.
-    with mock.patch.object(sys, "argv", [name, *map(str, arguments)]), \
-         mock.patch.object(jax, "devices", lambda: one):  # fmt: skip
+    one, before = jax.devices()[:1], jax.config.read(OPTIMIZE_LITTLE)
+    argv = [name, *map(str, arguments)]  # config flags look into sys.argv for their overrides
+    with (
+        fresh_flags(),
+        mock.patch.object(sys, "argv", argv),
+        mock.patch.object(jax, "devices", lambda: one),
+    ):
+        # The shared start-up sets a compilation cache for the whole process, other tests too.
+        importlib.import_module("launch.flags").start = lambda workdir: None
+        program = importlib.import_module(f"launch.{name}")
+        flags.FLAGS(argv)
+        jax.config.update(OPTIMIZE_LITTLE, True)  # these programs run for milliseconds
         try:
-            jax.config.update(optimize, True)  # these programs run for milliseconds
-            # The shared start-up sets a compilation cache for the whole process, other tests too.
-            importlib.import_module("launch.flags").start = lambda workdir: None
-            program = importlib.import_module(f"launch.{name}")
-            flags.FLAGS(sys.argv)
-            program.main(sys.argv[:1])
+            program.main(argv[:1])
         finally:
-            jax.config.update(optimize, slow)
-            for flag in set(flags.FLAGS) - known:
-                delattr(flags.FLAGS, flag)
-            flags.FLAGS.unparse_flags()
+            jax.config.update(OPTIMIZE_LITTLE, before)
+
+
+@contextlib.contextmanager
+def fresh_flags():
+    """No program's flags but those of the one that is imported next; afterwards as before."""
+
+    def programs():
+        return [m for m in sys.modules if m == "launch" or m.startswith("launch.")]
+
+    modules = {module: sys.modules.pop(module) for module in programs()}
+    by_module = flags.FLAGS.flags_by_module_dict()
+    away = [(m, flag) for m, found in by_module.items() if m in modules for flag in found]
+    for _, flag in away:
+        delattr(flags.FLAGS, flag.name)
+    known = set(flags.FLAGS)
+    try:
+        yield
+    finally:
+        for flag in set(flags.FLAGS) - known:
+            delattr(flags.FLAGS, flag)
+        for module, flag in away:
+            flags.FLAGS[flag.name] = flag
+            flags.FLAGS.register_flag_by_module(module, flag)
+        flags.FLAGS.unparse_flags()
+        for module in programs():
+            del sys.modules[module]
+        sys.modules.update(modules)
 
 
 def figures(path):

@@ -1,6 +1,8 @@
 """What a newcomer gets wrong, and what the programs answer."""
 
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -114,6 +116,14 @@ def test_no_such_checkpoint(program, events, workdir):
     extra = (f"--events={events}",) if program == "recommend" else ()
     with pytest.raises(CheckpointError, match=r"'newest' is not in .*: choose latest, best or"):
         run(program, f"--workdir={workdir}", "--checkpoint=newest", *extra)
+
+
+def test_on_the_terminal_it_is_one_line(tmp_path):
+    command = [sys.executable, "-m", "launch.evaluate", f"--workdir={tmp_path / 'none'}"]
+    done = subprocess.run(command, cwd=CONFIGS.parent, text=True, capture_output=True)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "CheckpointError" in done.stderr.splitlines()[-1]
 
 
 def test_recommend_refuses_what_it_cannot_write(events, workdir):

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from negflax.loss import candidate_logsumexp
+from negflax.config import MeshConfig
+from negflax.loss import candidate_logsumexp, combine_over
+from negflax.mesh import AXES, COPIED, SPLIT, make_mesh
 
 SHAPES = [(1, 1, 1, 1), (5, 7, 3, 2), (33, 65, 9, 1), (300, 290, 5, 2)]  # N, S, D, L
 
@@ -116,6 +118,35 @@ def test_parts_combine_by_logaddexp():
         states, candidates, bias_S=bias, candidate_ids_S=ids, exclude_ids_NL=exclude
     )
     np.testing.assert_allclose(jnp.logaddexp(*parts), whole, rtol=1e-6)
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_candidates_split_over_devices_equal_one_device(devices):
+    mesh = make_mesh(MeshConfig(), jax.devices()[:devices])
+    states, candidates, bias, ids, exclude = problem((33, 64, 9, 2), 30.0, 1)
+    bias[:16] = -np.inf  # two of eight devices hold no candidate
+    exclude[0] = -1
+    g = np.random.default_rng(0).normal(size=33).astype(np.float32)
+
+    def on_device(states, candidates, bias, ids):
+        part = candidate_logsumexp(
+            states, candidates, bias_S=bias, candidate_ids_S=ids, exclude_ids_NL=exclude
+        )
+        return combine_over(part, AXES)
+
+    split = jax.shard_map(
+        on_device, mesh=mesh, in_specs=(COPIED, SPLIT, SPLIT, SPLIT), out_specs=COPIED,
+        check_vma=False,
+    )  # fmt: skip
+
+    def total(states, candidates, bias):
+        return jnp.vdot(split(states, candidates, bias, ids), g)
+
+    value, gradients = jax.jit(jax.value_and_grad(total, (0, 1, 2)))(states, candidates, bias)
+    lse, expected = run(states, candidates, bias, ids, exclude, g)
+    np.testing.assert_allclose(value, np.vdot(lse, g), rtol=1e-5)
+    for ours, theirs in zip(gradients, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5 * np.abs(theirs).max())
 
 
 def test_large_ids_are_compared_as_integers():

@@ -5,9 +5,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from negflax.config import MeshConfig
+from negflax.config import ConfigError, MeshConfig
 from negflax.data import DataError, build_histories
-from negflax.evaluate import Requests
+from negflax.evaluate import EvaluationError, Requests
 from negflax.evaluate.scorer import model_scorer
 from negflax.mesh import make_mesh
 from negflax.serve import TrainedRecommender
@@ -79,7 +79,7 @@ def test_the_lists_are_the_best_items_by_the_scores_of_evaluation(
         best = sorted(allowed, key=lambda row: -scores_V[row])[:4]
         items, scores = zip(*found[user], strict=True)
         assert list(items) == trained.catalogue.item_ids[np.array(best) - 1].tolist()
-        np.testing.assert_allclose(scores, scores_V[best], rtol=1e-5)
+        np.testing.assert_allclose(scores, scores_V[best], rtol=1e-4, atol=1e-6)
 
 
 def test_feedback_on_the_history_changes_the_list(recommender):
@@ -102,7 +102,7 @@ def test_other_users_and_block_sizes_change_nothing(recommender, trained):
             items, scores = zip(*found, strict=True)
             expected_items, expected_scores = zip(*lists(together)[user], strict=True)
             assert items == expected_items
-            np.testing.assert_allclose(scores, expected_scores, rtol=1e-5)
+            np.testing.assert_allclose(scores, expected_scores, rtol=1e-4, atol=1e-6)
 
 
 def test_unknown_items_are_counted_and_say_nothing(recommender):
@@ -140,7 +140,7 @@ def test_a_user_who_has_had_nearly_everything_gets_a_short_list(recommender):
 
 @pytest.mark.parametrize("k", [0, 13])
 def test_k_outside_the_catalogue(recommender, k):
-    with pytest.raises(ValueError, match=f"k = {k}: the catalogue has 12 items, ask for 1 to 12"):
+    with pytest.raises(ConfigError, match=f"k = {k}: the catalogue has 12 items, ask for 1 to 12"):
         recommender.recommend(log([1], [10]), k)
     recommender.recommend(log([1], [10]), 12, exclude_seen=False)
 
@@ -153,7 +153,7 @@ def test_errors_name_the_log(recommender):
 def test_scores_that_are_not_finite_are_an_error(trained):
     broken = jax.tree.map(lambda x: x * np.nan, trained.state["dense"])
     run = dataclasses.replace(trained, state=trained.state | {"dense": broken})
-    with pytest.raises(ValueError, match="step 0 gives scores that are not finite"):
+    with pytest.raises(EvaluationError, match="step 0 gives scores that are not finite"):
         TrainedRecommender(run).recommend(log([1], [10]), 3)
 
 
@@ -168,7 +168,7 @@ def test_load_onto_any_number_of_devices(recommender, workdir):
             items, scores = zip(*found, strict=True)
             expected_items, expected_scores = zip(*expected[user], strict=True)
             assert items == expected_items
-            np.testing.assert_allclose(scores, expected_scores, rtol=1e-5)
+            np.testing.assert_allclose(scores, expected_scores, rtol=1e-4, atol=1e-6)
 
 
 def test_load_errors(workdir, tmp_path):
