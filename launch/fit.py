@@ -16,7 +16,7 @@ from negflax.evaluate.scorer import model_scorer
 from negflax.mesh import make_mesh
 from negflax.model import Recommender
 from negflax.train.checkpoint import write_config
-from negflax.train.loop import Outcome, planned_steps, train
+from negflax.train.loop import Outcome, planned_steps, train, warm_up_steps
 from negflax.train.restore import CATALOGUE
 from negflax.train.step import Trainer
 
@@ -32,10 +32,11 @@ def fit(config: Config, workdir: Path, sequences: Sequences, stop: int = 0) -> O
     sequences.catalogue.save(workdir / CATALOGUE)
     batches = StreamBatches(sequences, config.batch, config.labels, config.train.splits)
     steps = planned_steps(config, batches)
-    if config.loss.objective == "ntr" and _warm_up(config) >= steps:
+    if warm_up_steps(config) >= steps:
         logging.warning(
-            "the %d steps end before the negative term has its full weight at step %d: lower "
-            "config.loss.positives_only_steps and .ramp_steps", steps, _warm_up(config),
+            "the %d steps end before the warm-ups do, at step %d: lower "
+            "config.loss.positives_only_steps, .ramp_steps and config.optimizer.warmup_steps",
+            steps, warm_up_steps(config),
         )  # fmt: skip
     model = Recommender(config.model, sequences.catalogue)
     trainer = Trainer(config, model, sequences.catalogue.train_count_V, steps, mesh)
@@ -46,10 +47,6 @@ def fit(config: Config, workdir: Path, sequences: Sequences, stop: int = 0) -> O
         sequences.catalogue.num_rows - 1, mesh.size,
     )  # fmt: skip
     return train(config, trainer, batches, stop or steps, workdir, validate)
-
-
-def _warm_up(config: Config) -> int:
-    return config.loss.positives_only_steps + config.loss.ramp_steps
 
 
 def _validation(

@@ -56,6 +56,15 @@ def planned_steps(config: Config, batches: StreamBatches) -> int:
     return config.train.steps or max(1, round(config.train.epochs * batches.steps_per_epoch))
 
 
+def warm_up_steps(config: Config) -> int:
+    """Steps before the learning rate and the weight of the negative term are what they will be."""
+    if config.loss.objective == "ssm":
+        return config.optimizer.warmup_steps
+    return max(
+        config.optimizer.warmup_steps, config.loss.positives_only_steps + config.loss.ramp_steps
+    )
+
+
 def open_checkpoints(config: Config, workdir: Path, **options: Any) -> Checkpoints:
     """The run's checkpoints, with the config's rule for the best one."""
     metric = config.train.metric
@@ -120,8 +129,10 @@ def train(
                     with goodput("validate"):
                         found = validate(state)
                     progress.validated(step, found)
+                # What a warm-up validates is not yet the objective's: it can't be the best.
+                counts = step > warm_up_steps(config)
                 with goodput("checkpoint"):
-                    checkpoints.save(step, state, found)
+                    checkpoints.save(step, state, found if counts else None)
                 if validating and _out_of_patience(config, checkpoints, step):
                     break
         if pending is not None:
@@ -139,14 +150,10 @@ def train(
 
 
 def _out_of_patience(config: Config, checkpoints: Checkpoints, step: int) -> bool:
-    """True after `patience` validations without a new best, counted once warm-ups are over."""
+    """True after `patience` validations without a new best; those of warm-ups do not count."""
     if not config.train.patience or (best := checkpoints.best()) is None:
         return False
-    warm = max(
-        config.optimizer.warmup_steps, config.loss.positives_only_steps + config.loss.ramp_steps
-    )
-    waited = step - max(best[0], warm)
-    stop = waited >= config.train.patience * config.train.eval_every
+    stop = step - best[0] >= config.train.patience * config.train.eval_every
     if stop:
         logging.info("no better %s since step %d: stopping", config.train.metric, best[0])
     return stop
