@@ -11,7 +11,6 @@ trains; compilation (also shown) and evaluation are apart.
 from __future__ import annotations
 
 import os
-import sys
 
 # One thread, before anything starts a pool.
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
@@ -22,7 +21,7 @@ import statistics  # noqa: E402
 import tempfile  # noqa: E402
 from pathlib import Path  # noqa: E402
 
-from absl import app, flags  # noqa: E402
+from absl import flags  # noqa: E402
 
 from configs import ml1m_sequences  # noqa: E402
 from launch import flags as shared  # noqa: E402
@@ -78,4 +77,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, sys.argv)
+    shared.run(main)

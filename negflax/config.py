@@ -218,6 +218,7 @@ class TrainConfig:
         steps, in <workdir>/refit (SPEC section 5.4).
       log_every: steps between lines of progress and metrics.
       splits: which events train: (`train`,) or (`train`, `valid`).
+      hubs: services that get the metrics as well: `wandb`, `mlflow` (extra `loggers`).
     """
 
     seed: int = 0
@@ -231,6 +232,7 @@ class TrainConfig:
     refit: bool = False
     log_every: int = 50
     splits: tuple[str, ...] = ("train",)
+    hubs: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -314,6 +316,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer.tables": ("rowwise_adagrad", "adagrad", "sgd"),
     "optimizer.schedule": ("constant", "linear", "cosine"),
     "train.splits": ("train", "valid"),
+    "train.hubs": ("wandb", "mlflow"),
 }
 _SHARES = ("data.valid_fraction", "data.test_fraction", "model.dropout_input",
            "model.dropout_output", "optimizer.final_fraction")  # fmt: skip

@@ -100,7 +100,7 @@ def train(
     start = int(state["step"])
     if start:
         logging.info("resuming from step %d", start)
-    writer = MetricWriter(workdir, start)
+    writer = MetricWriter(workdir, start, settings.hubs)
     progress = _Progress(start, steps, settings.log_every, writer)
     sharding = meshes.split(trainer.mesh)
     stream = prefetch(

@@ -1,20 +1,35 @@
-"""Metric writers: one JSON line a step, always, and TensorBoard beside it."""
+"""Metric writers: one JSON line a step, always, TensorBoard beside it, hub loggers when asked."""
 
 from __future__ import annotations
 
+import importlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from tensorboardX import SummaryWriter
 
+from negflax.config import ConfigError
 from negflax.files import write_text
+
+Log = Callable[[int, dict[str, float]], None]
 
 
 class MetricWriter:
-    """Appends to <workdir>/metrics.jsonl and <workdir>/tensorboard."""
+    """Appends to <workdir>/metrics.jsonl and <workdir>/tensorboard, and to the named hubs."""
 
-    def __init__(self, workdir: Path, first_step: int = 0):
-        """Lines of `first_step` and later are dropped: a resumed run writes them again."""
+    def __init__(self, workdir: Path, first_step: int = 0, hubs: tuple[str, ...] = ()):
+        """Lines of later steps than `first_step` are dropped: a resumed run writes them again.
+
+        Args:
+          workdir: folder of the run.
+          first_step: step that the run starts or resumes from.
+          hubs: any of `HUBS`; each needs its package (extra `loggers`).
+
+        Raises:
+          ConfigError: a hub's package is not installed.
+        """
+        self._hubs = [_open_hub(name, Path(workdir)) for name in hubs]
         self._path = Path(workdir) / "metrics.jsonl"
         kept = [line for line in read_metrics(workdir) if line["step"] <= first_step]
         write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
@@ -25,14 +40,42 @@ class MetricWriter:
         """One line {"step", "kind", …}; kind is `train` or `valid`."""
         known = {k: v for k, v in values.items() if v is not None}
         self._file.write(json.dumps({"step": step, "kind": kind} | known) + "\n")
-        for name, value in known.items():
-            # TensorBoard's names have no @.
-            self._board.add_scalar(f"{kind}/{name.replace('@', '_at_')}", value, step)
+        # Names of TensorBoard and of MLflow have no @.
+        named = {f"{kind}/{k.replace('@', '_at_')}": v for k, v in known.items()}
+        for name, value in named.items():
+            self._board.add_scalar(name, value, step)
+        for log, _ in self._hubs:
+            log(step, named)
 
     def close(self) -> None:
-        """Flushes both."""
+        """Flushes and ends them all."""
         self._file.close()
         self._board.close()
+        for _, end in self._hubs:
+            end()
+
+
+def _wandb(workdir: Path) -> tuple[Log, Callable[[], None]]:
+    run = importlib.import_module("wandb").init(project="negflax", dir=str(workdir))
+    return lambda step, values: run.log(values, step=step), run.finish
+
+
+def _mlflow(workdir: Path) -> tuple[Log, Callable[[], None]]:
+    mlflow = importlib.import_module("mlflow")
+    mlflow.start_run(run_name=workdir.name)
+    return lambda step, values: mlflow.log_metrics(values, step=step), mlflow.end_run
+
+
+HUBS = {"wandb": _wandb, "mlflow": _mlflow}
+
+
+def _open_hub(name: str, workdir: Path) -> tuple[Log, Callable[[], None]]:
+    try:
+        return HUBS[name](workdir)
+    except ImportError as error:
+        raise ConfigError(
+            f"config.train.hubs: {name!r} is not installed: pip install negflax[loggers]"
+        ) from error
 
 
 def read_metrics(workdir: Path) -> list[dict]:
