@@ -376,7 +376,7 @@ def _convert(kind: Any, value: Any, key: str) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ConfigError(f"config.{key} = {value!r}: a {kind.__name__} is expected")
+        raise ConfigError(f"config.{key} = {value!r}: expected {kind.__name__}")
     return value
 
 
