@@ -31,6 +31,8 @@ def update_p_bar(p_bar: PBar, step: jax.Array, p_sum, count, config: LossConfig)
 
 def negative_weight(p_bar: PBar, step: jax.Array, config: LossConfig) -> jax.Array:
     """The w of this step: 0 in the warm-up, then a linear ramp to ω / p̄ (or to the plain w)."""
+    if config.objective == "ssm":
+        return jnp.zeros((), p_bar["sum"].dtype)
     ramp = jnp.clip((step - config.positives_only_steps + 1) / max(1, config.ramp_steps), 0, 1)
     w = jnp.asarray(config.w, p_bar["sum"].dtype)
     if config.omega:
