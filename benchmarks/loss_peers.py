@@ -105,6 +105,10 @@ def _ours_positive(states, candidates, p):
     return _ours(states, candidates, p, jnp.ones_like(p.r_N1), jnp.zeros_like(p.w_N1))
 
 
+def _ours_bf16(states, candidates, p):
+    return _ours(states.astype(jnp.bfloat16), candidates.astype(jnp.bfloat16), p)
+
+
 def _ours_any_cotangent(states, candidates, p):
     lse = candidate_logsumexp(
         states, candidates, candidate_ids_S=jnp.arange(len(candidates)), exclude_ids_NL=p.label_N1
@@ -167,6 +171,7 @@ def _torch(compiled: bool) -> Callable[[Problem], Calls]:
 METHODS = {
     OURS: Method(_jax(_ours), both_terms=True, arrays=0),
     "ours, −log p alone": Method(_jax(_ours_positive), both_terms=False, arrays=0),
+    "ours, bf16 products": Method(_jax(_ours_bf16), both_terms=True, arrays=0),
     "ours, any cotangent": Method(_jax(_ours_any_cotangent), both_terms=True, arrays=0),
     "naive": Method(_jax(_naive), both_terms=True, arrays=3),
     "margin, autodiff": Method(_jax(_margin_autodiff), both_terms=True, arrays=2),

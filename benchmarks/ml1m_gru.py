@@ -20,13 +20,14 @@ import dataclasses  # noqa: E402
 import statistics  # noqa: E402
 import tempfile  # noqa: E402
 from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
 
 from absl import flags  # noqa: E402
 
 from configs import ml1m_sequences  # noqa: E402
 from launch import flags as shared  # noqa: E402
 from launch.fit import fit  # noqa: E402
-from negflax.config import from_config_dict  # noqa: E402
+from negflax.config import Config, from_config_dict  # noqa: E402
 from negflax.data import build_sequences, open_source  # noqa: E402
 from negflax.evaluate import format_table, run  # noqa: E402
 from negflax.files import write_json  # noqa: E402
@@ -37,6 +38,28 @@ SEEDS = flags.DEFINE_integer("seeds", 3, "Training seeds.")
 QUICK = flags.DEFINE_boolean("quick", False, "One seed, 100 steps.")
 
 
+def run_seed(config: Config, seed: int, workdir: Path) -> dict[str, Any]:
+    """Trains and ranks with one seed: a row of the table."""
+    train = dataclasses.replace(config.train, seed=seed)
+    batch = dataclasses.replace(config.batch, seed=seed)
+    config = dataclasses.replace(config, train=train, batch=batch)
+    sequences = build_sequences(open_source(config, workdir), config)
+    outcome = fit(config, workdir, sequences)
+    trained = load_trained(workdir, "latest", make_mesh(config.mesh))
+    metrics = run.evaluate_trained(trained, "test", workdir, sequences).metrics
+    return {
+        "seed": seed,
+        "steps": outcome.step,
+        "targets_per_cpu_second": round(outcome.targets_per_cpu_second),
+        "training_cpu_seconds": outcome.goodput.cpu["step"],
+        "compile_cpu_seconds": outcome.goodput.cpu["compile"],
+        "hr_p@10": metrics["hr_p@10"],
+        "ndcg_p@10": metrics["ndcg_p@10"],
+        "popularity ndcg_p@10": metrics["popularity/ndcg_p@10"],
+        "markov ndcg_p@10": metrics["markov/ndcg_p@10"],
+    }
+
+
 def main(argv: list[str]) -> None:
     """See the module."""
     del argv
@@ -44,32 +67,10 @@ def main(argv: list[str]) -> None:
     if QUICK.value:
         train = dataclasses.replace(config.train, steps=100)
         config = dataclasses.replace(config, train=train)
-    rows = []
-    for seed in range(1 if QUICK.value else SEEDS.value):
-        train = dataclasses.replace(config.train, seed=seed)
-        batch = dataclasses.replace(config.batch, seed=seed)
-        one = dataclasses.replace(config, train=train, batch=batch)
-        with tempfile.TemporaryDirectory() as folder:
-            workdir = Path(folder)
-            shared.start(workdir)
-            sequences = build_sequences(open_source(one, workdir), one)
-            outcome = fit(one, workdir, sequences)
-            trained = load_trained(workdir, "latest", make_mesh(one.mesh))
-            metrics = run.evaluate_trained(trained, "test", workdir, sequences).metrics
-        cpu = outcome.goodput.cpu
-        rows.append(
-            {
-                "seed": seed,
-                "steps": outcome.step,
-                "targets_per_cpu_second": round(outcome.targets_per_cpu_second),
-                "training_cpu_seconds": cpu["step"],
-                "compile_cpu_seconds": cpu["compile"],
-                "hr_p@10": metrics["hr_p@10"],
-                "ndcg_p@10": metrics["ndcg_p@10"],
-                "popularity ndcg_p@10": metrics["popularity/ndcg_p@10"],
-                "markov ndcg_p@10": metrics["markov/ndcg_p@10"],
-            }
-        )
+    with tempfile.TemporaryDirectory() as folder:
+        shared.start(folder)
+        seeds = range(1 if QUICK.value else SEEDS.value)
+        rows = [run_seed(config, seed, Path(folder) / str(seed)) for seed in seeds]
     print(format_table(rows))
     figures = {k: statistics.median(row[k] for row in rows) for k in rows[0] if k != "seed"}
     if shared.JSON.value:

@@ -115,12 +115,18 @@ def main(argv: list[str]) -> None:
     workdir = Path(WORKDIR.value)
     shared.start(workdir)
     config = from_config_dict(CONFIG.value)
-    sequences = build_sequences(open_source(config, workdir), config)
+    raw = open_source(config, workdir)
+    sequences = build_sequences(raw, config)  # judges them all, whatever labels they train on
     runs = settings(config, KEY.value, VALUES.value)
+
+    def training_events(one: Config) -> Sequences:
+        same = (one.data, one.labels) == (config.data, config.labels)
+        return sequences if same else build_sequences(raw, one)
+
     valid = {}
     for name, one in runs.items():
         if not (workdir / name / "valid.json").exists():
-            fit(one, workdir / name, sequences)
+            fit(one, workdir / name, training_events(one))
         valid[name] = score(one, workdir / name, sequences, "valid")
 
     sign = -1 if SELECT.value.split("@")[0] in LOWER_IS_BETTER else 1
@@ -128,7 +134,8 @@ def main(argv: list[str]) -> None:
     folders = {}
     for name in (BASELINE, chosen):
         folders[name] = workdir / name / REFIT
-        refit(runs[name], folders[name], sequences, best_step(runs[name], workdir / name))
+        events = training_events(runs[name])
+        refit(runs[name], folders[name], events, best_step(runs[name], workdir / name))
     results = compared(config, folders, sequences)
 
     keys = run.headline_keys(config.eval.ks)

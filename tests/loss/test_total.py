@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.extend.core import jaxprs_in_params
 
 from negflax.loss import margins, ntr, objective_sum, ssm
 
@@ -118,6 +119,35 @@ def test_the_gradient_of_a_negative_is_w_times_p(m, w):
 def test_ssm_is_the_first_term_of_ntr():
     m, r = jnp.linspace(-5, 5, 7), jnp.ones(7)
     np.testing.assert_array_equal(ssm(m, r, 3 * r), ntr(m, r, 0 * r))
+
+
+@pytest.mark.parametrize("budget", [1_000_000, 200_000])  # fused, two passes
+def test_no_array_of_states_times_candidates(budget):
+    n, s, d = 4096, 4096, 8  # n·s is 16 budgets and more
+
+    def total(states, candidates):
+        return objective_sum(
+            ntr, states, jnp.einsum("nd,nd->n", states, candidates)[:, None], candidates,
+            bias_S=jnp.zeros(s), candidate_ids_S=jnp.arange(s),
+            label_ids_NL=jnp.arange(n)[:, None], r_NL=jnp.ones((n, 1)), w_NL=jnp.ones((n, 1)),
+            block_elements=budget,
+        )[0]  # fmt: skip
+
+    shapes = jax.ShapeDtypeStruct((n, d), jnp.float32), jax.ShapeDtypeStruct((s, d), jnp.float32)
+    gradient = jax.jit(jax.value_and_grad(total, (0, 1)))
+    assert largest_array(gradient.trace(*shapes).jaxpr) <= 1.1 * budget
+    temporary = gradient.lower(*shapes).compile().memory_analysis().temp_size_in_bytes
+    assert temporary < 4 * (2.5 * budget + 20 * (n + s) * d)
+
+
+def largest_array(jaxpr):
+    """Elements of the largest array that a jaxpr makes, sub-jaxprs included."""
+    largest = 0
+    for equation in jaxpr.eqns:
+        largest = max([largest, *(v.aval.size for v in equation.outvars)])
+        for inner in jaxprs_in_params(equation.params):
+            largest = max(largest, largest_array(inner))
+    return largest
 
 
 def test_the_fused_path_is_bitwise_deterministic():
