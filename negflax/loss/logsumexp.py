@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 from negflax.loss import xla
 
 BLOCK_ELEMENTS = 8_000_000  # logits alive at a time where the caller names no budget
-IMPLEMENTATIONS = ("auto", "xla")
+IMPLEMENTATIONS = ("auto", "xla", "mosaic_gpu", "mosaic_tpu")
 
 
 def candidate_logsumexp(
@@ -43,7 +43,9 @@ def candidate_logsumexp(
       candidate_ids_S: integer ids, needed with `exclude_ids_NL`.
       exclude_ids_NL: ids each state leaves out (its labels); pad with −1.
       valid_S: False removes a candidate for every state (padding rows).
-      impl: one of `IMPLEMENTATIONS`.
+      impl: `xla` runs anywhere. `mosaic_gpu` (Hopper, 16-bit operands; others take `xla`) and
+        `mosaic_tpu` are Pallas kernels that were checked in interpreters and by lowering, but not
+        yet on a device: `auto` is `xla` until they were (docs/gpu.md).
       block_elements: budget for the logits that are alive at a time, in elements.
 
     Returns:
@@ -58,7 +60,16 @@ def candidate_logsumexp(
     bias_S, ids_S, exclude_NL = fold_masks(
         states_ND, candidates_SD, bias_S, candidate_ids_S, exclude_ids_NL, valid_S
     )
-    return xla.logsumexp(states_ND, candidates_SD, bias_S, ids_S, exclude_NL, block_elements)
+    arguments = states_ND, candidates_SD, bias_S, ids_S, exclude_NL
+    if impl == "mosaic_gpu":
+        from negflax.loss import mosaic_gpu  # Pallas is imported by those who use it alone
+
+        return mosaic_gpu.logsumexp(*arguments, block_elements)
+    if impl == "mosaic_tpu":
+        from negflax.loss import mosaic_tpu
+
+        return mosaic_tpu.logsumexp(*arguments)
+    return xla.logsumexp(*arguments, block_elements)
 
 
 def fold_masks(
