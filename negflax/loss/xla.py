@@ -96,21 +96,23 @@ def _logsumexp_bwd(block_elements, residuals, g_N):
     states_ND, candidates_SD, bias_S, ids_S, exclude_NL, lse_N = residuals
     tile_n, tile_s = _tiles(len(states_ND), len(candidates_SD), block_elements)
     candidates = _candidate_blocks(candidates_SD, bias_S, ids_S, tile_s)
+    transposed = jnp.swapaxes(candidates[0], 1, 2)
     # exp(logit − lse) needs no maximum: it is at most 1. An empty state has no gradient.
     g_N = jnp.where(jnp.isneginf(lse_N), 0, g_N).astype(bias_S.dtype)
 
     def one_block(carry, block):
         states_bD, exclude_bL, lse_b, g_b = block
 
-        def one_tile(d_states, candidate_block):
+        def one_tile(d_states, tile):
+            candidate_block, candidates_Db = tile
             logits = _logits(states_bD, *candidate_block, exclude_bL)
             softmax = jnp.exp(logits - _finite(lse_b))
-            more = _down(softmax, candidate_block[0].T).T * g_b[:, None]
+            more = _down(softmax, candidates_Db)
             return d_states + more, _across(softmax, states_bD, g_b)
 
-        start = jnp.zeros(states_bD.shape, bias_S.dtype)
-        d_states, d_candidates = lax.scan(one_tile, start, candidates)
-        return jax.tree.map(jnp.add, carry, d_candidates), d_states
+        start = jnp.zeros(states_bD.shape[::-1], bias_S.dtype)
+        d_states, d_candidates = lax.scan(one_tile, start, (candidates, transposed))
+        return jax.tree.map(jnp.add, carry, d_candidates), (d_states * g_b).T
 
     blocks, kind = _blocks((states_ND, exclude_NL, lse_N, g_N), tile_n), bias_S.dtype
     zeros = jnp.zeros(candidates[0].shape, kind), jnp.zeros(candidates[1].shape, kind)
@@ -228,9 +230,9 @@ state_loss_sum.defvjp(_state_loss_fwd, _state_loss_bwd)
 
 
 def _tiles(n: int, s: int, block_elements: int) -> tuple[int, int]:
-    """Block sizes (states, candidates) within the budget; all states at a time where that fits."""
-    tile_n = min(n, max(MIN_TILE, block_elements // MIN_TILE))
-    return max(tile_n, 1), max(1, min(s, max(MIN_TILE, block_elements // max(tile_n, 1))))
+    """Block sizes (states, candidates) within the budget, of few states: small blocks are fast."""
+    tile_n = max(1, min(n, MAX_STATES))
+    return tile_n, max(1, min(s, max(MIN_TILE, block_elements // tile_n)))
 
 
 def _blocks(tree: Any, size: int) -> Any:
