@@ -2,7 +2,7 @@
 
 A block is kept transposed, (S, N): then neither gradient product has to transpose the large array,
 and maximum and sum run down its columns, vectorised over states. Shapes: N states, S candidates,
-D width, E the width of [vector, 1] rounded up; `b` marks one block.
+D width, E = D + 1; `b` marks one block.
 """
 
 from __future__ import annotations
@@ -54,10 +54,8 @@ def _across(weights_SN, states_ND, scale_N) -> tuple[jax.Array, jax.Array]:
 
 
 def _augmented(x_ND: jax.Array) -> jax.Array:
-    """[x, 1, 0 …] of width E, a multiple of 8: the product adds up what it multiplies, for free."""
-    n, width = x_ND.shape
-    ones = jnp.ones((n, 1), x_ND.dtype)
-    return jnp.concatenate([x_ND, ones, jnp.zeros((n, -(width + 1) % 8), x_ND.dtype)], axis=1)
+    """[x, 1] of width E = D + 1: a product with it adds up what it multiplies, for free."""
+    return jnp.concatenate([x_ND, jnp.ones((len(x_ND), 1), x_ND.dtype)], axis=1)
 
 
 # --- any cotangent: two passes, 8·N·S·D operations ---------------------------------------------
@@ -146,15 +144,14 @@ def state_loss_sum(
 ) -> tuple[jax.Array, jax.Array]:
     """Σ_n loss(label_logits_n, lse_n, extras_n), and lse_N for metrics (not differentiable).
 
-    Walks blocks of states; each block's logits are made once and used three times (value,
-    ∂states, ∂candidates), since the loss tells the cotangent of lse on the spot. States that are
-    not active (no label) come last and their blocks are skipped: their loss and gradient are 0 and
-    their lse is −inf.
+    Differentiated, it walks blocks of states; each block's logits are made once and used three
+    times (value, ∂states, ∂candidates), since the loss tells the cotangent of lse on the spot.
+    States that are not active (no label) come last and their blocks are skipped: their loss and
+    gradient are 0, and their lse is not to be used.
     """
-    return _state_loss_fwd(
-        loss, states_ND, label_logits_NL, candidates_SD, bias_S, ids_S, exclude_NL, active_N,
-        extras, block_elements,
-    )[0]  # fmt: skip
+    lse_N = logsumexp(states_ND, candidates_SD, bias_S, ids_S, exclude_NL, block_elements)
+    each_NL = loss(label_logits_NL, lse_N, extras)
+    return jnp.sum(jnp.where(active_N[:, None], each_NL, 0)), lse_N
 
 
 def _state_loss_fwd(
