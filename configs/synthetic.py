@@ -1,6 +1,9 @@
 """The embedded default: a seeded synthetic short-video platform, trained with NTR.
 
-python -m launch.train --config=configs/synthetic.py --workdir=runs/synthetic
+  python -m launch.train --config=configs/synthetic.py --workdir=runs/synthetic
+
+One minute on two CPU cores. Test period: HR_p@10 .40, NDCG_p@10 .11, HR_n@10 .19, where popularity
+has .27, .06, .22.
 """
 
 from negflax import config as negflax_config
