@@ -79,19 +79,28 @@ class WorldConfig:
 class LabelConfig:
     """Which feedback becomes a label (SPEC section 4 and 5.7).
 
-    A rule is `signal`, `signal OP number` (OP one of >= > <= < ==), each with an optional label
-    weight behind a colon: `rating >= 4`, `dislike: 3`. A null signal never matches.
+    A rule is a condition, or several joined by `and`, with an optional label weight behind a colon:
+    `rating >= 4`, `dislike: 3`, `dismissal and reason == spam: 5`. A condition is `signal`,
+    `signal OP number` (OP one of >= > <= < ==) or `signal == word`. A null signal never matches.
 
     Attributes:
       positive: rules that make an event a positive label, with r the weight.
       negative: rules that make an event a negative label, with w the weight. A weight of 0
         switches a rule off.
+      explicit: a negative rule whose first signal is one of these beats a positive rule on the same
+        event; else the later feedback wins (columns `<signal>_at_ms`), or the positive.
+      skip: what makes an event a `skip`, for each range of durations in seconds, as in
+        `7-18: watch_ratio < .2 and dwell_s < 3`; empty: the log's own column `skip`.
+      propensity_cap: above 0, the weights are divided by max(propensity, 1 / cap); at least 1.
       horizon: 1: the label of a state is the next event. h > 1: the next positive and the next
         negative within the h next events (two labels a state).
     """
 
     positive: tuple[str, ...] = ("long_view", "like")
     negative: tuple[str, ...] = ("dislike", "skip")
+    explicit: tuple[str, ...] = ("dislike", "dismissal")
+    skip: tuple[str, ...] = ()
+    propensity_cap: float = 0.0
     horizon: int = 1
 
 
@@ -401,5 +410,9 @@ def _check(config: Config) -> None:
     for key in ("loss.omega", "loss.w", "loss.r", "optimizer.clip_norm"):
         if get(key) < 0:
             raise ConfigError(f"config.{key} = {get(key)}: a number of at least 0")
+    if 0 < config.labels.propensity_cap < 1 or config.labels.propensity_cap < 0:
+        raise ConfigError(
+            f"config.labels.propensity_cap = {config.labels.propensity_cap}: 0 (off) or at least 1"
+        )
     if config.data.source == "event_log" and not config.data.path:
         raise ConfigError("config.data.path is empty: name your .parquet or .csv file or folder")

@@ -1,9 +1,9 @@
 """From feedback events to training batches.
 
 schema.py and cells.py say what an event log is and check it; files.py and sources.py read it;
-labels.py turns feedback into label weights; splits.py, catalogue.py, features.py and sequences.py
-build per-user arrays, and histories.py those to serve from; batches.py and prefetch.py feed the
-device. columns.py converts columns.
+rules.py, signals.py and labels.py turn feedback into label weights; splits.py, catalogue.py,
+features.py and sequences.py build per-user arrays, and histories.py those to serve from; batches.py
+and prefetch.py feed the device. columns.py converts columns.
 """
 
 from negflax.data.batches import Batch, StreamBatches, history_batch
@@ -11,8 +11,9 @@ from negflax.data.catalogue import Catalogue
 from negflax.data.cells import DataError
 from negflax.data.files import read_events, require_suffix, write_table
 from negflax.data.histories import build_histories
-from negflax.data.labels import Rule, label_weights, parse_rule
+from negflax.data.labels import label_weights
 from negflax.data.prefetch import prefetch
+from negflax.data.rules import Condition, Rule, parse_rule
 from negflax.data.schema import SPLITS, validate, validate_items
 from negflax.data.sequences import Sequences, build_sequences
 from negflax.data.sources import RawData, open_source
@@ -21,6 +22,7 @@ __all__ = [
     "SPLITS",
     "Batch",
     "Catalogue",
+    "Condition",
     "DataError",
     "RawData",
     "Rule",

@@ -81,6 +81,17 @@ def clusters(column: pa.Array, place: Place) -> pa.Array:
     raise place.error(None, f"lists of {inner}", "write cluster ids as integers or text")
 
 
+def text(column: pa.Array, place: Place) -> pa.Array:
+    """Words as text.
+
+    Raises:
+      DataError: they are something else.
+    """
+    if is_text(column.type) or pa.types.is_null(column.type):
+        return pc.cast(column, pa.string())
+    raise place.error(None, f"values of type {column.type}", "write words, and null where unknown")
+
+
 def signal(column: pa.Array, place: Place) -> pa.Array:
     """A yes/no signal as a nullable boolean.
 

@@ -1,114 +1,129 @@
 """Feedback → labels: which event is a positive (weight r), a negative (weight w) or neither.
 
-SPEC section 5.7: an explicit negative (dislike, dismissal) beats a positive, a positive beats every
-other negative, so no event is both. Null feedback is unknown and matches no rule.
+rules.py has the language of the rules, signals.py what they ask. Where rules of both signs match
+one event (SPEC section 5.7), an explicit negative beats a positive; else the later one wins, by the
+columns `<signal>_at_ms`; and where the log does not tell which came later, the positive.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import operator
-import re
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from negflax.config import ConfigError, LabelConfig
-from negflax.data.columns import floats, is_number
-from negflax.data.schema import NOT_SIGNALS
+from negflax.data.cells import DataError
+from negflax.data.columns import floats
+from negflax.data.rules import Rule, parse_buckets, parse_rule
+from negflax.data.signals import Signals
 
-EXPLICIT = ("dislike", "dismissal")
-_OPERATORS = {
-    ">=": operator.ge,
-    "<=": operator.le,
-    "==": operator.eq,
-    ">": operator.gt,
-    "<": operator.lt,
-}
-_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
-_RULE = re.compile(
-    rf"\s*(?P<signal>[A-Za-z_]\w*)\s*(?:(?P<op>>=|<=|==|>|<)\s*(?P<value>{_NUMBER})\s*)?"
-    rf"(?::\s*(?P<weight>{_NUMBER})\s*)?"
-)
+TIME = "_at_ms"  # behind the name of a signal: when that feedback was given, ms since 1970
 
 
-@dataclasses.dataclass(frozen=True)
-class Rule:
-    """`signal`, or `signal op value`, and the weight of the label that it makes."""
+class Matches(NamedTuple):
+    """What the rules say of E events, before conflicts are resolved.
 
-    signal: str
-    op: str | None = None
-    value: float = 0.0
-    weight: float = 1.0
-
-
-def parse_rule(text: str) -> Rule:
-    """Reads a rule such as `like`, `rating >= 4` or `dislike: 3`.
-
-    Raises:
-      ConfigError: the text is no rule or its weight is negative; the message shows one that is.
+    Attributes:
+      positive_E: float32, the largest weight of the positive rules that match, 0 where none does.
+      negative_E: float32, the same of the negative rules.
+      explicit_E: bool, an explicit negative rule matches.
+      later_E: bool, the newest negative feedback is known to be later than the newest positive.
     """
-    match = _RULE.fullmatch(text)
-    if match is None:
-        raise ConfigError(
-            f"config.labels: `{text}` is no rule; write `signal` or `signal OP number`, OP one of "
-            f"{' '.join(_OPERATORS)}, and optionally a weight: `like`, `rating >= 4`, `dislike: 3`"
-        )
-    weight = float(match["weight"] or 1)
-    if weight < 0:
-        raise ConfigError(
-            f"config.labels: `{text}` has a negative weight; list the rule under "
-            f"labels.negative with a positive one, as in `{match['signal']}: {-weight:g}`"
-        )
-    return Rule(match["signal"], match["op"], float(match["value"] or 0), weight)
+
+    positive_E: np.ndarray
+    negative_E: np.ndarray
+    explicit_E: np.ndarray
+    later_E: np.ndarray
 
 
-def label_weights(events: pa.Table, labels: LabelConfig) -> tuple[np.ndarray, np.ndarray]:
+def label_weights(
+    events: pa.Table, labels: LabelConfig, items: pa.Table | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Weights of the events as labels; of several matching rules the largest weight counts.
 
     Args:
       events: a validated event log of E rows.
       labels: the rules; one of weight 0 is off, as if it were not there.
+      items: the validated item table, for the durations that the events lack.
 
     Returns:
       (positive_weight_E, negative_weight_E) float32 ≥ 0, never both above 0.
 
     Raises:
       ConfigError: a bad rule or a signal that the log lacks; the message lists those it has.
+      DataError: a propensity is asked for, and a labelled event has none or one above 1.
     """
-    positive_E = _largest(events, [parse_rule(text) for text in labels.positive])
-    rules = [parse_rule(text) for text in labels.negative]
-    negative_E = _largest(events, rules)
-    explicit_E = _largest(events, [rule for rule in rules if rule.signal in EXPLICIT])
-    negative_E[(positive_E > 0) & (explicit_E == 0)] = 0
-    positive_E[negative_E > 0] = 0
+    positive_E, negative_E = resolve(match(events, labels, items))
+    if labels.propensity_cap:
+        scale_E = _inverse_propensity(events, labels.propensity_cap, positive_E + negative_E > 0)
+        positive_E, negative_E = positive_E * scale_E, negative_E * scale_E
     return positive_E, negative_E
 
 
-def _largest(events: pa.Table, rules: list[Rule]) -> np.ndarray:
+def match(events: pa.Table, labels: LabelConfig, items: pa.Table | None = None) -> Matches:
+    """Applies the rules, each by itself; see `label_weights`."""
+    signals = Signals(events, items, parse_buckets(labels.skip))
+    positive = [parse_rule(text) for text in labels.positive]
+    negative = [parse_rule(text) for text in labels.negative]
+    explicit = [rule for rule in negative if rule.signal in labels.explicit]
+    positive_E, positive_time_E = _newest(events, signals, positive)
+    negative_E, negative_time_E = _newest(events, signals, negative)
+    explicit_E = _newest(events, signals, explicit)[0] > 0
+    later_E = np.isfinite(positive_time_E) & (negative_time_E > positive_time_E)
+    return Matches(positive_E, negative_E, explicit_E, later_E)
+
+
+def resolve(matches: Matches) -> tuple[np.ndarray, np.ndarray]:
+    """(positive_weight_E, negative_weight_E), of which at most one is above 0."""
+    positive_E, negative_E, explicit_E, later_E = matches
+    negative_wins_E = (negative_E > 0) & ((positive_E == 0) | explicit_E | later_E)
+    zero = np.float32(0)
+    return np.where(negative_wins_E, zero, positive_E), np.where(negative_wins_E, negative_E, zero)
+
+
+def _newest(events: pa.Table, signals: Signals, rules: list[Rule]) -> tuple[np.ndarray, np.ndarray]:
+    """(largest weight, newest feedback in ms or −inf) of the rules that match, over E events."""
     weight_E = np.zeros(events.num_rows, np.float32)
+    time_E = np.full(events.num_rows, -np.inf)
     for rule in rules:
         if rule.weight > 0:
-            np.maximum(weight_E, rule.weight, out=weight_E, where=_matches(events, rule))
-    return weight_E
+            match_E = signals.all_hold(rule.conditions)
+            np.maximum(weight_E, rule.weight, out=weight_E, where=match_E)
+            np.maximum(time_E, _given_at(events, rule.signal), out=time_E, where=match_E)
+    return weight_E, time_E
 
 
-def _matches(events: pa.Table, rule: Rule) -> np.ndarray:
-    signals = {
-        field.name: field.type
-        for field in events.schema
-        if field.name not in NOT_SIGNALS
-        and (is_number(field.type) or pa.types.is_boolean(field.type))
-    }
-    if rule.signal not in signals:
+def _given_at(events: pa.Table, signal: str) -> np.ndarray | float:
+    """When feedback was given, in ms: its own time, else its event's, else −inf."""
+    names = events.column_names
+    known = [floats(events[name]) for name in (signal + TIME, "timestamp_ms") if name in names]
+    if signal + TIME not in names:
+        return np.nan_to_num(known[0], nan=-np.inf) if known else -np.inf
+    own_E, event_E = known[0], known[-1]
+    return np.nan_to_num(np.where(np.isnan(own_E), event_E, own_E), nan=-np.inf)
+
+
+def _inverse_propensity(events: pa.Table, cap: float, labelled_E: np.ndarray) -> np.ndarray:
+    """1 / max(propensity, 1 / cap), float32 (E,): inverse propensity weights, clipped at the cap.
+
+    The propensity is the probability with which the logging system showed the item (Horvitz and
+    Thompson 1952; clipped: Ionides 2008).
+    """
+    if "propensity" not in events.column_names:
         raise ConfigError(
-            f"config.labels: the log has no signal `{rule.signal}`; it has: {', '.join(signals)}"
+            f"config.labels.propensity_cap = {cap:g}, and the log has no column `propensity`: add "
+            "the probability with which each item was shown, or set the cap to 0"
         )
-    value_E = floats(events[rule.signal])  # null is NaN, which fails every comparison below
-    if rule.op is not None:
-        return _OPERATORS[rule.op](value_E, rule.value)
-    if not pa.types.is_boolean(signals[rule.signal]):
-        raise ConfigError(
-            f"config.labels: `{rule.signal}` is a number; compare it, as in `{rule.signal} >= 4`"
+    propensity_E = floats(events["propensity"])
+    bad_E = labelled_E & ~(propensity_E <= 1)
+    if bad_E.any():
+        row = int(np.argmax(bad_E))
+        user, item = events["user_id"][row], events["item_id"][row]
+        raise DataError(
+            f"column `propensity`, user {user}, item {item}: {events['propensity'][row]} is no "
+            f"probability ({int(bad_E.sum())} labelled events in all); write a number from 0 to 1 "
+            "for every labelled event, or set config.labels.propensity_cap = 0"
         )
-    return value_E == 1
+    scale_E = 1 / np.maximum(np.nan_to_num(propensity_E, nan=1.0), 1 / cap)
+    return scale_E.astype(np.float32)

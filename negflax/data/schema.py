@@ -3,8 +3,9 @@
 An event log is a `pyarrow.Table`. Required: user_id, item_id (int64 or text) and at least one of
 timestamp_ms and pos (order within the user; wins where both exist). Optional: split (train, valid,
 test); the signals dislike, dismissal, skip, like and any other boolean or 0-1 column; rating,
-dwell_ms, duration_ms, creator_id, cluster_ids (scalar or list), surface, reward, propensity.
-Null means unknown, never 0. Other number columns are kept for rules, other text is left out.
+dwell_ms, duration_ms, creator_id, cluster_ids (scalar or list), surface, reward, propensity, reason
+(text, of a dismissal). Null means unknown, never 0. Other number columns are kept for rules, other
+text is left out.
 """
 
 from __future__ import annotations
@@ -78,6 +79,8 @@ def conform(table: pa.Table, name: str) -> pa.Table:
             column = _split(column, cell)
         elif column_name in SIGNALS:
             column = cells.signal(column, cell)
+        elif column_name == "reason":
+            column = cells.text(column, cell)
         elif column_name in NUMBERS:
             column = cells.number(column, NUMBERS[column_name], cell, column_name in AT_LEAST_ZERO)
         elif is_number(column.type):

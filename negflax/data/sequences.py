@@ -79,7 +79,7 @@ def build_sequences(raw: RawData, config: Config, catalogue: Catalogue | None = 
         items = validate_items(raw.items, f"{raw.name} items")
         events, items = alike([events, items], ("item_id",))
     user_E, user_ids = factorize(events["user_id"])
-    positive_E, negative_E = label_weights(events, config.labels)
+    positive_E, negative_E = label_weights(events, config.labels, items)
 
     published = config.data.split == "leave_one_out"
     moments: dict[str, int] = {}
