@@ -2,33 +2,59 @@
 
   python -m launch.evaluate --workdir=runs/synthetic --checkpoint=best
 
-Needs nothing but the run's folder (and its data set); runs on any number of devices.
+Needs nothing but the run's folder (and its data set); runs on any number of devices. While a run
+is training, or after it, every checkpoint can be evaluated on the validation period, and the best
+one promoted to DIR/best, without a write into the run's folder:
+
+  python -m launch.evaluate --follow --workdir=runs/synthetic --out=DIR
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import flags
 
 from launch import flags as shared
-from negflax.config import MeshConfig
-from negflax.evaluate import run
+from negflax.config import ConfigError, MeshConfig
+from negflax.data import Catalogue, build_sequences, open_source
+from negflax.evaluate import follow, run
 from negflax.files import write_json
 from negflax.mesh import make_mesh
-from negflax.train.restore import load_trained
+from negflax.model import Recommender
+from negflax.train.checkpoint import read_config
+from negflax.train.restore import CATALOGUE, load_trained
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "latest, best or a step.")
-SPLIT = flags.DEFINE_enum("split", "test", ["valid", "test"], "Period to score.")
+SPLIT = flags.DEFINE_enum(
+    "split", None, ["valid", "test"], "Period to score; default test, with --follow valid."
+)
 HTML = flags.DEFINE_string("html", "", "The page; default <workdir>/evaluation-<split>.html.")
+FOLLOW = flags.DEFINE_boolean("follow", False, "Evaluate each checkpoint until the run has ended.")
+OUT = flags.DEFINE_string("out", "", "With --follow: where everything goes.")
+METRIC = flags.DEFINE_string(
+    "metric", "", "With --follow: promotes the best; default config.train.metric."
+)
+POLL = flags.DEFINE_float("poll", 5.0, "With --follow: seconds between looks into the run.")
+TIMEOUT = flags.DEFINE_float(
+    "timeout", 0.0, "With --follow: give up after these seconds without a checkpoint; 0: never."
+)
 
 
 def main(argv: list[str]) -> None:
     """See the module."""
     del argv
-    workdir, split = Path(WORKDIR.value), SPLIT.value
+    if FOLLOW.value:
+        follow_run(Path(WORKDIR.value))
+    else:
+        evaluate_one(Path(WORKDIR.value), SPLIT.value or "test")
+
+
+def evaluate_one(workdir: Path, split: str) -> None:
+    """One checkpoint beside the floors."""
     shared.start(workdir)
     trained = load_trained(workdir, CHECKPOINT.value, make_mesh(MeshConfig(), jax.devices()))
     result = run.evaluate_trained(trained, split, workdir)
@@ -39,6 +65,39 @@ def main(argv: list[str]) -> None:
         shared.JSON.value or workdir / f"evaluation-{split}.json",
         {"step": trained.step} | result.metrics,
     )
+
+
+def follow_run(workdir: Path) -> None:
+    """Every checkpoint on the validation period, the best one promoted."""
+    if not OUT.value:
+        raise ConfigError("--follow needs --out: a folder outside of --workdir")
+    if SPLIT.value == "test":
+        raise ConfigError(
+            "--follow chooses a checkpoint, and that is done on --split=valid; then score the "
+            "test period once: --workdir=OUT/best --split=test, without --follow"
+        )
+    out = Path(OUT.value)
+    shared.start(out)
+    follow.wait_for_run(workdir, POLL.value, TIMEOUT.value)
+    config, catalogue = read_config(workdir), Catalogue.load(workdir / CATALOGUE)
+    follower = follow.Follower(workdir, out, METRIC.value or config.train.metric)
+    follow.take_data(workdir, out)
+    sequences = build_sequences(open_source(config, out), config, catalogue=catalogue)
+    model = Recommender(config.model, catalogue)  # one for all steps: compiled once
+    mesh = make_mesh(MeshConfig(), jax.devices())
+
+    def evaluate(snapshot: Path, step: int) -> dict[str, Any]:
+        trained = load_trained(snapshot, str(step), mesh, model)
+        return run.evaluate_model(trained, "valid", sequences).metrics
+
+    evaluations = follower.run(evaluate, POLL.value, TIMEOUT.value)
+    best = follower.best()
+    print(run.steps_table(evaluations, best, config))
+    if best is not None:
+        print(f"best by {follower.metric}: step {best}, {out / 'best'}")
+    if shared.JSON.value:
+        steps = list(evaluations)
+        write_json(shared.JSON.value, {"steps": steps, "best": best, "metric": follower.metric})
 
 
 if __name__ == "__main__":

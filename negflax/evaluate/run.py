@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from negflax.config import Config
 from negflax.data import Sequences, build_sequences, open_source
 from negflax.evaluate import plots, report
 from negflax.evaluate.floors import default_floors
+from negflax.evaluate.protocol import Scorer
 from negflax.evaluate.scoreboard import MODEL, Result, evaluate_scorers
 from negflax.evaluate.scorer import model_scorer
 from negflax.evaluate.tabulate import format_table, summary_rows
+from negflax.train.loop import warm_up_steps
 from negflax.train.restore import Trained
 from negflax.train.writers import read_metrics
 
@@ -32,11 +35,22 @@ def evaluate_trained(
     if sequences is None:
         raw = open_source(config, workdir)
         sequences = build_sequences(raw, config, catalogue=trained.catalogue)
-    scorer = model_scorer(
-        trained.model, trained.state, sequences, trained.mesh, config.eval.history
-    )
     floors = default_floors(sequences, config.train.splits, config.eval.seed)
-    return evaluate_scorers({MODEL: scorer} | floors, sequences, config.eval, split)
+    return evaluate_scorers(
+        {MODEL: _scorer(trained, sequences)} | floors, sequences, config.eval, split
+    )
+
+
+def evaluate_model(trained: Trained, split: str, sequences: Sequences) -> Result:
+    """The model alone, for checkpoints that are compared with each other."""
+    scorers = {MODEL: _scorer(trained, sequences)}
+    return evaluate_scorers(scorers, sequences, trained.config.eval, split)
+
+
+def _scorer(trained: Trained, sequences: Sequences) -> Scorer:
+    return model_scorer(
+        trained.model, trained.state, sequences, trained.mesh, trained.config.eval.history
+    )
 
 
 def headline_keys(ks: tuple[int, ...]) -> list[str]:
@@ -48,6 +62,25 @@ def headline_keys(ks: tuple[int, ...]) -> list[str]:
 def result_table(result: Result, ks: tuple[int, ...]) -> str:
     """The headline figures as text, seen items masked."""
     return format_table(summary_rows(result.metrics, SCORERS, headline_keys(ks)))
+
+
+def steps_table(evaluations: dict[int, dict[str, Any]], best: int | None, config: Config) -> str:
+    """The headline figures of a run's checkpoints as text."""
+    keys = headline_keys(config.eval.ks)
+
+    def note(step: int, figures: dict[str, Any]) -> str:
+        if "error" in figures:
+            return "unusable"
+        if step == best:
+            return "best"
+        return "warm-up" if step <= warm_up_steps(config) else ""
+
+    return format_table(
+        [
+            {"step": str(step), **{key: figures.get(key) for key in keys}, "": note(step, figures)}
+            for step, figures in evaluations.items()
+        ]
+    )
 
 
 def write_page(

@@ -65,6 +65,11 @@ def test_quickstart(follow, tmp_path):
     table = page.split("| file in the workdir |")[1].split("\n\n")[0]
     for name in re.findall(r"`([\w./]+)`", table.replace("`targets_per_cpu_second`", "")):
         assert (tmp_path / "runs/small" / name).exists(), name
+    (followed,) = follow("docs/evaluation.md")  # of the run that was just made
+    assert "best by ndcg_p@10: step" in followed
+    table = (ROOT / "docs/evaluation.md").read_text().split("| in `--out` |")[1].split("\n\n")[0]
+    for name in re.findall(r"^\| `([\w./]+)`", table.replace("STEP", "60"), re.M):
+        assert (tmp_path / "runs/small-followed" / name).exists(), name
 
 
 def test_your_own_logs(follow, tmp_path):
@@ -109,7 +114,10 @@ def test_the_messages_that_the_guide_explains_exist():
     assert not missing
 
 
-@pytest.mark.parametrize("page", ["docs/quickstart.md", "docs/your_own_logs.md", "README.md"])
+PAGES = ["docs/quickstart.md", "docs/your_own_logs.md", "docs/evaluation.md", "README.md"]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_settings_and_files_that_are_named_exist(page):
     from negflax.config import Config, to_dict
 
