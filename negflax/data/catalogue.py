@@ -137,6 +137,32 @@ def build_catalogue(item_ids: np.ndarray, events: pa.Table, items: pa.Table | No
     )
 
 
+def describing(events: pa.Table) -> pa.Table:
+    """The few events that `build_catalogue` reads: each item's first with a creator, a cluster.
+
+    Args:
+      events: validated events, or several results of this function one after the other.
+
+    Returns:
+      Their columns item_id, creator_id and cluster_ids, where the log has them.
+    """
+    names = [n for n in ("creator_id", "cluster_ids") if n in events.column_names]
+    events = events.select(["item_id", *names])
+    if not names:
+        return events.slice(0, 0)
+    item_E, _ = factorize(events["item_id"])
+    first = []
+    for name in names:
+        column = flat(events[name])
+        parent = np.arange(len(column))
+        if is_list(column.type):
+            parent = pc.list_parent_indices(column).to_numpy()
+            column = pc.list_flatten(column)
+        parent = parent[pc.is_valid(column).to_numpy(zero_copy_only=False)]
+        first.append(parent[np.unique(item_E[parent], return_index=True)[1]])
+    return events.take(np.unique(np.concatenate(first)))
+
+
 def _titles(items: pa.Table | None, row_I: np.ndarray, num_rows: int) -> np.ndarray | None:
     if items is None or "title" not in items.column_names:
         return None

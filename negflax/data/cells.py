@@ -19,14 +19,15 @@ class DataError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """One column of one file."""
+    """One column of one file, from its row `start` on."""
 
     name: str
     column: str
+    start: int = 0
 
     def error(self, row: int | None, problem: str, remedy: str) -> DataError:
-        """A DataError at a row (0-based in the file), or for the whole column."""
-        at = "" if row is None else f", row {row}"
+        """A DataError at a row (0-based from the start), or for the whole column."""
+        at = "" if row is None else f", row {self.start + row}"
         return DataError(f"{self.name}: column `{self.column}`{at}: {problem}; {remedy}")
 
 

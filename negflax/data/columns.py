@@ -7,6 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 Column = pa.Array | pa.ChunkedArray
+ID_COLUMNS = ("user_id", "item_id", "creator_id")
+PLAIN_INTEGER = r"^(0|-?[1-9]\d{0,17})$"
 
 
 def flat(column: Column) -> pa.Array:
@@ -50,6 +52,13 @@ def factorize(column: Column) -> tuple[np.ndarray, np.ndarray]:
     return rank[integers(encoded.indices, -1)], distinct[order]
 
 
+def runs(column: Column) -> tuple[np.ndarray, np.ndarray]:
+    """`factorize` of a column without nulls whose equal values stand together, in its own order."""
+    encoded = pc.run_end_encode(flat(column), run_end_type=pa.int64())
+    length = np.diff(encoded.run_ends.to_numpy(), prepend=0)
+    return np.repeat(np.arange(len(length)), length), values(encoded.values)
+
+
 def is_text(kind: pa.DataType) -> bool:
     """Whether a column of this type holds strings."""
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)
@@ -70,11 +79,12 @@ def alike(tables: list[pa.Table], names: tuple[str, ...]) -> list[pa.Table]:
     for name in names:
         kinds = {table.schema.field(name).type for table in tables if name in table.column_names}
         if len(kinds) > 1:
-            tables = [_as_text(table, name) for table in tables]
+            tables = [as_text(table, name) for table in tables]
     return tables
 
 
-def _as_text(table: pa.Table, name: str) -> pa.Table:
+def as_text(table: pa.Table, name: str) -> pa.Table:
+    """The table with the column, if it has it, as text."""
     if name not in table.column_names:
         return table
     return table.set_column(table.column_names.index(name), name, table[name].cast(pa.string()))

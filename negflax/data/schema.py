@@ -48,11 +48,17 @@ def validate(table: pa.Table, name: str) -> tuple[pa.Table, dict[str, int]]:
     Raises:
       DataError: anything that has no safe repair; it names file, column and row and the way out.
     """
-    return order(conform(table, name))
+    table = conform(table, name)
+    return order(as_signals(table, binary(spans(table))))
 
 
-def conform(table: pa.Table, name: str) -> pa.Table:
-    """Casts one file's events to the canonical types; its rows keep their order and number.
+def conform(table: pa.Table, name: str, start: int = 0) -> pa.Table:
+    """Casts events of one file to the canonical types; its rows keep their order and number.
+
+    Args:
+      table: the file, or a chunk of it.
+      name: file or source, for the messages.
+      start: rows of the file before this chunk.
 
     Raises:
       DataError: as `validate`.
@@ -66,7 +72,7 @@ def conform(table: pa.Table, name: str) -> pa.Table:
         )
     result = {}
     for column_name in names:
-        cell = cells.Place(name, column_name)
+        cell = cells.Place(name, column_name, start)
         column = flat(table[column_name])
         if column_name in ("user_id", "item_id"):
             column = cells.ids(column, cell)
@@ -91,21 +97,43 @@ def conform(table: pa.Table, name: str) -> pa.Table:
         result[column_name] = column
     needed = "pos" if "pos" in names else "timestamp_ms"
     way_out = "add a column `pos`, the order within the user" if needed != "pos" else "number it"
-    cells.no_null(result[needed], cells.Place(name, needed), f"its order is unknown: {way_out}")
+    cells.no_null(
+        result[needed], cells.Place(name, needed, start), f"its order is unknown: {way_out}"
+    )
     return pa.table(result)
 
 
+def spans(table: pa.Table) -> dict[str, tuple[int, int]]:
+    """(smallest, largest) value of each integer column that may turn out to be a signal."""
+    found = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if pa.types.is_integer(column.type) and name not in (*NUMBERS, *NOT_SIGNALS):
+            span = pc.min_max(column).as_py()
+            if span["min"] is not None:
+                found[name] = (span["min"], span["max"])
+    return found
+
+
+def binary(found: dict[str, tuple[int, int]]) -> list[str]:
+    """The columns of `spans` that hold nothing but 0 and 1: they are signals."""
+    return [name for name, (low, high) in found.items() if low >= 0 and high <= 1]
+
+
+def as_signals(table: pa.Table, names: list[str]) -> pa.Table:
+    """The table with these integer columns as booleans."""
+    for name in names:
+        if pa.types.is_integer(table.schema.field(name).type):
+            place = table.column_names.index(name)
+            table = table.set_column(place, name, pc.cast(table[name], pa.bool_()))
+    return table
+
+
 def order(table: pa.Table) -> tuple[pa.Table, dict[str, int]]:
-    """Sorts conforming events, drops exact duplicates, and turns 0-1 integers into signals.
+    """Sorts conforming events and drops exact duplicates.
 
     Returns:
       (table, counted repairs), as `validate`.
     """
-    for i, (column_name, column) in enumerate(zip(table.column_names, table.columns, strict=True)):
-        if pa.types.is_integer(column.type) and column_name not in (*NUMBERS, *NOT_SIGNALS):
-            span = pc.min_max(column).as_py()
-            if span["min"] is not None and span["min"] >= 0 and span["max"] <= 1:
-                table = table.set_column(i, column_name, pc.cast(column, pa.bool_()))
     user_E, _ = factorize(table["user_id"])
     key_E = integers(table["pos" if "pos" in table.column_names else "timestamp_ms"], 0)
     by_user = np.argsort(user_E, kind="stable")

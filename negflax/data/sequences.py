@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter, defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,13 +12,21 @@ import pyarrow as pa
 
 from negflax.config import Config
 from negflax.data import features
-from negflax.data.catalogue import Catalogue, build_catalogue
+from negflax.data.catalogue import Catalogue, build_catalogue, describing
 from negflax.data.cells import DataError
-from negflax.data.columns import alike, factorize, floats, integers
+from negflax.data.columns import as_text, factorize, floats, integers, runs
 from negflax.data.labels import label_weights
+from negflax.data.parts import Parts
 from negflax.data.schema import SPLITS, validate, validate_items
 from negflax.data.sources import RawData
-from negflax.data.splits import leave_one_out, nondecreasing, split_by_column, split_by_time
+from negflax.data.splits import (
+    effective_times,
+    leave_one_out,
+    nondecreasing,
+    split_by_column,
+    split_by_time,
+    split_moments,
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -74,86 +84,194 @@ def build_sequences(raw: RawData, config: Config, catalogue: Catalogue | None = 
       ConfigError: a rule or moment that cannot be used.
     """
     events, repairs = validate(raw.events, raw.name)
-    items = None
-    if raw.items is not None:
-        items = validate_items(raw.items, f"{raw.name} items")
-        events, items = alike([events, items], ("item_id",))
-    user_E, user_ids = factorize(events["user_id"])
-    positive_E, negative_E = label_weights(events, config.labels, items)
+    kept: dict[str, list[np.ndarray]] = defaultdict(list)
 
+    def keep(columns: dict[str, np.ndarray]) -> None:
+        for column, values in columns.items():
+            kept[column].append(values)
+
+    rest = prepare(Parts([lambda: events]), raw.items, repairs, raw.name, config, catalogue, keep)
+    return Sequences(**{column: kept[column][0] for column in kept}, **rest)
+
+
+def prepare(
+    parts: Parts,
+    items: pa.Table | None,
+    repairs: dict[str, int],
+    name: str,
+    config: Config,
+    catalogue: Catalogue | None,
+    write: Callable[[dict[str, np.ndarray]], None],
+) -> dict[str, Any]:
+    """Labels, splits and encodes validated events part by part, in memory for a few parts.
+
+    Three passes: the moments of the split, the vocabulary, the columns. Each is a function of one
+    part, and a merge.
+
+    Args:
+      parts: validated events; each part holds whole users.
+      items: item table, not validated.
+      repairs: counts so far.
+      name: of the source, for messages.
+      config: its sections data and labels.
+      catalogue: as `build_sequences`.
+      write: takes the columns of Sequences that end in _E, once for each part, in order.
+
+    Returns:
+      The other fields of Sequences.
+    """
     published = config.data.split == "leave_one_out"
+    if items is not None:
+        items = validate_items(items, f"{name} items")
+        item_kind = parts.first().schema.field("item_id").type
+        if items.schema.field("item_id").type != item_kind:
+            items = as_text(items, "item_id")
+            parts = parts.then(lambda events: as_text(events, "item_id"))
     moments: dict[str, int] = {}
-    # Published leave-one-out protocols filter items by their count over the whole log and split
-    # what is left; here that is all events in the training period until the filter is through.
-    split_E = np.zeros(len(user_E), np.uint8)
-    if config.data.split == "column":
-        split_E = split_by_column(events, raw.name)
-    elif not published:
-        split_E, moments = split_by_time(events, user_E, config.data, raw.name)
-    split_E, repairs["events_moved_to_a_later_split"] = nondecreasing(split_E, user_E)
+    if config.data.split == "temporal":
+        moments = split_moments(
+            lambda: parts.map(lambda events: effective_times(events, runs(events["user_id"])[0])),
+            config.data,
+            name,
+        )
 
-    code_E, item_ids = factorize(events["item_id"])
+    def split(events: pa.Table, user_E: np.ndarray) -> tuple[np.ndarray, int]:
+        """(split_E, how many events moved)."""
+        # Published leave-one-out protocols filter items by their count over the whole log and split
+        # what is left; here that is all events in the training period until the filter is through.
+        if published:
+            return np.zeros(len(user_E), np.uint8), 0
+        if config.data.split == "column":
+            return nondecreasing(split_by_column(events, name), user_E)
+        return nondecreasing(split_by_time(effective_times(events, user_E), moments), user_E)
+
     is_new = catalogue is None
     if catalogue is None:
-        count_I = np.bincount(code_E[split_E == 0], minlength=len(item_ids))
-        known_ids = item_ids[count_I >= config.data.min_item_events]
-        catalogue = build_catalogue(known_ids, events, items)
-    item_E = catalogue.rows(item_ids)[code_E]
-    keep = item_E > 0
-    unknown = {
-        split: _count(~keep & (split_E == i), positive_E, negative_E)
-        for i, split in enumerate(SPLITS)
-    }
+        catalogue = _vocabulary(parts, split, items, config.data.min_item_events)
 
-    events = events.filter(pa.array(keep))
-    item_E, user_E, split_E = item_E[keep], user_E[keep], split_E[keep]
-    positive_E, negative_E = positive_E[keep], negative_E[keep]
-    if published:
-        split_E = leave_one_out(user_E)
-    _require_every_split(split_E, config, raw.name)
-    if is_new:
-        count_V = np.bincount(item_E[split_E == 0], minlength=catalogue.num_rows)
-        catalogue = dataclasses.replace(catalogue, train_count_V=count_V)
-
-    count_U = np.bincount(user_E, minlength=len(user_ids))
-    kept = {split: _count(split_E == i, positive_E, negative_E) for i, split in enumerate(SPLITS)}
-    encoded = encode_features(events, item_E, user_E, catalogue)
-    return Sequences(
-        catalogue=catalogue,
-        user_ids=user_ids[count_U > 0],
-        offsets_U1=np.append(0, np.cumsum(count_U[count_U > 0])),
-        item_E=item_E,
-        positive_weight_E=positive_E,
-        negative_weight_E=negative_E,
-        split_E=split_E,
-        report={
-            "source": raw.name,
-            "users": int(np.sum(count_U > 0)),
+    tally: Counter[tuple[str, ...]] = Counter()
+    user_ids, lengths, count_V = [], [], np.zeros(catalogue.num_rows, np.int64)
+    for part in parts.map(lambda events: _encode(events, items, split, catalogue, config)):
+        write(part.columns)
+        tally.update(part.tally)
+        user_ids.append(part.user_ids)
+        lengths.append(part.length_U)
+        split_E = part.columns["split_E"]
+        count_V += np.bincount(part.columns["item_E"][split_E == 0], minlength=catalogue.num_rows)
+    length_U = np.concatenate(lengths)
+    report = _report(tally)
+    _require_every_split(report["splits"], config, name)
+    return {
+        "catalogue": dataclasses.replace(catalogue, train_count_V=count_V) if is_new else catalogue,
+        "user_ids": np.concatenate(user_ids),
+        "offsets_U1": np.append(0, np.cumsum(length_U)),
+        "report": {
+            "source": name,
+            "users": len(length_U),
             "items": len(catalogue.item_ids),
-            "events": len(item_E),
-            "splits": kept,
-            "unknown_items": unknown,
-            "repairs": repairs,
+            "events": int(length_U.sum()),
+            **report,
+            "repairs": repairs | {"events_moved_to_a_later_split": tally["moved",]},
             **moments,
         },
-        **encoded,
-    )
-
-
-def _count(mask_E: np.ndarray, positive_E: np.ndarray, negative_E: np.ndarray) -> dict[str, int]:
-    return {
-        "events": int(np.sum(mask_E)),
-        "positives": int(np.sum(mask_E & (positive_E > 0))),
-        "negatives": int(np.sum(mask_E & (negative_E > 0))),
     }
 
 
-def _require_every_split(split_E: np.ndarray, config: Config, name: str) -> None:
-    count = dict(zip(SPLITS, np.bincount(split_E, minlength=3), strict=True))
-    if config.data.split == "leave_one_out" or config.data.valid_fraction == 0:
-        count.pop("valid")
-    for split, n in count.items():
-        if n == 0:
+_Split = Callable[[pa.Table, np.ndarray], tuple[np.ndarray, int]]
+
+
+def _vocabulary(
+    parts: Parts, split: _Split, items: pa.Table | None, min_item_events: int
+) -> Catalogue:
+    """The items with enough events in the training period."""
+
+    def count(events: pa.Table) -> tuple[np.ndarray, np.ndarray, pa.Table]:
+        split_E, _ = split(events, runs(events["user_id"])[0])
+        code_E, item_ids = factorize(events["item_id"])
+        count_I = np.bincount(code_E[split_E == 0], minlength=len(item_ids))
+        return item_ids, count_I, describing(events)
+
+    parts_of = parts.map(count)
+    item_ids, count_I, described = next(parts_of)
+    for more_ids, more_I, more in parts_of:
+        both = np.concatenate([item_ids, more_ids])
+        item_ids, place = np.unique(both, return_inverse=True)
+        total_I = np.zeros(len(item_ids), np.int64)
+        np.add.at(total_I, place, np.concatenate([count_I, more_I]))
+        count_I = total_I
+        described = describing(pa.concat_tables([described, more]))
+    return build_catalogue(item_ids[count_I >= min_item_events], described, items)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Encoded:
+    """One part's columns, users and counts."""
+
+    columns: dict[str, np.ndarray]
+    user_ids: np.ndarray
+    length_U: np.ndarray
+    tally: dict[tuple[str, ...], int]
+
+
+def _encode(
+    events: pa.Table,
+    items: pa.Table | None,
+    split: _Split,
+    catalogue: Catalogue,
+    config: Config,
+) -> _Encoded:
+    user_E, user_ids = runs(events["user_id"])
+    positive_E, negative_E = label_weights(events, config.labels, items)
+    split_E, moved = split(events, user_E)
+    code_E, item_ids = factorize(events["item_id"])
+    item_E = catalogue.rows(item_ids)[code_E]
+    keep = item_E > 0
+    tally = _count("unknown_items", split_E[~keep], positive_E[~keep], negative_E[~keep])
+    if not keep.all():
+        events = events.filter(pa.array(keep))
+        item_E, user_E, split_E = item_E[keep], user_E[keep], split_E[keep]
+        positive_E, negative_E = positive_E[keep], negative_E[keep]
+    if config.data.split == "leave_one_out":
+        split_E = leave_one_out(user_E)
+    tally |= _count("splits", split_E, positive_E, negative_E) | {("moved",): moved}
+    length_U = np.bincount(user_E, minlength=len(user_ids))
+    columns = {
+        "item_E": item_E,
+        "positive_weight_E": positive_E,
+        "negative_weight_E": negative_E,
+        "split_E": split_E,
+    } | encode_features(events, item_E, user_E, catalogue)
+    return _Encoded(columns, user_ids[length_U > 0], length_U[length_U > 0], tally)
+
+
+def _count(
+    group: str, split_E: np.ndarray, positive_E: np.ndarray, negative_E: np.ndarray
+) -> dict[tuple[str, ...], int]:
+    found = {}
+    for i, split in enumerate(SPLITS):
+        inside = split_E == i
+        found[group, split, "events"] = int(np.count_nonzero(inside))
+        found[group, split, "positives"] = int(np.count_nonzero(positive_E[inside]))
+        found[group, split, "negatives"] = int(np.count_nonzero(negative_E[inside]))
+    return found
+
+
+def _report(tally: Counter[tuple[str, ...]]) -> dict[str, dict[str, dict[str, int]]]:
+    return {
+        group: {
+            split: {
+                what: tally[group, split, what] for what in ("events", "positives", "negatives")
+            }
+            for split in SPLITS
+        }
+        for group in ("splits", "unknown_items")
+    }
+
+
+def _require_every_split(counts: dict[str, dict[str, int]], config: Config, name: str) -> None:
+    optional = config.data.split == "leave_one_out" or config.data.valid_fraction == 0
+    for split in SPLITS:
+        if counts[split]["events"] == 0 and not (optional and split == "valid"):
             raise DataError(
                 f"{name}: no event on a known item is in the split `{split}` "
                 f"(config.data.split = {config.data.split!r}): move config.data.valid_from and "

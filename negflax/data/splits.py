@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,7 @@ from negflax.data.columns import factorize, integers
 from negflax.data.schema import SPLITS
 
 NEVER = np.iinfo(np.int64).max
+BINS = 2**18
 
 
 def split_by_column(events: pa.Table, name: str) -> np.ndarray:
@@ -30,52 +32,66 @@ def split_by_column(events: pa.Table, name: str) -> np.ndarray:
     return np.array([SPLITS.index(text) for text in found], np.uint8)[code_E]
 
 
-def split_by_time(
-    events: pa.Table, user_E: np.ndarray, config: DataConfig, name: str
-) -> tuple[np.ndarray, dict[str, int]]:
-    """Global temporal split: the same two moments for every user.
+def effective_times(events: pa.Table, user_E: np.ndarray) -> np.ndarray:
+    """The time, int64 milliseconds, by which the temporal split judges each event.
 
     An event of unknown time comes before the user's next event of known time, so it takes that
-    one's time; with none after it, it trains.
+    one's time; with none after it, it has none (-1) and trains.
 
     Args:
       events: validated events, in the order of their users.
       user_E: user numbers, nondecreasing.
+    """
+    num_events = len(user_E)
+    if "timestamp_ms" not in events.column_names:
+        return np.full(num_events, -1, np.int64)
+    time_E = integers(events["timestamp_ms"], -1)
+    if time_E.min(initial=0) >= 0:
+        return time_E
+    known = np.where(time_E >= 0, np.arange(num_events), num_events)
+    next_E = np.minimum.accumulate(known[::-1])[::-1]
+    next_E = np.minimum(next_E, num_events - 1)
+    usable = (time_E[next_E] >= 0) & (user_E[next_E] == user_E)
+    return np.where(usable, time_E[next_E], -1)
+
+
+def split_moments(
+    read: Callable[[], Iterable[np.ndarray]], config: DataConfig, name: str
+) -> dict[str, int]:
+    """Moments of the global temporal split, the same for every user, given or by fraction.
+
+    Args:
+      read: yields the effective times in any number of parts, the same at each call.
       config: moments or fractions.
       name: source, for messages.
 
     Returns:
-      (split_E uint8, the moments in ms: `valid_from_ms`, `test_from_ms`).
+      `valid_from_ms` and `test_from_ms`.
 
     Raises:
       DataError: no event has a time.
       ConfigError: a moment without a zone, or validation after the test.
     """
-    column = "timestamp_ms"
-    time_E = integers(events[column], -1) if column in events.column_names else np.array([-1])
-    if not np.any(time_E >= 0):
+    if not any(np.any(time >= 0) for time in read()):
         raise DataError(
             f"{name}: column `timestamp_ms` has no value, and config.data.split is `temporal`: "
             "add event times or set config.data.split = 'leave_one_out' or 'column'"
         )
-    num_events = len(time_E)
-    known = np.where(time_E >= 0, np.arange(num_events), num_events)
-    next_E = np.minimum.accumulate(known[::-1])[::-1]
-    next_E = np.minimum(next_E, num_events - 1)
-    usable = (time_E[next_E] >= 0) & (user_E[next_E] == user_E)
-    effective_E = np.where(usable, time_E[next_E], -1)
-
-    times = np.sort(effective_E[usable])
     shares = (config.valid_fraction + config.test_fraction, config.test_fraction)
-    valid_from = _moment(config, "valid_from", times, shares[0])
-    test_from = _moment(config, "test_from", times, shares[1])
+    valid_from = _moment(config, "valid_from", read, shares[0])
+    test_from = _moment(config, "test_from", read, shares[1])
     if valid_from > test_from:
         raise ConfigError(
             "config.data.valid_from is after the start of the test period; the order is training, "
             "validation, test"
         )
-    split_E = (effective_E >= valid_from).astype(np.uint8) + (effective_E >= test_from)
-    return split_E, {"valid_from_ms": valid_from, "test_from_ms": test_from}
+    return {"valid_from_ms": valid_from, "test_from_ms": test_from}
+
+
+def split_by_time(effective_E: np.ndarray, moments: dict[str, int]) -> np.ndarray:
+    """split_E uint8 by effective times and the moments of `split_moments`."""
+    valid_E = effective_E >= moments["valid_from_ms"]
+    return valid_E.astype(np.uint8) + (effective_E >= moments["test_from_ms"])
 
 
 def leave_one_out(user_E: np.ndarray) -> np.ndarray:
@@ -105,7 +121,9 @@ def nondecreasing(split_E: np.ndarray, user_E: np.ndarray) -> tuple[np.ndarray, 
     return raised_E, int(np.sum(raised_E != split_E))
 
 
-def _moment(config: DataConfig, key: str, times: np.ndarray, share: float) -> int:
+def _moment(
+    config: DataConfig, key: str, read: Callable[[], Iterable[np.ndarray]], share: float
+) -> int:
     text = getattr(config, key)
     if text:
         try:
@@ -122,5 +140,30 @@ def _moment(config: DataConfig, key: str, times: np.ndarray, share: float) -> in
             "config.data.valid_fraction + config.data.test_fraction leave no event to train on: "
             "their sum must be below 1"
         )
-    place = int(len(times) * (1 - share))
-    return int(times[place]) if place < len(times) else NEVER
+    return _quantile(read, 1 - share)
+
+
+def _quantile(read: Callable[[], Iterable[np.ndarray]], share: float) -> int:
+    """The value at place int(n · share) of all the sorted times ≥ 0, NEVER where that is n.
+
+    Exact in bounded memory: the interval that holds it is cut into BINS, the bin that holds it
+    into BINS again, until one value is left.
+    """
+    low, high, num = NEVER, 0, 0
+    for time in read():
+        known = time[time >= 0]
+        num += len(known)
+        low, high = min(low, int(known.min(initial=low))), max(high, int(known.max(initial=0)) + 1)
+    place = int(num * share)
+    if place >= num:
+        return NEVER
+    while high - low > 1:
+        width = -(-(high - low) // BINS)
+        count = np.zeros(BINS, np.int64)
+        for time in read():
+            inside = time[(time >= low) & (time < high)]
+            count += np.bincount((inside - low) // width, minlength=BINS)
+        bin_ = int(np.searchsorted(np.cumsum(count), place, side="right"))
+        place -= int(count[:bin_].sum())
+        low, high = low + bin_ * width, min(high, low + (bin_ + 1) * width)
+    return low

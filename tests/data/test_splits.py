@@ -8,13 +8,23 @@ from hypothesis import strategies as st
 
 from negflax.config import ConfigError, DataConfig
 from negflax.data import DataError
-from negflax.data.splits import leave_one_out, nondecreasing, split_by_column, split_by_time
+from negflax.data.splits import (
+    effective_times,
+    leave_one_out,
+    nondecreasing,
+    split_by_column,
+    split_by_time,
+    split_moments,
+)
 
 
 def by_time(time, user=None, **config):
     user = np.zeros(len(time), int) if user is None else np.array(user)
     events = pa.table({"timestamp_ms": pa.array(time, pa.int64())})
-    split, moments = split_by_time(events, user, DataConfig(**config), "log")
+    effective = effective_times(events, user)
+    parts = np.array_split(effective, 3)  # the moments are those of all parts together
+    moments = split_moments(lambda: iter(parts), DataConfig(**config), "log")
+    split = split_by_time(effective, moments)
     assert split.dtype == np.uint8
     return split.tolist(), moments
 
@@ -71,19 +81,12 @@ def test_unknown_times_take_the_next_known_time_of_their_user():
 
 @pytest.mark.parametrize("time", [[None, None], None])
 def test_no_times_at_all(time):
-    events = pa.table({"pos": [0, 1]} | ({} if time is None else {"timestamp_ms": time}))
+    events = pa.table({"pos": [0, 1]})
+    if time is not None:
+        events = events.append_column("timestamp_ms", pa.array(time, pa.int64()))
+    effective = effective_times(events, np.zeros(2, int))
     with pytest.raises(DataError, match=r"log: column `timestamp_ms`.*leave_one_out"):
-        split_by_time(
-            pa.table(
-                {
-                    k: v.cast(pa.int64())
-                    for k, v in zip(events.column_names, events.columns, strict=True)
-                }
-            ),
-            np.zeros(2, int),
-            DataConfig(),
-            "log",
-        )
+        split_moments(lambda: iter([effective]), DataConfig(), "log")
 
 
 def test_column():

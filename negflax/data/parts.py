@@ -1,0 +1,250 @@
+"""Events in parts, each of whole users, so that a log of any size passes through bounded memory.
+
+`partition` reads a log chunk by chunk and spreads it over files by a hash of the user; each file is
+then sorted on its own (schema.order). What is in memory at a time is a few chunks or a few parts.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from absl import logging
+
+from negflax.data.cells import DataError
+from negflax.data.columns import ID_COLUMNS, PLAIN_INTEGER, as_text, flat, is_text
+from negflax.data.schema import as_signals, binary, order, spans
+
+PART_EVENTS = 2_000_000  # of an average part; about 100 bytes an event are in memory, times WORKERS
+MAX_PARTS = 512  # files that are open at a time while events are spread
+WORKERS = min(4, os.cpu_count() or 1)
+_ODD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: consecutive ids spread evenly
+
+
+class Parts:
+    """Events in parts, loaded when they are asked for; `map` works on a few at a time."""
+
+    def __init__(self, loads: list[Callable[[], pa.Table]], workers: int = 1) -> None:
+        """Takes one function a part."""
+        self._loads, self._workers = loads, workers
+
+    def __len__(self) -> int:
+        """How many parts."""
+        return len(self._loads)
+
+    def first(self) -> pa.Table:
+        """The first part."""
+        return self._loads[0]()
+
+    def then(self, change: Callable[[pa.Table], pa.Table]) -> Parts:
+        """The parts after a change."""
+        return Parts([lambda load=load: change(load()) for load in self._loads], self._workers)
+
+    def map(self, function: Callable[[pa.Table], Any]) -> Iterator[Any]:
+        """Yields function(part) for each part, in order."""
+        return in_order((lambda load=load: function(load()) for load in self._loads), self._workers)
+
+
+def in_order(jobs: Iterable[Callable[[], Any]], workers: int) -> Iterator[Any]:
+    """Yields the jobs' results in order; `workers` threads, and no more results wait than that."""
+    if workers == 1:
+        yield from (job() for job in jobs)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Any] = deque()
+        for job in jobs:
+            waiting.append(pool.submit(job))
+            if len(waiting) > workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def partition(
+    chunks: Iterable[pa.Table], num_events: int, folder: Path, name: str
+) -> tuple[Parts, dict[str, int]]:
+    """Spreads a log over files by user and sorts each of them.
+
+    Args:
+      chunks: conforming events (schema.conform), whose columns may differ from chunk to chunk.
+      num_events: about how many there are.
+      folder: empty; for about as many bytes as the events take in memory.
+      name: of the log, for messages.
+
+    Returns:
+      (the parts, validated, which read from the folder; counted repairs, as schema.validate).
+
+    Raises:
+      DataError: the chunks disagree on the type of a column.
+    """
+    num_parts = min(max(1, -(-num_events // PART_EVENTS)), MAX_PARTS)
+    spread = _Spread(folder, num_parts)
+    progress = Progress(f"{name}: reading", num_events)
+    for chunk, place in in_order((lambda c=c: _by_part(c, num_parts) for c in chunks), WORKERS):
+        spread.write(chunk, place)
+        progress.add(chunk.num_rows)
+    spread.close()
+    schema, signals = spread.schema(name), binary(spread.spans)
+    repairs: dict[str, int] = {}
+    progress = Progress(f"{name}: sorting", progress.done)
+
+    def sort(part: int) -> tuple[Path, dict[str, int], int]:
+        files = spread.files(part)
+        tables = [_conform(_read(file), schema) for file in files]
+        events, found = order(as_signals(pa.concat_tables(tables).combine_chunks(), signals))
+        path = folder / f"part-{part:05d}.arrow"
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, events.schema) as writer:
+            writer.write_table(events)
+        for file in files:
+            file.unlink()
+        return path, found, events.num_rows
+
+    paths = []
+    used = [part for part in range(num_parts) if spread.files(part)]
+    for path, found, rows in in_order((lambda p=p: sort(p) for p in used), WORKERS):
+        paths.append(path)
+        for repair, count in found.items():
+            repairs[repair] = repairs.get(repair, 0) + count
+        progress.add(rows)
+    return Parts([lambda path=path: _read(path) for path in paths], WORKERS), repairs
+
+
+class Progress:
+    """Tells events, rate and time left in the log, every few seconds."""
+
+    def __init__(self, what: str, total: int, every_s: float = 5.0) -> None:
+        """Starts the clock."""
+        self._what, self._total, self._every_s = what, total, every_s
+        self._start = self._last = time.monotonic()
+        self.done = 0
+
+    def add(self, events: int) -> None:
+        """So many more are done."""
+        self.done += events
+        now = time.monotonic()
+        if now - self._last >= self._every_s:
+            self._last = now
+            rate = self.done / (now - self._start)
+            left = max(self._total - self.done, 0) / rate
+            logging.info(
+                "%s %.1f of %.1f M events  %.2f M/s  ETA %d:%02d", self._what, self.done / 1e6,
+                self._total / 1e6, rate / 1e6, *divmod(round(left), 60),
+            )  # fmt: skip
+
+
+class _Spread:
+    """Files of events: one for each part and schema."""
+
+    def __init__(self, folder: Path, num_parts: int) -> None:
+        self._folder, self._num_parts = folder, num_parts
+        self._writers: dict[tuple[int, int], pa.ipc.RecordBatchFileWriter] = {}
+        self._schemas: list[pa.Schema] = []
+        self._words: set[str] = set()  # id columns with text that is no plain integer
+        self.spans: dict[str, tuple[int, int]] = {}
+
+    def write(self, chunk: pa.Table, place: np.ndarray) -> None:
+        """Events sorted by part, those of part p at [place[p], place[p + 1])."""
+        if chunk.schema not in self._schemas:
+            self._schemas.append(chunk.schema)
+        kind = self._schemas.index(chunk.schema)
+        for column, (low, high) in spans(chunk).items():
+            before = self.spans.get(column, (low, high))
+            self.spans[column] = min(low, before[0]), max(high, before[1])
+        for column in ID_COLUMNS:
+            if column in chunk.column_names and not _all_plain(chunk[column]):
+                self._words.add(column)
+        for part in np.flatnonzero(np.diff(place)):
+            key = int(part), kind
+            if key not in self._writers:
+                self._writers[key] = pa.ipc.new_file(str(self._path(*key)), chunk.schema)
+            self._writers[key].write_table(chunk.slice(place[part], place[part + 1] - place[part]))
+
+    def close(self) -> None:
+        for writer in self._writers.values():
+            writer.close()
+
+    def files(self, part: int) -> list[Path]:
+        """In the order of the schemas' first appearance."""
+        return [
+            self._path(part, kind)
+            for kind in range(len(self._schemas))
+            if (part, kind) in self._writers
+        ]
+
+    def schema(self, name: str) -> pa.Schema:
+        """What all of them become: ids are text where one is no plain integer."""
+        schemas = []
+        for schema in self._schemas:
+            for i, field in enumerate(schema):
+                if field.name in ID_COLUMNS:
+                    kind = pa.string() if field.name in self._words else pa.int64()
+                    schema = schema.set(i, field.with_type(kind))
+            schemas.append(schema)
+        try:
+            return pa.unify_schemas(schemas, promote_options="permissive")
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise disagree(name, error) from error
+
+    def _path(self, part: int, kind: int) -> Path:
+        return self._folder / f"unsorted-{part:05d}-{kind}.arrow"
+
+
+def disagree(name: str, error: Exception) -> DataError:
+    """Two files of a log cannot be put together."""
+    return DataError(
+        f"{name}: its files disagree on the type of a column ({error}): write it alike in all"
+    )
+
+
+def user_hash(user_id: pa.Array) -> np.ndarray:
+    """uint64 hashes of an id column without nulls; 17 and "17" have the same."""
+    if not is_text(user_id.type):
+        code = user_id.to_numpy().view(np.uint64)
+    else:
+        encoded = user_id.dictionary_encode()
+        words = encoded.dictionary
+        plain = pc.match_substring_regex(words, PLAIN_INTEGER)
+        numbers = pc.cast(pc.if_else(plain, words, "0"), pa.int64()).to_numpy()
+        code_I = numbers.view(np.uint64).copy()
+        for i in np.flatnonzero(~plain.to_numpy(zero_copy_only=False)):
+            code_I[i] = zlib.crc32(words[int(i)].as_py().encode())
+        code = code_I[encoded.indices.to_numpy()]
+    return (code ^ (code >> np.uint64(32))) * _ODD
+
+
+def _by_part(chunk: pa.Table, num_parts: int) -> tuple[pa.Table, np.ndarray]:
+    part_E = (user_hash(flat(chunk["user_id"])) >> np.uint64(32)) % np.uint64(num_parts)
+    part_E = part_E.astype(np.uint16)  # a stable sort of 16 bits is a radix sort
+    place = np.append(0, np.cumsum(np.bincount(part_E, minlength=num_parts)))
+    return chunk.take(pa.array(np.argsort(part_E, kind="stable"))), place
+
+
+def _all_plain(column: pa.ChunkedArray) -> bool:
+    if not is_text(column.type):
+        return True
+    plain = pc.match_substring_regex(pc.drop_null(pc.unique(column)), PLAIN_INTEGER)
+    return pc.all(plain, min_count=0).as_py()
+
+
+def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table with the columns and types of the schema."""
+    for column in ID_COLUMNS:
+        if column in table.column_names and is_text(schema.field(column).type):
+            table = as_text(table, column)
+    return pa.concat_tables([schema.empty_table(), table], promote_options="permissive").cast(
+        schema
+    )
+
+
+def _read(path: Path) -> pa.Table:
+    with pa.memory_map(str(path)) as source:
+        return pa.ipc.open_file(source).read_all()
