@@ -250,6 +250,7 @@ class EvalConfig:
 
     Attributes:
       ks: list lengths K.
+      lambdas: values of λ, what a listed negative costs in units of a listed positive.
       history: newest events of a user that the encoder reads.
       users_per_block: users that are scored at a time.
       valid_users: users (a fixed sample) in the validations during training; 0 means all.
@@ -259,6 +260,7 @@ class EvalConfig:
     """
 
     ks: tuple[int, ...] = (10, 20)
+    lambdas: tuple[float, ...] = (0.0, 1.0, 2.0, 5.0)
     history: int = 100
     users_per_block: int = 256
     valid_users: int = 2_000
@@ -407,6 +409,8 @@ def _check(config: Config) -> None:
             raise ConfigError(f"config.{key} = {get(key)}: at least 1 is needed")
     if any(k < 1 for k in config.eval.ks) or not config.eval.ks:
         raise ConfigError(f"config.eval.ks = {config.eval.ks}: list lengths of at least 1")
+    if any(one < 0 for one in config.eval.lambdas):
+        raise ConfigError(f"config.eval.lambdas = {config.eval.lambdas}: numbers of at least 0")
     for key in ("loss.omega", "loss.w", "loss.r", "optimizer.clip_norm"):
         if get(key) < 0:
             raise ConfigError(f"config.{key} = {get(key)}: a number of at least 0")

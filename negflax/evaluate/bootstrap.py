@@ -1,46 +1,84 @@
-"""User-clustered bootstrap: users are drawn with replacement, all that is theirs comes along.
+"""User-clustered bootstrap in JAX: users are drawn anew, all that is theirs comes along.
 
-One request is one user, so a resample is a vector of user counts, and every metric of every arm is
-a ratio of two sums under the same counts: one matrix product serves all of them, paired.
+Every metric of every arm is a ratio of two sums over users (scoreboard.py), so a resample is a
+vector of user counts and one matrix product serves all metrics and arms, paired. The counts are
+independent Poisson(1) draws (the Poisson bootstrap: Hanley and MacGibbon 2006; Chamandy et al.,
+2012), which for ratios of sums agrees with drawing U of U users as U grows, and needs neither
+sorting nor scattering.
+
+Shapes: R requests of U users, M metrics, C columns to sum, B resamples.
 """
 
 from __future__ import annotations
 
+import functools
+
+import jax
+import jax.numpy as jnp
 import numpy as np
+from scipy import stats
 
 LEVEL = 0.95  # of every interval (SPEC section 5.6)
-_CHUNK = 12_000_000  # user counts alive at a time, 48 MB: products of long blocks are the fast ones
+_CHUNK = 3_000_000  # user counts alive at a time, 12 MB
+# A uniform 32-bit word is a Poisson(1) draw: the number of these thresholds that it reaches.
+_POISSON = np.round(stats.poisson.cdf(np.arange(11), 1) * 2.0**32).astype(np.uint32)
 
 
 def resampled_means(
-    value_RM: np.ndarray, weight_RM: np.ndarray, *, resamples: int, seed: int
+    value_RM: np.ndarray,
+    weight_RM: np.ndarray,
+    *,
+    resamples: int,
+    seed: int,
+    user_R: np.ndarray | None = None,
 ) -> np.ndarray:
     """Weighted means of M columns over the same resampled users.
 
     Args:
       value_RM: float64, anything where the weight is 0 (undefined).
       weight_RM: float64 ≥ 0.
-      resamples: number of resamples.
+      resamples: B, number of resamples.
       seed: of the draws.
+      user_R: the user of each request; None: each request is one user.
 
     Returns:
-      float64 (resamples, M); NaN where a resample holds no defined user of a column.
+      float64 (B, M); NaN where a resample holds no defined user of a column.
     """
     sums_RM = np.where(weight_RM > 0, value_RM * weight_RM, 0)
-    both_RC, place_C = _distinct(np.concatenate([sums_RM, weight_RM], axis=1).astype(np.float32))
-    num_users, columns = value_RM.shape
-    rng = np.random.Generator(np.random.SFC64(seed))
-    per_chunk = max(1, _CHUNK // max(num_users, 1))
-    means = np.empty((resamples, columns))
-    for start in range(0, resamples, per_chunk):
-        stop = min(start + per_chunk, resamples)
-        counts = np.empty((stop - start, num_users), np.float32)
-        for row in counts:  # a loop over resamples: one at a time stays in the cache
-            row[:] = np.bincount(rng.integers(0, num_users, num_users), minlength=num_users)
-        sums = (counts @ both_RC).astype(np.float64)[:, place_C]
-        with np.errstate(invalid="ignore"):
-            means[start:stop] = sums[:, :columns] / sums[:, columns:]
-    return means
+    both_UC = np.concatenate([sums_RM, weight_RM], axis=1)
+    if user_R is not None:
+        both_UC = _by_user(both_UC, user_R)
+    both_UC, place_C = _distinct(both_UC.astype(np.float32))
+    per_chunk = max(1, min(_CHUNK // max(len(both_UC), 1), resamples))
+    draws = np.asarray(_resampled_sums(both_UC, seed, -(-resamples // per_chunk), per_chunk))
+    sums = draws.reshape(-1, draws.shape[-1])[:resamples].astype(np.float64)[:, place_C]
+    with np.errstate(invalid="ignore"):
+        return sums[:, : value_RM.shape[1]] / sums[:, value_RM.shape[1] :]
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _resampled_sums(columns_UC: jax.Array, seed: int, chunks: int, per_chunk: int) -> jax.Array:
+    """Sums over users under their resampled counts, (chunks, per_chunk, C) float32.
+
+    Resample b depends on (seed, b) alone, however resamples are cut into chunks.
+    """
+    key, thresholds = jax.random.key(seed), jnp.asarray(_POISSON)
+
+    def one_chunk(chunk: jax.Array) -> jax.Array:
+        number_b = chunk * per_chunk + jnp.arange(per_chunk)
+        keys_b = jax.vmap(lambda number: jax.random.fold_in(key, number))(number_b)
+        bits_bU = jax.vmap(lambda k: jax.random.bits(k, (len(columns_UC),), jnp.uint32))(keys_b)
+        counts_bU = sum((bits_bU >= threshold).astype(jnp.float32) for threshold in thresholds)
+        return jnp.matmul(counts_bU, columns_UC, precision="highest")
+
+    return jax.lax.map(one_chunk, jnp.arange(chunks))
+
+
+def _by_user(columns_RC: np.ndarray, user_R: np.ndarray) -> np.ndarray:
+    """Sums over the requests of each user."""
+    order = np.argsort(user_R, kind="stable")
+    starts = np.flatnonzero(np.diff(user_R[order], prepend=-1) != 0)
+    return np.add.reduceat(columns_RC[order], starts, axis=0)
 
 
 def _distinct(columns_RC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -61,6 +99,29 @@ def percentile_interval(draws_B: np.ndarray) -> tuple[float, float]:
     return float(draws_B[tail]), float(draws_B[len(draws_B) - 1 - tail])
 
 
+def p_value(draws_B: np.ndarray) -> float:
+    """Two-sided p of "no difference" from draws of a difference; at least 2 / (B + 1).
+
+    Twice the share of draws on the rarer side of 0, zeros on both (the interval's inversion); the
+    observed data count as one more draw. NaN without a defined draw.
+    """
+    draws_B = draws_B[~np.isnan(draws_B)]
+    if not len(draws_B):
+        return np.nan
+    rarer = min((draws_B <= 0).sum(), (draws_B >= 0).sum())
+    return float(min(1.0, 2 * (rarer + 1) / (len(draws_B) + 1)))
+
+
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """Holm's step-down adjusted p-values of a family (Holm 1979); NaN is no member of it."""
+    p_F = np.asarray(p_values, np.float64)
+    order = np.argsort(p_F)[: int((~np.isnan(p_F)).sum())]  # NaN sorts last
+    steps = (len(order) - np.arange(len(order))) * p_F[order]
+    adjusted_F = np.full(len(p_F), np.nan)
+    adjusted_F[order] = np.minimum(np.maximum.accumulate(steps), 1) if len(order) else steps
+    return adjusted_F
+
+
 def ratio(numerator: np.ndarray | float, denominator: np.ndarray | float) -> np.ndarray | float:
     """Quotient with x/0 = inf and 0/0 = NaN, silently."""
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -68,18 +129,26 @@ def ratio(numerator: np.ndarray | float, denominator: np.ndarray | float) -> np.
 
 
 def interval(
-    values_R: np.ndarray, weights_R: np.ndarray | None = None, *, resamples: int, seed: int
+    values_R: np.ndarray,
+    weights_R: np.ndarray | None = None,
+    *,
+    resamples: int,
+    seed: int,
+    user_R: np.ndarray | None = None,
 ) -> tuple[float, float, float]:
     """Mean of the defined requests with its bootstrap interval: (estimate, low, high).
 
     Args:
-      values_R: one value a user, NaN where undefined.
-      weights_R: weights of a micro mean; None weighs every defined user alike.
+      values_R: one value a request, NaN where undefined.
+      weights_R: weights of a micro mean; None weighs every defined request alike.
       resamples: number of resamples.
       seed: of the draws.
+      user_R: the user of each request; None: each request is one user.
     """
     weight_R = _weights(values_R, weights_R)
-    draws = resampled_means(values_R[:, None], weight_R[:, None], resamples=resamples, seed=seed)
+    draws = resampled_means(
+        values_R[:, None], weight_R[:, None], resamples=resamples, seed=seed, user_R=user_R
+    )
     return _mean(values_R, weight_R), *percentile_interval(draws[:, 0])
 
 
@@ -92,18 +161,20 @@ def paired_bootstrap(
     seed: int,
     weights_a_R: np.ndarray | None = None,
     weights_b_R: np.ndarray | None = None,
+    user_R: np.ndarray | None = None,
 ) -> tuple[float, float, float]:
     """Compares two arms on the same users: (estimate, low, high), a 95 % percentile interval.
 
     Args:
-      values_a_R: arm a, one value a user, NaN where undefined for this arm.
-      values_b_R: arm b, the same users in the same order.
+      values_a_R: arm a, one value a request, NaN where undefined for this arm.
+      values_b_R: arm b, the same requests in the same order.
       statistic: `mean_difference` (mean a - mean b) or `mean_ratio` (mean a / mean b), each mean
-        over the arm's own defined users.
+        over the arm's own defined requests.
       resamples: number of resamples.
       seed: of the draws.
-      weights_a_R: weights of a micro mean; None weighs every defined user alike.
+      weights_a_R: weights of a micro mean; None weighs every defined request alike.
       weights_b_R: the same for arm b.
+      user_R: the user of each request; None: each request is one user.
 
     Raises:
       ValueError: an unknown statistic, or arms of different length.
@@ -116,7 +187,7 @@ def paired_bootstrap(
     values = [np.asarray(v, np.float64) for v in (values_a_R, values_b_R)]
     weights = [_weights(v, w) for v, w in zip(values, (weights_a_R, weights_b_R), strict=True)]
     draws = resampled_means(
-        np.stack(values, 1), np.stack(weights, 1), resamples=resamples, seed=seed
+        np.stack(values, 1), np.stack(weights, 1), resamples=resamples, seed=seed, user_R=user_R
     )
     estimate = compare(_mean(values[0], weights[0]), _mean(values[1], weights[1]))
     return float(estimate), *percentile_interval(compare(draws[:, 0], draws[:, 1]))

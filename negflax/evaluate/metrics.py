@@ -1,17 +1,23 @@
-"""The metrics of SPEC section 6, from ranks, with ties counted as their exact expectation.
+"""The metrics of SPEC section 6, from ranks, vectorised in JAX over requests and list lengths.
 
-An item with g items above it and t in its tie group (itself included) stands at a place drawn
-evenly from g+1 .. g+t. Every list metric is the expectation over that draw.
+Ties count as their exact expectation (expectation.py). Everything is a mean over requests, or for
+micro metrics a ratio of two sums over requests: a value and a weight for each request say both.
+Numbers are float64, on the host's CPU: they are few, and the ranks come from the host.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Mapping
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from scipy.special import gammaln
 
+from negflax.config import EvalConfig
+from negflax.evaluate import expectation
+from negflax.evaluate.expectation import Judged
 from negflax.evaluate.protocol import EvaluationError, Requests
 from negflax.evaluate.ranking import Ranks
 
@@ -22,7 +28,7 @@ class RequestValues(NamedTuple):
     Attributes:
       value_R: float64, NaN where the metric is undefined.
       weight_R: float64, 0 where undefined; elsewhere 1, or for micro metrics (coverage,
-        weighted_loss) what the request brings to the denominator.
+        negative_f1, weighted_loss, ranks) what the request brings to the denominator.
     """
 
     value_R: np.ndarray
@@ -39,61 +45,63 @@ class RequestValues(NamedTuple):
         return float(np.nansum(self.value_R * self.weight_R) / total) if total > 0 else np.nan
 
 
-class _Side(NamedTuple):
-    """The judged items of one sign: request, items above, tie group, and their number a request."""
-
-    request_J: np.ndarray
-    greater_J: np.ndarray
-    ties_J: np.ndarray
-    count_R: np.ndarray
-
-    def per_request(self, value_J: np.ndarray) -> np.ndarray:
-        return np.bincount(self.request_J, value_J, len(self.count_R))
-
-
 def request_values(
-    ranks: Ranks, requests: Requests, ks: Sequence[int], loss_weight_negative: float
+    ranks: Ranks, requests: Requests, config: EvalConfig, counted_J: np.ndarray | None = None
 ) -> dict[str, RequestValues]:
     """Every metric of every request, keyed as in SPEC section 6 (`hr_p@10`, `auc`, ...).
 
-    A metric about positives (precision, recall, hr_p, ndcg_p) is undefined for a request without a
-    judged positive, one about negatives (anti_precision, hr_n, anti_ndcg, coverage, avoidance)
-    without a judged negative, auc without both. Items seen before (masked mode) are not judged.
+    docs/metrics.md has the formulas and says which requests each metric is undefined for. Items
+    seen before (masked mode) are not judged.
 
     Args:
       ranks: from `rank_requests`.
       requests: the requests that were ranked.
-      ks: list lengths K.
-      loss_weight_negative: w⁻ of weighted_loss, with w⁺ = 1.
+      config: list lengths K, values of λ, w⁻ of the weighted loss.
+      counted_J: bool, which judged items count, for the metrics of a part of them; None: all.
 
     Raises:
       EvaluationError: an item is judged twice within a request.
     """
     _check_distinct(requests)
-    positive, negative = (
-        _side(ranks, requests, requests.judged_positive_J == sign) for sign in (True, False)
+    counted_J = ranks.eligible_J if counted_J is None else ranks.eligible_J & counted_J
+    size, rows = _power_of_two(len(counted_J)), _power_of_two(len(requests))
+
+    def padded(values_J: np.ndarray, fill: float, dtype: type = np.float64) -> np.ndarray:
+        values_J = np.where(counted_J, values_J, fill).astype(dtype)
+        return np.pad(values_J, (0, size - len(values_J)), constant_values=fill)
+
+    judged = Judged(
+        request_J=padded(requests.request_J, rows, np.int64),
+        greater_J=padded(ranks.greater_J, 0),
+        ties_J=padded(ranks.ties_J, 1),
+        positive_J=padded(requests.judged_positive_J, 0),
+        negative_J=padded(~requests.judged_positive_J, 0),
     )
-    values: dict[str, RequestValues] = {}
-    for k in ks:
-        in_list_P, in_list_N = (_in_list(side, k) for side in (positive, negative))
-        hits_P, hits_N = positive.per_request(in_list_P), negative.per_request(in_list_N)
-        hr_p, hr_n = _hit_rate(positive, k), _hit_rate(negative, k)
-        values |= {
-            f"hr_p@{k}": _per_request(hr_p, positive.count_R),
-            f"hr_n@{k}": _per_request(hr_n, negative.count_R),
-            f"ndcg_p@{k}": _per_request(_normalized_gain(positive, k), positive.count_R),
-            f"anti_ndcg@{k}": _per_request(_normalized_gain(negative, k), negative.count_R),
-            f"precision@{k}": _per_request(hits_P / k, positive.count_R),
-            f"recall@{k}": _per_request(_ratio(hits_P, positive.count_R), positive.count_R),
-            f"anti_precision@{k}": _per_request(hits_N / k, negative.count_R),
-            f"avoidance@{k}": _per_request(1 - hr_n, negative.count_R),
-        }
-        kept_out_R = 1 - _ratio(hits_N, negative.count_R)
-        values[f"coverage@{k}"] = _weighted(kept_out_R, negative.count_R)
-        values[f"coverage_macro@{k}"] = _per_request(kept_out_R, negative.count_R)
-    values["auc"] = _per_request(_auc(positive, negative), positive.count_R * negative.count_R)
-    values["weighted_loss"] = _weighted_loss(ranks, requests, loss_weight_negative)
-    return values
+    loss_J = -np.where(requests.judged_positive_J, ranks.log_p_J, ranks.log_not_p_J)
+    ks = np.array(config.ks, np.float64)
+    upto = np.concatenate(
+        [[0.0], np.cumsum(1 / np.log2(np.arange(_power_of_two(max(config.ks))) + 2))]
+    )
+    lambdas = np.array(config.lambdas, np.float64)
+    with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
+        lists = _list_metrics(judged, ks, lambdas, upto, rows)
+        rest = _other_metrics(judged, padded(loss_J, 0), config.loss_weight_negative, rows)
+        lists, rest = jax.tree.map(np.asarray, (lists, rest))
+
+    def values(value_R: np.ndarray, weight_R: np.ndarray) -> RequestValues:
+        value_R, weight_R = value_R[: len(requests)], weight_R[: len(requests)]
+        return RequestValues(np.where(weight_R > 0, value_R, np.nan), weight_R)
+
+    found = {}
+    for row, k in enumerate(config.ks):
+        for name, (value, weight) in lists.items():
+            if value.ndim == 2:
+                found[f"{name}@{k}"] = values(value[row], weight[row])
+                continue
+            for column, one in enumerate(config.lambdas):
+                key = f"{name}@{k}/lambda={one:g}"
+                found[key] = values(value[row, column], weight[row, column])
+    return found | {name: values(*pair) for name, pair in rest.items()}
 
 
 def aggregate(values: Mapping[str, RequestValues]) -> dict[str, float]:
@@ -105,6 +113,86 @@ def aggregate(values: Mapping[str, RequestValues]) -> dict[str, float]:
     return means
 
 
+@functools.partial(jax.jit, static_argnums=4)
+def _list_metrics(
+    judged: Judged, ks: jax.Array, lambdas: jax.Array, upto: jax.Array, num_requests: int
+) -> dict[str, tuple[jax.Array, jax.Array]]:
+    """name → (values, weights), each (Ks, R) or with a λ (Ks, λs, R)."""
+
+    def per_request(value_J: jax.Array) -> jax.Array:
+        return jax.ops.segment_sum(value_J, judged.request_J, num_requests)
+
+    size_P, size_N = per_request(judged.positive_J), per_request(judged.negative_J)
+    any_P, any_N, any_J = size_P > 0, size_N > 0, size_P + size_N > 0
+
+    def at(k: jax.Array) -> dict[str, tuple[jax.Array, jax.Array]]:
+        in_list_J = expectation.in_list(judged, k)
+        gain_J = expectation.gain(judged, k, upto)
+        cut = expectation.cut_of(judged, in_list_J, k, num_requests)
+        hits_P, hits_N, dcg_P, dcg_N, listed_P, listed_N, avoided_P, avoided_N = (
+            per_request(value_J * sign_J)
+            for value_J in (in_list_J, gain_J, in_list_J == 1, in_list_J == 0)
+            for sign_J in (judged.positive_J, judged.negative_J)
+        )
+        ideal_P, ideal_N = (upto[jnp.minimum(n, k).astype(int)] for n in (size_P, size_N))
+        hr_p = expectation.hit_probability(listed_P, cut.positives_R, cut)
+        hr_n = expectation.hit_probability(listed_N, cut.negatives_R, cut)
+        kept_out_R = 1 - _ratio(hits_N, size_N)
+        # Metric 8: precision |N∩A| / |A| and recall |N∩A| / |N|, pooled over requests with N ≠ ∅.
+        avoided_negatives_R = size_N - hits_N
+        judgements_R = (size_P - hits_P + avoided_negatives_R + size_N) * any_N
+        weigh = lambdas[:, None]
+        dcg = dcg_P - weigh * dcg_N
+        worst, best = -weigh * ideal_N, ideal_P + 0 * weigh  # all negatives, all positives on top
+        everywhere, positive = (jnp.broadcast_to(x, dcg.shape) for x in (any_J, any_P))
+        return {
+            "precision": (hits_P / k, any_P),
+            "recall": (_ratio(hits_P, size_P), any_P),
+            "anti_precision": (hits_N / k, any_N),
+            "dcg": (dcg, everywhere),
+            "ndcg_signed": (_ratio(dcg, best), positive),
+            "ndcg_minmax": (_ratio(dcg - worst, best - worst), best - worst > 0),
+            "ndcg_p": (_ratio(dcg_P, ideal_P), any_P),
+            "anti_ndcg": (_ratio(dcg_N, ideal_N), any_N),
+            "coverage": (kept_out_R, size_N),
+            "coverage_macro": (kept_out_R, any_N),
+            "avoidance": (1 - hr_n, any_N),
+            "hr_p": (hr_p, any_P),
+            "hr_n": (hr_n, any_N),
+            "negative_precision": expectation.negative_precision(
+                avoided_P + avoided_N, avoided_N, cut
+            ),
+            "negative_f1": (_ratio(2 * avoided_negatives_R, judgements_R), judgements_R),
+            "utility": (hits_P - weigh * hits_N, everywhere),
+        }
+
+    return jax.tree.map(lambda x: x.astype(float), jax.vmap(at)(ks))
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def _other_metrics(
+    judged: Judged, loss_J: jax.Array, weight_negative: float, num_requests: int
+) -> dict[str, tuple[jax.Array, jax.Array]]:
+    """name → (values (R,), weights (R,)) of the metrics that need no list."""
+
+    def mean(value_J: jax.Array, weight_J: jax.Array) -> tuple[jax.Array, jax.Array]:
+        sums = (
+            jax.ops.segment_sum(x, judged.request_J, num_requests)
+            for x in (value_J * weight_J, weight_J)
+        )
+        total_R, weight_R = sums
+        return _ratio(total_R, weight_R), weight_R
+
+    auc_R = expectation.auc(judged, num_requests)
+    rank_J = judged.greater_J + (judged.ties_J + 1) / 2
+    return {
+        "auc": (auc_R, (~jnp.isnan(auc_R)).astype(float)),
+        "weighted_loss": mean(loss_J, judged.positive_J + weight_negative * judged.negative_J),
+        "positive_rank": mean(rank_J, judged.positive_J),
+        "negative_rank": mean(rank_J, judged.negative_J),
+    }
+
+
 def _check_distinct(requests: Requests) -> None:
     width = int(requests.judged_item_J.max(initial=0)) + 1
     if len(np.unique(requests.request_J * width + requests.judged_item_J)) < len(
@@ -113,92 +201,11 @@ def _check_distinct(requests: Requests) -> None:
         raise EvaluationError("an item is judged twice within a request: judge each item once")
 
 
-def _side(ranks: Ranks, requests: Requests, sign_J: np.ndarray) -> _Side:
-    chosen_J = ranks.eligible_J & sign_J
-    request_J = requests.request_J[chosen_J]
-    count_R = np.bincount(request_J, minlength=len(requests))
-    return _Side(request_J, ranks.greater_J[chosen_J], ranks.ties_J[chosen_J], count_R)
+def _ratio(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
+    """Quotient, of no meaning but finite where the denominator is 0."""
+    return numerator / jnp.where(denominator > 0, denominator, 1)
 
 
-def _in_list(side: _Side, k: int) -> np.ndarray:
-    """Probability that each item is among the first K."""
-    return np.clip((k - side.greater_J) / side.ties_J, 0, 1)
-
-
-def _hit_rate(side: _Side, k: int) -> np.ndarray:
-    """Probability that a request's list holds at least one item of this side.
-
-    Only the tie group that K cuts is open: s = K - g of its t places are in the list. Of its t
-    items m are of this side, and all miss with the hypergeometric C(t-m, s) / C(t, s).
-    """
-    in_list_J = _in_list(side, k)
-    certain_R = side.per_request(in_list_J == 1) > 0
-    cut_J = (in_list_J > 0) & (in_list_J < 1)
-    m_R = side.per_request(cut_J)
-    s_R, t_R = np.zeros((2, len(m_R)))
-    s_R[side.request_J[cut_J]] = (k - side.greater_J)[cut_J]
-    t_R[side.request_J[cut_J]] = side.ties_J[cut_J]
-    free_R = np.maximum(t_R - m_R - s_R, 0)  # room for all m below the cut, else a hit is certain
-    log_miss_R = (
-        gammaln(t_R - m_R + 1) + gammaln(t_R - s_R + 1) - gammaln(free_R + 1) - gammaln(t_R + 1)
-    )
-    miss_R = np.where(t_R - m_R - s_R >= 0, np.exp(log_miss_R), 0.0)
-    return np.where(certain_R, 1.0, 1.0 - np.where(m_R > 0, miss_R, 1.0))
-
-
-def _normalized_gain(side: _Side, k: int) -> np.ndarray:
-    """Expected Σ 1/log2(place + 1) over the list, divided by its largest possible value."""
-    upto = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(k) + 2))])
-    last_J = np.minimum(side.greater_J + side.ties_J, k)
-    gain_J = (upto[last_J] - upto[np.minimum(side.greater_J, k)]) / side.ties_J
-    return _ratio(side.per_request(gain_J), upto[np.minimum(side.count_R, k)])
-
-
-def _auc(positive: _Side, negative: _Side) -> np.ndarray:
-    """P(score⁺ > score⁻) + P(equal) / 2 over the pairs of a request, as a rank sum (Mann–Whitney).
-
-    Two items of a request are tied if and only if equally many items are above them.
-    """
-    request_J = np.concatenate([positive.request_J, negative.request_J])
-    greater_J = np.concatenate([positive.greater_J, negative.greater_J])
-    sign_J = np.arange(len(request_J)) < len(positive.request_J)
-    width = greater_J.max(initial=0) + 1
-    key_G, group_J, size_G = np.unique(
-        request_J * width + greater_J, return_inverse=True, return_counts=True
-    )
-    count_R = positive.count_R + negative.count_R
-    before_R = np.cumsum(count_R) - count_R
-    mean_place_G = np.cumsum(size_G) - (size_G - 1) / 2 - before_R[key_G // width]  # 1 = best
-    place_J = mean_place_G[group_J]
-    sum_R = np.bincount(request_J[sign_J], place_J[sign_J], len(count_R))
-    n_P = positive.count_R
-    lost_R = sum_R - n_P * (n_P + 1) / 2
-    return 1 - _ratio(lost_R, n_P * negative.count_R)
-
-
-def _weighted_loss(ranks: Ranks, requests: Requests, weight_negative: float) -> RequestValues:
-    """Metric 9: Σ w·l / Σ w, l = -log p on positives, -log(1 - p) on negatives."""
-    chosen_J = ranks.eligible_J
-    positive_J = requests.judged_positive_J[chosen_J]
-    weight_J = np.where(positive_J, 1.0, weight_negative)
-    loss_J = -np.where(positive_J, ranks.log_p_J[chosen_J], ranks.log_not_p_J[chosen_J])
-    request_J = requests.request_J[chosen_J]
-    weight_R = np.bincount(request_J, weight_J, len(requests))
-    return _weighted(
-        _ratio(np.bincount(request_J, weight_J * loss_J, len(requests)), weight_R), weight_R
-    )
-
-
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    return np.divide(
-        numerator, denominator, out=np.full(len(numerator), np.nan), where=denominator > 0
-    )
-
-
-def _per_request(value_R: np.ndarray, count_R: np.ndarray) -> RequestValues:
-    return _weighted(value_R, (count_R > 0).astype(np.float64))
-
-
-def _weighted(value_R: np.ndarray, weight_R: np.ndarray) -> RequestValues:
-    weight_R = weight_R.astype(np.float64)
-    return RequestValues(np.where(weight_R > 0, value_R, np.nan), weight_R)
+def _power_of_two(size: int) -> int:
+    """Few shapes, so that few programs are compiled."""
+    return 1 << max(size - 1, 15).bit_length()

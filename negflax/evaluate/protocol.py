@@ -120,10 +120,16 @@ def build_requests(sequences: Sequences, split: str, max_users: int = 0, seed: i
     )
 
 
-def history_items(sequences: Sequences, requests: Requests) -> tuple[np.ndarray, np.ndarray]:
-    """The history of every request, flat: (request number, catalogue row) of each event."""
+def history_events(sequences: Sequences, requests: Requests) -> tuple[np.ndarray, np.ndarray]:
+    """The history of every request, flat: (request number, absolute event index) of each event."""
     start_R = sequences.offsets_U1[requests.user_R]
     length_R = requests.end_R - start_R
     request_H = np.repeat(np.arange(len(requests)), length_R)
     within_H = np.arange(len(request_H)) - np.repeat(np.cumsum(length_R) - length_R, length_R)
-    return request_H, sequences.item_E[start_R[request_H] + within_H]
+    return request_H, start_R[request_H] + within_H
+
+
+def history_items(sequences: Sequences, requests: Requests) -> tuple[np.ndarray, np.ndarray]:
+    """The history of every request, flat: (request number, catalogue row) of each event."""
+    request_H, event_H = history_events(sequences, requests)
+    return request_H, sequences.item_E[event_H]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -21,6 +22,8 @@ class Ranks:
       log_p_J: float64, log p(item), softmax over the whole catalogue (rows 1..V-1, seen or not).
       log_not_p_J: float64, log(1 - p(item)), without cancellation as p → 1.
       eligible_J: bool, False: seen before, hence neither listed nor judged (masked mode only).
+      list_RK: int32, the first K rows of each request; of equal scores the lower row comes first;
+        0 where the list has ended. K is what `rank_scorers` was asked for.
     """
 
     greater_J: np.ndarray
@@ -28,6 +31,7 @@ class Ranks:
     log_p_J: np.ndarray
     log_not_p_J: np.ndarray
     eligible_J: np.ndarray
+    list_RK: np.ndarray
 
 
 def rank_requests(
@@ -51,41 +55,65 @@ def rank_requests(
     Raises:
       EvaluationError: scores of the wrong shape, or a score that is not finite.
     """
-    return rank_modes(scorer, requests, sequences, (masked,), users_per_block, name)[masked]
+    found = rank_scorers({name: scorer}, requests, sequences, (masked,), users_per_block)
+    return found[masked, name]
 
 
-def rank_modes(
-    scorer: Scorer,
+def rank_scorers(
+    scorers: Mapping[str, Scorer],
     requests: Requests,
     sequences: Sequences,
     modes: tuple[bool, ...],
     users_per_block: int,
-    name: str = "scorer",
-) -> dict[bool, Ranks]:
-    """`rank_requests` for several values of `masked`, scoring every request once."""
-    parts: dict[bool, list[tuple]] = {masked: [] for masked in modes}
+    list_length: int = 0,
+) -> dict[tuple[bool, str], Ranks]:
+    """`rank_requests` for several scorers and values of `masked`: (masked, name) → ranks.
+
+    A block of requests goes through all scorers before the next one, so that scorers which build on
+    another (`cached` in floors.py) find its scores.
+    """
+    parts: dict[tuple[bool, str], list[tuple]] = {
+        (masked, name): [] for masked in modes for name in scorers
+    }
     for start in range(0, len(requests), users_per_block):
         block = requests.block(start, start + users_per_block)
-        scores_RV = _scores(scorer, block, sequences, name)
         row_J, column_J = block.request_J, block.judged_item_J - 1
-        score_J = scores_RV[row_J, column_J]
-        logs = _log_probabilities(scores_RV, row_J, score_J)
         seen_row, seen_item = history_items(sequences, block)
-        for masked in modes:
-            listed_RV, eligible_J = scores_RV, np.ones(len(row_J), bool)
-            if masked:
-                listed_RV = scores_RV.copy()
-                listed_RV[seen_row, seen_item - 1] = -np.inf
-                eligible_J = listed_RV[row_J, column_J] > -np.inf
-            sorted_RV = np.sort(listed_RV, axis=1)
-            upto_J = _count(sorted_RV, row_J, score_J, or_equal=True)
-            below_J = _count(sorted_RV, row_J, score_J, or_equal=False)
-            greater_J = sorted_RV.shape[1] - upto_J
-            parts[masked].append((greater_J, upto_J - below_J, *logs, eligible_J))
+        for name, scorer in scorers.items():
+            scores_RV = _scores(scorer, block, sequences, name)
+            score_J = scores_RV[row_J, column_J]
+            logs = _log_probabilities(scores_RV, row_J, score_J)
+            for masked in modes:
+                listed_RV, eligible_J = scores_RV, np.ones(len(row_J), bool)
+                if masked:
+                    listed_RV = scores_RV.copy()
+                    listed_RV[seen_row, seen_item - 1] = -np.inf
+                    eligible_J = listed_RV[row_J, column_J] > -np.inf
+                sorted_RV = np.sort(listed_RV, axis=1)
+                upto_J = _count(sorted_RV, row_J, score_J, or_equal=True)
+                below_J = _count(sorted_RV, row_J, score_J, or_equal=False)
+                greater_J = sorted_RV.shape[1] - upto_J
+                list_RK = _first(listed_RV, sorted_RV, list_length)
+                parts[masked, name].append(
+                    (greater_J, upto_J - below_J, *logs, eligible_J, list_RK)
+                )
     return {
-        masked: Ranks(*(np.concatenate(column) for column in zip(*blocks, strict=True)))
-        for masked, blocks in parts.items()
+        key: Ranks(*(np.concatenate(column) for column in zip(*blocks, strict=True)))
+        for key, blocks in parts.items()
     }
+
+
+def _first(listed_RV: np.ndarray, sorted_RV: np.ndarray, k: int) -> np.ndarray:
+    """`Ranks.list_RK`, rows from 1."""
+    list_RK = np.zeros((len(listed_RV), k), np.int32)
+    last_R1 = sorted_RV[:, [-min(k, sorted_RV.shape[1])]] if k else np.inf
+    row_F, column_F = np.nonzero((listed_RV >= last_R1) & (listed_RV > -np.inf))
+    order_F = np.lexsort((column_F, -listed_RV[row_F, column_F], row_F))
+    row_F, column_F = row_F[order_F], column_F[order_F]
+    place_F = np.arange(len(row_F)) - np.searchsorted(row_F, row_F)
+    within_F = place_F < k
+    list_RK[row_F[within_F], place_F[within_F]] = column_F[within_F] + 1
+    return list_RK
 
 
 def _scores(scorer: Scorer, block: Requests, sequences: Sequences, name: str) -> np.ndarray:

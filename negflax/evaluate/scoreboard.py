@@ -6,11 +6,15 @@ prefixed.
     ndcg_p@10                             the model, seen items masked (the headline)
     popularity/ndcg_p@10                  a floor, the same mode
     kept/ndcg_p@10, kept/markov/auc       seen items kept
+    dcg@10/lambda=2                       a metric that depends on λ
     ndcg_p@10/vs_popularity               ratio of the model to the floor, same users
+    negative_rank_change/vs_popularity    mean change of the negatives' rank, model - floor
+    item_popularity=low/hr_n@10           the model on a part of the judged items (slices.py)
     ..._low, ..._high                     95 % user-clustered paired bootstrap interval
     ..._n                                 requests for which the metric is defined
     users, positives, negatives           requests and judged items; kept/... likewise
     seen_positives, seen_negatives        left out of the headline: the user had them before
+    negative=kin/negatives                judged items of a part
 """
 
 from __future__ import annotations
@@ -25,11 +29,14 @@ import numpy as np
 from negflax.config import EvalConfig
 from negflax.data import Sequences
 from negflax.evaluate.bootstrap import percentile_interval, ratio, resampled_means
+from negflax.evaluate.lists import catalogue_coverage, diversity
 from negflax.evaluate.metrics import RequestValues, aggregate, request_values
 from negflax.evaluate.protocol import Requests, Scorer, build_requests
-from negflax.evaluate.ranking import Ranks, rank_modes, rank_requests
+from negflax.evaluate.ranking import Ranks, rank_requests, rank_scorers
+from negflax.evaluate.slices import slices
 
 MODEL = "model"  # the scorer whose keys carry no name
+SLICED = ("hr_p", "hr_n", "ndcg_p", "anti_ndcg", "recall", "coverage")  # at the first K
 RATIOS = ("hr_p", "hr_n", "ndcg_p", "anti_ndcg")  # compared with every other scorer, at each K
 
 
@@ -62,7 +69,7 @@ def evaluate_scorer(
       EvaluationError: see `rank_requests`.
     """
     ranks = rank_requests(scorer, requests, sequences, masked, config.users_per_block, name)
-    values = request_values(ranks, requests, config.ks, config.loss_weight_negative)
+    values = request_values(ranks, requests, config)
     return {key: _json(value) for key, value in aggregate(values).items()}
 
 
@@ -82,15 +89,17 @@ def evaluate_scorers(
       EvaluationError: no labelled event in the split, or scores that are not finite.
     """
     requests = build_requests(sequences, split)
+    ranks = rank_scorers(
+        scorers, requests, sequences, (True, False), config.users_per_block, max(config.ks)
+    )
     values, counts = {}, {}
-    for name, scorer in scorers.items():
-        modes = rank_modes(scorer, requests, sequences, (True, False), config.users_per_block, name)
-        for masked, ranks in modes.items():
-            values[masked, name] = request_values(
-                ranks, requests, config.ks, config.loss_weight_negative
-            )
-            counts |= _counts(ranks, requests, masked)
-    return Result({**counts, **_figures(values, config)}, requests, values)
+    for (masked, name), one in ranks.items():
+        values[masked, name] = request_values(one, requests, config)
+        values[masked, name] |= _list_values(one, sequences, config)
+        counts |= _counts(one, requests, masked) | _coverages(one, sequences, config, masked, name)
+    parts, part_counts = _part_values(ranks, requests, sequences, config)
+    figures = _figures(values, parts, requests.user_R, config)
+    return Result({**counts, **part_counts, **figures}, requests, values)
 
 
 def metric_key(metric: str, scorer: str = MODEL, masked: bool = True) -> str:
@@ -112,6 +121,53 @@ def _counts(ranks: Ranks, requests: Requests, masked: bool) -> dict[str, int]:
     return counts
 
 
+def _list_values(
+    ranks: Ranks, sequences: Sequences, config: EvalConfig
+) -> dict[str, RequestValues]:
+    """Diversity of the lists, by metric@K."""
+    return {
+        f"{name}@{k}": RequestValues(value_R, (~np.isnan(value_R)).astype(np.float64))
+        for k in config.ks
+        for name, value_R in diversity(ranks.list_RK[:, :k], sequences.catalogue).items()
+    }
+
+
+def _coverages(
+    ranks: Ranks, sequences: Sequences, config: EvalConfig, masked: bool, scorer: str
+) -> dict[str, float | int]:
+    """catalogue_coverage@K: no mean over requests, hence without an interval."""
+    found = {}
+    for k in config.ks:
+        key = metric_key(f"catalogue_coverage@{k}", scorer, masked)
+        found[key] = catalogue_coverage(ranks.list_RK[:, :k], sequences.catalogue.num_rows)
+        found[f"{key}_n"] = len(ranks.list_RK)
+    return found
+
+
+def _part_values(
+    ranks: Mapping[tuple[bool, str], Ranks],
+    requests: Requests,
+    sequences: Sequences,
+    config: EvalConfig,
+) -> tuple[dict[str, RequestValues], dict[str, int]]:
+    """The model on parts of the judged items: (key → values, counts of judged items)."""
+    first = dataclasses.replace(config, ks=config.ks[:1], lambdas=(0.0,))
+    values: dict[str, RequestValues] = {}
+    counts: dict[str, int] = {}
+    for part, counted_J in slices(sequences, requests).items():
+        for masked in (True, False):
+            if (masked, MODEL) not in ranks:
+                continue
+            one, prefix = ranks[masked, MODEL], metric_key(f"{part}/", MODEL, masked)
+            found = request_values(one, requests, first, counted_J)
+            names = [f"{name}@{config.ks[0]}" for name in SLICED] + ["auc"]
+            values |= {prefix + name: found[name] for name in names}
+            judged_J, positive_J = counted_J & one.eligible_J, requests.judged_positive_J
+            counts[f"{prefix}positives"] = int((judged_J & positive_J).sum())
+            counts[f"{prefix}negatives"] = int((judged_J & ~positive_J).sum())
+    return values, counts
+
+
 class _Estimate(NamedTuple):
     """A metric of one scorer and mode, with its value under every resample of the users."""
 
@@ -121,47 +177,58 @@ class _Estimate(NamedTuple):
 
 
 def _figures(
-    values: Mapping[tuple[bool, str], Mapping[str, RequestValues]], config: EvalConfig
+    values: Mapping[tuple[bool, str], Mapping[str, RequestValues]],
+    parts: Mapping[str, RequestValues],
+    user_R: np.ndarray,
+    config: EvalConfig,
 ) -> dict[str, float | int | None]:
-    """Estimates, intervals and ratios, all under the same resampled users."""
-    estimates = _estimates(
-        {
-            metric_key(metric, scorer, masked): one
-            for (masked, scorer), metrics in values.items()
-            for metric, one in metrics.items()
-        },
-        config,
-    )
-    ratios: dict[str, float | None] = {}
+    """Estimates, intervals and comparisons, all under the same resampled users."""
+    columns = {
+        metric_key(metric, scorer, masked): one
+        for (masked, scorer), metrics in values.items()
+        for metric, one in metrics.items()
+    }
+    estimates = _estimates({**columns, **parts}, user_R, config)
+    for key in [key for key in estimates if "hr_p@" in key]:
+        hr_p, hr_n = estimates[key], estimates[key.replace("hr_p@", "hr_n@")]
+        estimates[key.replace("hr_p@", "delta@")] = _Estimate(
+            hr_p.mean - hr_n.mean, hr_p.draws_B - hr_n.draws_B, min(hr_p.count, hr_n.count)
+        )
+    comparisons: dict[str, float | None] = {}
     for masked, scorer in values:
-        for k in config.ks:
-            hr_p = estimates[metric_key(f"hr_p@{k}", scorer, masked)]
-            hr_n = estimates[metric_key(f"hr_n@{k}", scorer, masked)]
-            estimates[metric_key(f"delta@{k}", scorer, masked)] = _Estimate(
-                hr_p.mean - hr_n.mean, hr_p.draws_B - hr_n.draws_B, min(hr_p.count, hr_n.count)
-            )
         if scorer == MODEL or (masked, MODEL) not in values:
             continue
         for metric in [f"{name}@{k}" for k in config.ks for name in RATIOS]:
             key = metric_key(metric, MODEL, masked)
             model, other = estimates[key], estimates[metric_key(metric, scorer, masked)]
-            ratios |= _with_interval(
+            comparisons |= _with_interval(
                 f"{key}/vs_{scorer}",
                 ratio(model.mean, other.mean),
                 ratio(model.draws_B, other.draws_B),
             )
+        model, other = (
+            estimates[metric_key("negative_rank", name, masked)] for name in (MODEL, scorer)
+        )
+        comparisons |= _with_interval(
+            metric_key(f"negative_rank_change/vs_{scorer}", MODEL, masked),
+            model.mean - other.mean,
+            model.draws_B - other.draws_B,
+        )
     figures: dict[str, float | int | None] = {}
     for key, one in estimates.items():
         figures |= _with_interval(key, one.mean, one.draws_B) | {f"{key}_n": one.count}
-    return figures | ratios
+    return figures | comparisons
 
 
-def _estimates(columns: Mapping[str, RequestValues], config: EvalConfig) -> dict[str, _Estimate]:
+def _estimates(
+    columns: Mapping[str, RequestValues], user_R: np.ndarray, config: EvalConfig
+) -> dict[str, _Estimate]:
     draws_BM = resampled_means(
         np.stack([one.value_R for one in columns.values()], axis=1),
         np.stack([one.weight_R for one in columns.values()], axis=1),
         resamples=config.bootstrap,
         seed=config.seed,
+        user_R=user_R,
     )
     return {
         key: _Estimate(one.mean(), draws_B, one.count)

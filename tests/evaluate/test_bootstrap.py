@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from negflax.evaluate import interval, paired_bootstrap
-from negflax.evaluate.bootstrap import percentile_interval, resampled_means
+from negflax.evaluate.bootstrap import holm, p_value, percentile_interval, resampled_means
 
 
 def test_interval_covers_the_truth_about_95_times_in_100():
@@ -75,3 +75,40 @@ def test_bad_calls():
         paired_bootstrap(np.ones(2), np.ones(2), "median", resamples=2, seed=0)
     with pytest.raises(ValueError, match="not paired"):
         paired_bootstrap(np.ones(2), np.ones(3), resamples=2, seed=0)
+
+
+def test_requests_of_a_user_are_drawn_together():
+    rng = np.random.default_rng(4)
+    user = rng.normal(size=300)
+    values, owner = np.repeat(user, 4), np.repeat(np.arange(300), 4)
+    shuffle = rng.permutation(len(values))
+    clustered = interval(values[shuffle], resamples=2000, seed=0, user_R=owner[shuffle])
+    assert clustered == pytest.approx(interval(user, resamples=2000, seed=0), abs=1e-6)
+    _, low, high = interval(values, resamples=2000, seed=0)  # taken for 1,200 users
+    assert high - low < 0.6 * (clustered[2] - clustered[1])
+
+
+def test_a_ratio_of_sums_agrees_with_drawing_users_with_replacement():
+    rng = np.random.default_rng(5)
+    size = rng.integers(1, 9, 400).astype(float)
+    share = rng.beta(2, 5, 400)
+    _, low, high = interval(share, size, resamples=4000, seed=0)
+    users = rng.integers(0, 400, (4000, 400))
+    draws = (share * size)[users].sum(1) / size[users].sum(1)
+    expected = np.quantile(draws, (0.025, 0.975))
+    assert (low, high) == pytest.approx(expected, abs=0.1 * (expected[1] - expected[0]))
+
+
+def test_p_values():
+    rng = np.random.default_rng(6)
+    assert p_value(rng.normal(1.96, 1, 100_000)) == pytest.approx(0.05, abs=0.005)
+    assert p_value(np.ones(99)) == p_value(-np.ones(99)) == pytest.approx(2 / 100)
+    assert p_value(np.zeros(10)) == 1 and np.isnan(p_value(np.array([np.nan])))
+
+
+def test_holm():
+    adjusted = holm(np.array([0.01, 0.04, np.nan, 0.03, 0.005]))
+    expected = [0.03, 0.06, np.nan, 0.06, 0.02]  # by hand: 3·.01, max(.06, .04), –, 2·.03, 4·.005
+    np.testing.assert_allclose(adjusted, expected)
+    assert holm(np.array([0.9, 0.8])).tolist() == [1, 1]
+    assert len(holm(np.array([]))) == 0 and np.isnan(holm(np.array([np.nan]))).all()

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from negflax.config import EvalConfig
 from negflax.data import history_batch
 from negflax.evaluate import (
     EvaluationError,
@@ -70,7 +71,7 @@ def test_masked_and_kept(make_sequences):
     assert masked.eligible_J.tolist() == [True] * 5 + [False]  # user 3 has seen item 4
     assert masked.greater_J[:5].tolist() == [0, 1, 1, 2, 0]
     np.testing.assert_array_equal(masked.log_p_J, kept.log_p_J)
-    values = request_values(masked, requests, (2,), 3.0)
+    values = request_values(masked, requests, EvalConfig(ks=(2,)))
     assert values["hr_p@2"].weight_R.tolist() == [1, 1, 0]  # its only positive was seen
 
 

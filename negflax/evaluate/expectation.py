@@ -1,0 +1,164 @@
+"""What a list of K is expected to hold of a request's judged items, ties drawn evenly (JAX).
+
+An item with g items above it and t in its tie group (itself included) stands at a place drawn
+evenly from g+1 .. g+t. A list of K cuts at most one tie group of a request: s = K - g of its t
+places are listed. All else about the list is certain, so every expectation below is exact.
+
+Shapes: J judged items of R requests; an item that does not count has request R and both signs 0.
+Numbers are floats, so that one program serves every K.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import gammaln
+
+
+class Judged(NamedTuple):
+    """Judged items and where a scorer puts them.
+
+    Attributes:
+      request_J: int, 0..R-1.
+      greater_J: items above.
+      ties_J: size of the tie group, at least 1.
+      positive_J: 1 for an item of P*, else 0.
+      negative_J: 1 for an item of N, else 0.
+    """
+
+    request_J: jax.Array
+    greater_J: jax.Array
+    ties_J: jax.Array
+    positive_J: jax.Array
+    negative_J: jax.Array
+
+
+class Cut(NamedTuple):
+    """What is open about a request's list; all 0 where K cuts nothing that is judged.
+
+    Attributes:
+      places_R: s, places of the tie group that are listed.
+      ties_R: t, size of the group.
+      positives_R: positives in the group.
+      negatives_R: negatives in the group.
+    """
+
+    places_R: jax.Array
+    ties_R: jax.Array
+    positives_R: jax.Array
+    negatives_R: jax.Array
+
+
+def in_list(judged: Judged, k: jax.Array) -> jax.Array:
+    """Probability that each judged item is among the first K."""
+    return jnp.clip((k - judged.greater_J) / judged.ties_J, 0, 1)
+
+
+def gain(judged: Judged, k: jax.Array, upto: jax.Array) -> jax.Array:
+    """Expected 1/log2(place + 1) of each judged item within the first K; upto[n] sums n places."""
+
+    def within(place_J: jax.Array) -> jax.Array:
+        return upto[jnp.minimum(place_J, k).astype(int)]
+
+    first_J, last_J = judged.greater_J, judged.greater_J + judged.ties_J
+    return (within(last_J) - within(first_J)) / judged.ties_J
+
+
+def cut_of(judged: Judged, in_list_J: jax.Array, k: jax.Array, num_requests: int) -> Cut:
+    """The tie group that K cuts, request by request."""
+    cut_J = (in_list_J > 0) & (in_list_J < 1)
+
+    def largest(value_J: jax.Array) -> jax.Array:  # the same for all items of the group
+        chosen_J = jnp.where(cut_J, value_J, 0)
+        largest_R = jax.ops.segment_max(chosen_J, judged.request_J, num_requests)
+        return jnp.maximum(largest_R, 0)
+
+    def count(sign_J: jax.Array) -> jax.Array:
+        return jax.ops.segment_sum(cut_J * sign_J, judged.request_J, num_requests)
+
+    return Cut(
+        largest(k - judged.greater_J), largest(judged.ties_J),
+        count(judged.positive_J), count(judged.negative_J),
+    )  # fmt: skip
+
+
+def hit_probability(certain_R: jax.Array, marked_R: jax.Array, cut: Cut) -> jax.Array:
+    """Probability that the list holds an item of one sign.
+
+    Args:
+      certain_R: items of the sign that are listed for certain.
+      marked_R: m, items of the sign in the group that is cut.
+      cut: that group.
+    """
+    miss_R = _hypergeometric(0.0, marked_R, cut)
+    return jnp.where(certain_R > 0, 1.0, 1.0 - jnp.where(marked_R > 0, miss_R, 1.0))
+
+
+def negative_precision(
+    avoided_R: jax.Array, avoided_negatives_R: jax.Array, cut: Cut
+) -> tuple[jax.Array, jax.Array]:
+    """Metric 6, |N∩A| / |A|: (its expectation where A is not empty, the probability of that).
+
+    Of the group's m judged items j are listed with hypergeometric probability, and then the share
+    m⁻/m of those j is negative in expectation: a sum over j, as long as the largest such m.
+
+    Args:
+      avoided_R: judged items below the list for certain.
+      avoided_negatives_R: the negatives among them.
+      cut: the group that is open.
+    """
+    marked_R = cut.positives_R + cut.negatives_R
+    share_R = cut.negatives_R / jnp.maximum(marked_R, 1)
+
+    def add(state: tuple) -> tuple:
+        j, value_R, defined_R = state
+        probability_R = _hypergeometric(j, marked_R, cut)
+        size_R = avoided_R + marked_R - j
+        negatives_R = avoided_negatives_R + (marked_R - j) * share_R
+        value_R += probability_R * jnp.where(size_R > 0, negatives_R / jnp.maximum(size_R, 1), 0)
+        return j + 1, value_R, defined_R + probability_R * (size_R > 0)
+
+    zeros_R = jnp.zeros_like(avoided_R)
+    start = (jnp.zeros((), avoided_R.dtype), zeros_R, zeros_R)
+    last = marked_R.max()
+    _, value_R, defined_R = jax.lax.while_loop(lambda state: state[0] <= last, add, start)
+    return value_R / jnp.where(defined_R > 0, defined_R, 1), defined_R
+
+
+def auc(judged: Judged, num_requests: int) -> jax.Array:
+    """P(score⁺ > score⁻) + P(equal) / 2 over the pairs of a request, as a rank sum (Mann–Whitney).
+
+    Two items of a request are tied if and only if equally many items are above them. NaN without
+    a pair.
+    """
+    order = jnp.lexsort((judged.greater_J, judged.request_J))
+    request_J, greater_J, positive_J, negative_J = (
+        x[order] for x in (judged.request_J, judged.greater_J, judged.positive_J, judged.negative_J)
+    )
+    new_J = (jnp.diff(request_J, prepend=-1) != 0) | (jnp.diff(greater_J, prepend=-1.0) != 0)
+    group_J = jnp.cumsum(new_J) - 1
+    negatives_J = jnp.cumsum(negative_J)  # of this and all earlier requests, down to this item
+    tied_J = jax.ops.segment_sum(negative_J, group_J, len(group_J))[group_J]
+    upto_J = jax.ops.segment_max(negatives_J, group_J, len(group_J))[group_J]
+    count_R = jax.ops.segment_sum(negative_J, request_J, num_requests)
+    before_R = jnp.cumsum(count_R) - count_R
+    above_J = upto_J - tied_J - before_R[request_J]  # negatives of the request above the item
+    lost_R = jax.ops.segment_sum(positive_J * (above_J + tied_J / 2), request_J, num_requests)
+    pairs_R = jax.ops.segment_sum(positive_J, request_J, num_requests) * count_R
+    return jnp.where(pairs_R > 0, 1 - lost_R / jnp.where(pairs_R > 0, pairs_R, 1), jnp.nan)
+
+
+def _hypergeometric(j: jax.Array | float, marked_R: jax.Array, cut: Cut) -> jax.Array:
+    """P(j of m marked items are among s places of t) = C(m, j) C(t-m, s-j) / C(t, s)."""
+    rest_R, places_R = cut.ties_R - marked_R, cut.places_R - j
+    possible_R = (j <= marked_R) & (places_R >= 0) & (places_R <= rest_R)
+    log_R = _log_choose(marked_R, j) + _log_choose(rest_R, places_R)
+    return jnp.where(possible_R, jnp.exp(log_R - _log_choose(cut.ties_R, cut.places_R)), 0)
+
+
+def _log_choose(n: jax.Array, k: jax.Array | float) -> jax.Array:
+    """log C(n, k), of no meaning but finite where k is not in 0..n."""
+    k = jnp.clip(k, 0, n)
+    return gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
