@@ -271,15 +271,22 @@ class EvalConfig:
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """Devices. Table rows are sharded over all of them, batches over `data`.
+    """Devices. Batches are split over all of them, and by default the rows of tables as well.
 
     Attributes:
-      data: devices along the batch; 0 means all that `table` leaves.
+      data: devices along `data`; 0 means all that `table` leaves.
       table: devices along `table`.
+      rows: axes that the rows of tables are sharded over, any of `data`, `table`; along an axis
+        that is left out, devices hold copies.
+      lookup: how rows reach the devices that need them: `psum` (every device gets the rows that
+        all ask for), `all_to_all` (each gets its own from their owners) or `auto`, whichever costs
+        less (negflax/tables/exchange.py, `cheaper`).
     """
 
     data: int = 0
     table: int = 1
+    rows: tuple[str, ...] = ("data", "table")
+    lookup: str = "auto"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -328,6 +335,8 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer.schedule": ("constant", "linear", "cosine"),
     "train.splits": ("train", "valid"),
     "train.hubs": ("wandb", "mlflow"),
+    "mesh.rows": ("data", "table"),
+    "mesh.lookup": ("auto", "psum", "all_to_all"),
 }
 _SHARES = ("data.valid_fraction", "data.test_fraction", "model.dropout_input",
            "model.dropout_output", "optimizer.final_fraction")  # fmt: skip
@@ -418,5 +427,7 @@ def _check(config: Config) -> None:
         raise ConfigError(
             f"config.labels.propensity_cap = {config.labels.propensity_cap}: 0 (off) or at least 1"
         )
+    if not config.mesh.rows or len(set(config.mesh.rows)) < len(config.mesh.rows):
+        raise ConfigError(f"config.mesh.rows = {config.mesh.rows}: name an axis, each at most once")
     if config.data.source == "event_log" and not config.data.path:
         raise ConfigError("config.data.path is empty: name your .parquet or .csv file or folder")

@@ -1,7 +1,8 @@
 """Devices: the mesh, its axis names and the shardings that the rooms use.
 
-Batches are split over every device, and so are the rows of the item tables: memory for tables
-divides by the number of devices, and no device computes what another one does.
+Batches are split over every device, and so are the rows of the item tables unless
+config.mesh.rows says otherwise: memory for tables divides by the number of devices, and no device
+computes what another one does.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * 2)
 
 
-def split(mesh: Mesh) -> NamedSharding:
-    """Leading axis over every device."""
-    return NamedSharding(mesh, SPLIT)
+def split(mesh: Mesh, axes: tuple[str, ...] = AXES) -> NamedSharding:
+    """Leading axis over the devices along `axes`, all of them by default."""
+    return NamedSharding(mesh, PartitionSpec(axes))
 
 
 def copied(mesh: Mesh) -> NamedSharding:

@@ -42,10 +42,12 @@ def padded_rows(num_rows: int, devices: int) -> int:
     return -(-num_rows // devices) * devices
 
 
-def init_rows(key: jax.Array, spec: TableSpec, mesh: Mesh, dtype: str) -> jax.Array:
+def init_rows(
+    key: jax.Array, spec: TableSpec, mesh: Mesh, dtype: str, axes: tuple[str, ...] = AXES
+) -> jax.Array:
     """Start values (V padded, D), made shard by shard; equal for any number of devices."""
 
-    @functools.partial(jax.jit, out_shardings=split(mesh))
+    @functools.partial(jax.jit, out_shardings=split(mesh, axes))
     def make(key):
         shape = padded_rows(spec.num_rows, mesh.size), spec.width
         rows = jax.random.normal(key, shape, dtype) * spec.scale
@@ -64,22 +66,16 @@ def distinct(ids_K: jax.Array, num_rows: int) -> tuple[jax.Array, jax.Array]:
     return jnp.unique(ids_K, size=size, fill_value=num_rows, return_inverse=True)
 
 
-def gather(shard_VD: jax.Array, ids_U: jax.Array) -> jax.Array:
+def gather(shard_VD: jax.Array, ids_U: jax.Array, axes: tuple[str, ...] = AXES) -> jax.Array:
     """Rows of a table from its shards, inside shard_map: each device adds the rows it holds.
 
-    Ids outside the table give zeros.
+    Ids outside the table give zeros. Rows are sharded over `axes`.
     """
-    local, here = _local(shard_VD, ids_U)
-    rows = jnp.where(here[:, None], shard_VD[jnp.where(here, local, 0)], 0)
-    return lax.psum(rows, AXES)
+    place_U = scatter_index(shard_VD, ids_U, axes)
+    return lax.psum(shard_VD.at[place_U].get(mode="fill", fill_value=0), axes)
 
 
-def scatter_index(shard_VD: jax.Array, ids_U: jax.Array) -> jax.Array:
+def scatter_index(shard_VD: jax.Array, ids_U: jax.Array, axes: tuple[str, ...] = AXES) -> jax.Array:
     """Local row of each id for `.at[…]` with mode="drop": beyond the shard where it is not here."""
-    local, here = _local(shard_VD, ids_U)
-    return jnp.where(here, local, len(shard_VD))
-
-
-def _local(shard_VD: jax.Array, ids_U: jax.Array) -> tuple[jax.Array, jax.Array]:
-    local = ids_U - lax.axis_index(AXES) * len(shard_VD)
-    return local, (local >= 0) & (local < len(shard_VD))
+    local_U = ids_U - lax.axis_index(axes) * len(shard_VD)
+    return jnp.where((local_U >= 0) & (local_U < len(shard_VD)), local_U, len(shard_VD))

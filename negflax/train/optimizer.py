@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from negflax.config import OptimizerConfig
@@ -33,6 +35,8 @@ def dense_optimizer(
     return optax.chain(scale, optax.scale_by_learning_rate(lambda step: rate * relative(step)))
 
 
-def clip(config: OptimizerConfig) -> optax.GradientTransformation:
-    """Global-norm clipping, applied to (dense gradients, touched rows' gradients) as one tree."""
-    return optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
+def clip_scale(config: OptimizerConfig, norm: jax.Array) -> jax.Array:
+    """What the gradients are multiplied with, given the norm of all of them together."""
+    if not config.clip_norm:
+        return jnp.ones((), norm.dtype)
+    return jnp.where(norm > config.clip_norm, config.clip_norm / norm, 1)

@@ -5,17 +5,21 @@ Runs inside shard_map. Shapes: K ids of this device, U distinct ids, S candidate
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from negflax import tables
-from negflax.config import LossConfig
+from negflax.config import LossConfig, MeshConfig
 from negflax.data import Batch
 from negflax.loss import candidates as sampling
 from negflax.mesh import AXES
+from negflax.tables import exchange
+from negflax.tables.exchange import Merged
 
 
 def draw(
@@ -32,30 +36,99 @@ def draw(
     return sampling.in_batch(key, labels, unigram, num_rows, config.num_candidates)
 
 
+class Fetched(NamedTuple):
+    """One table's rows of a step.
+
+    Attributes:
+      rows_UD: what this device reads; the loss is differentiated with respect to them.
+      index: use → index into them; None: the rows themselves.
+      merge: gradient of rows_UD → what the devices together have for the rows held here.
+    """
+
+    rows_UD: jax.Array
+    index: dict[str, jax.Array | None]
+    merge: Callable[[jax.Array], Merged]
+
+
 def fetch(
-    shard_VD: jax.Array, num_rows: int, uses: dict[str, jax.Array], whole: bool
-) -> tuple[jax.Array, dict[str, jax.Array | None], jax.Array]:
-    """(ids_U, use → index into them, rows_UD) of one table, equal on every device.
+    shard_VD: jax.Array, num_rows: int, uses: dict[str, jax.Array], whole: bool, mesh: MeshConfig
+) -> Fetched:
+    """The rows that a step reads of one table.
 
     Args:
       shard_VD: this device's rows.
-      num_rows: V of the whole table.
+      num_rows: V of the whole table; ids outside it read zeros and change nothing.
       uses: use → ids. `candidate` is the same on every device, the others are this device's.
       whole: every row is touched anyway (full softmax): take them all, in their order; the index
         of `candidate` is then None, as its rows are the table itself.
+      mesh: its row axes and form of lookup.
     """
+    shards = lax.axis_size(mesh.rows)
     if whole:
-        rows_VD = lax.all_gather(shard_VD, AXES, tiled=True)
-        return jnp.arange(len(rows_VD), dtype=jnp.int32), uses | {"candidate": None}, rows_VD
+        rows_VD = lax.all_gather(shard_VD, mesh.rows, tiled=True)
+        ids_V = jnp.arange(len(rows_VD), dtype=jnp.int32)
+        merge = functools.partial(_merge_by_psum, shard_VD, ids_V, mesh.rows)
+        return Fetched(rows_VD, uses | {"candidate": None}, merge)
+    nowhere = len(shard_VD) * shards  # beyond the padded table: no shard has it
+    uses = {
+        use: jnp.where((ids >= 0) & (ids < num_rows), ids, nowhere) for use, ids in uses.items()
+    }
     own = {use: ids for use, ids in uses.items() if use != "candidate"}
     own_K = jnp.concatenate([ids.reshape(-1) for ids in own.values()])
-    everyones = lax.all_gather(own_K, AXES, tiled=True)
-    shared = [uses["candidate"]] if "candidate" in uses else []
-    ids_U, place = tables.distinct(jnp.concatenate([everyones, *shared]), num_rows)
-    index: dict[str, jax.Array | None] = {}
-    own_place = lax.dynamic_slice_in_dim(place, lax.axis_index(AXES) * len(own_K), len(own_K))
+    shared_S = uses.get("candidate", jnp.zeros(0, own_K.dtype))
+    form = mesh.lookup
+    if form == "auto":
+        row_bytes = shard_VD.shape[1] * shard_VD.dtype.itemsize
+        form = exchange.cheaper(len(own_K), len(shared_S), nowhere, row_bytes, shards)
+    by_form = _fetch_by_psum if form == "psum" else _fetch_by_exchange
+    rows_UD, own_place, shared_place, merge = by_form(shard_VD, own_K, shared_S, mesh.rows)
+    index: dict[str, jax.Array | None] = {"candidate": shared_place} if len(shared_S) else {}
     for use, ids in own.items():
         index[use], own_place = own_place[: ids.size].reshape(ids.shape), own_place[ids.size :]
-    if shared:
-        index["candidate"] = place[len(everyones) :]
-    return ids_U, index, tables.gather(shard_VD, ids_U)
+    return Fetched(rows_UD, index, merge)
+
+
+def _fetch_by_psum(shard_VD, own_K, shared_S, axes):
+    """Every device gets the rows that all of them ask for."""
+    nowhere = len(shard_VD) * lax.axis_size(axes)
+    everyones = lax.all_gather(own_K, AXES, tiled=True)
+    ids_U, place = tables.distinct(jnp.concatenate([everyones, shared_S]), nowhere)
+    own_place = lax.dynamic_slice_in_dim(place, lax.axis_index(AXES) * len(own_K), len(own_K))
+    merge = functools.partial(_merge_by_psum, shard_VD, ids_U, axes)
+    return tables.gather(shard_VD, ids_U, axes), own_place, place[len(everyones) :], merge
+
+
+def _merge_by_psum(shard_VD, ids_U, axes, gradient_UD) -> Merged:
+    place_U = tables.scatter_index(shard_VD, ids_U, axes)
+    here_U = place_U < len(shard_VD)
+    gradient_UD = jnp.where(here_U[:, None], lax.psum(gradient_UD, AXES), 0)
+    return Merged(jnp.sum(gradient_UD**2), place_U, gradient_UD, 1, None)
+
+
+def _fetch_by_exchange(shard_VD, own_K, shared_S, axes):
+    """Every device gets its own rows from their owners, and the shared ones by psum."""
+    nowhere = len(shard_VD) * lax.axis_size(axes)
+    copies = tuple(axis for axis in AXES if axis not in axes)
+    ids_U, own_place = tables.distinct(own_K, nowhere)
+    way = exchange.route(ids_U, len(shard_VD), axes, AXES)
+    rows_UD = exchange.fetch(shard_VD, way, axes)
+    shared_SD = tables.gather(shard_VD, shared_S, axes)
+    place_S = tables.scatter_index(shard_VD, shared_S, axes)
+
+    def merge(gradient_UD: jax.Array) -> Merged:
+        shared_gradient_SD = lax.psum(gradient_UD[len(ids_U) :], AXES)
+
+        def arrivals(i: jax.Array) -> tuple[jax.Array, jax.Array]:
+            place_W, gradient_WD = exchange.send_back(
+                gradient_UD[: len(ids_U)], way, i, len(shard_VD), axes, copies
+            )
+            now_S = jnp.where(place_S % way.rounds == i, place_S, len(shard_VD))
+            return (
+                jnp.concatenate([place_W, now_S]),
+                jnp.concatenate([gradient_WD, shared_gradient_SD]),
+            )
+
+        return exchange.merge(arrivals, way.rounds, len(shard_VD))
+
+    shared_place = jnp.arange(len(ids_U), len(ids_U) + len(shared_S), dtype=jnp.int32)
+    return jnp.concatenate([rows_UD, shared_SD]), own_place, shared_place, merge

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, PartitionSpec
 
 from negflax import mesh as meshes
 from negflax.config import Config
@@ -38,9 +38,10 @@ def init_state(
     dtype = config.model.dtype
     tables = {}
     for number, (name, spec) in enumerate(model.tables.items()):
-        rows = init_rows(jax.random.fold_in(key, number + 1), spec, mesh, dtype)
+        axes = config.mesh.rows
+        rows = init_rows(jax.random.fold_in(key, number + 1), spec, mesh, dtype, axes)
         # Without out_shardings the slots of a jitted init land on one device.
-        slots = jax.jit(row_optimizer.init, out_shardings=meshes.split(mesh))(rows)
+        slots = jax.jit(row_optimizer.init, out_shardings=meshes.split(mesh, axes))(rows)
         tables[name] = {"rows": rows, "slots": slots}
 
     def make_rest(key: jax.Array) -> State:
@@ -56,10 +57,10 @@ def init_state(
     return jax.jit(make_rest, out_shardings=meshes.copied(mesh))(key) | {"tables": tables}
 
 
-def partition_specs(state: State) -> Any:
-    """PartitionSpec of every array: tables by rows, the rest copied."""
+def partition_specs(state: State, row_axes: tuple[str, ...]) -> Any:
+    """PartitionSpec of every array: tables by rows over `row_axes`, the rest copied."""
 
     def spec(path: tuple, _: Any) -> Any:
-        return meshes.SPLIT if path[0].key == "tables" else meshes.COPIED
+        return PartitionSpec(row_axes) if path[0].key == "tables" else meshes.COPIED
 
     return jax.tree_util.tree_map_with_path(spec, state)

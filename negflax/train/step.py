@@ -1,8 +1,8 @@
 """One training step: events → rows → states → log-sum-exp → objective → gradients → update.
 
 The body runs on every device over its share of the batch and of the tables' rows; what devices
-exchange stands out as a psum or an all_gather. Its cost depends on the rows touched, not on the
-catalogue (candidates="full" touches every row).
+exchange stands out as a psum, or is in `rows.fetch` and its `merge`. Its cost depends on the rows
+touched, not on the catalogue (candidates="full" touches every row).
 
 Shapes: B rows of this device, T steps, N = T·B states, L labels a state, S candidates, U distinct
 rows, D width.
@@ -20,14 +20,13 @@ import optax
 from jax import lax
 from jax.sharding import Mesh, NamedSharding
 
-from negflax import tables
 from negflax.config import Config
 from negflax.data.batches import Batch
 from negflax.loss import candidates as sampling
 from negflax.loss import objective_sum, objectives
 from negflax.mesh import AXES, COPIED, SPLIT
 from negflax.model import Recommender
-from negflax.tables import updates
+from negflax.tables import exchange, updates
 from negflax.train import optimizer
 from negflax.train import rows as rows_of_step
 from negflax.train.metrics import Metrics, label_sums, metrics_of
@@ -52,7 +51,6 @@ class Trainer:
         self.relative_rate = optimizer.schedule(config.optimizer, steps)
         self.dense_optimizer = optimizer.dense_optimizer(config.optimizer, self.relative_rate)
         self.row_optimizer = updates.get(config.optimizer.tables, config.optimizer.adagrad_init)
-        self.clip = optimizer.clip(config.optimizer)
         alpha = 1.0 if config.loss.candidates == "in_batch" else config.loss.alpha
         sampled = config.loss.candidates in ("unigram", "in_batch")
         self.unigram = sampling.unigram(train_count_V, alpha) if sampled else None
@@ -65,7 +63,7 @@ class Trainer:
         )
 
     def _jit_step(self) -> Callable[[State, Batch], tuple[State, Metrics]]:
-        specs = partition_specs(jax.eval_shape(self.init))
+        specs = partition_specs(jax.eval_shape(self.init), self.config.mesh.rows)
         self.shardings = jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), specs)
 
         def sharded(state: State, batch: Batch, unigram: Any) -> tuple[State, Metrics]:
@@ -87,14 +85,17 @@ class Trainer:
         )
         w = negative_weight(state["p_bar"], step, config.loss)
 
-        # 1. rows: the distinct ids of all devices' batches, fetched once, shared by all states
-        lookups = self.model.lookups(batch, candidates.ids_S)
-        ids, rows, index = {}, {}, {}
-        for name, uses in lookups.items():
-            whole = config.loss.candidates == "full" and name == self.model.output_table
-            ids[name], index[name], rows[name] = rows_of_step.fetch(
-                state["tables"][name]["rows"], self.model.tables[name].num_rows, uses, whole
+        # 1. rows: distinct ids, fetched once; candidates are shared by all states
+        fetched = {
+            name: rows_of_step.fetch(
+                state["tables"][name]["rows"],
+                self.model.tables[name].num_rows,
+                uses,
+                whole=config.loss.candidates == "full" and name == self.model.output_table,
+                mesh=config.mesh,
             )
+            for name, uses in self.model.lookups(batch, candidates.ids_S).items()
+        }
 
         # 2. loss and gradients of this device's labels, normalised by all devices' labels
         present_BTL = (batch.label_ids_BTL > 0) & (
@@ -106,8 +107,8 @@ class Trainer:
         def loss(dense: Any, rows: Any) -> tuple[jax.Array, jax.Array]:
             vectors = {
                 use: rows[name] if place is None else rows[name][place]
-                for name, uses in index.items()
-                for use, place in uses.items()
+                for name, table in fetched.items()
+                for use, place in table.index.items()
             }
             first_row = lax.axis_index(AXES) * len(batch.item_ids_BT)
             states_BTD, _ = self.model.states(
@@ -116,23 +117,31 @@ class Trainer:
             total, margins = self._loss(states_BTD, vectors, batch, present_BTL, candidates, w)
             return total / labels, margins
 
-        (value, margins_NL), gradients = jax.value_and_grad(loss, (0, 1), has_aux=True)(
-            state["dense"], rows
-        )
-        value, gradients = lax.psum((value, gradients), AXES)
+        (value, margins_NL), (dense_gradient, row_gradients) = jax.value_and_grad(
+            loss, (0, 1), has_aux=True
+        )(state["dense"], {name: table.rows_UD for name, table in fetched.items()})
+        value, dense_gradient = lax.psum((value, dense_gradient), AXES)
+        merged = {name: table.merge(row_gradients[name]) for name, table in fetched.items()}
 
         # 3. one clip over dense parameters and touched rows, then the two kinds of update
-        norm = optax.tree.norm(gradients)
-        (dense_gradient, row_gradients), _ = self.clip.update(gradients, self.clip.init(gradients))
+        squares = lax.psum(sum(gradient.square for gradient in merged.values()), config.mesh.rows)
+        norm = jnp.sqrt(optax.tree.norm(dense_gradient) ** 2 + squares)
+        scale = optimizer.clip_scale(config.optimizer, norm)
+        dense_gradient = jax.tree.map(lambda gradient: gradient * scale, dense_gradient)
         change, opt = self.dense_optimizer.update(dense_gradient, state["opt"], state["dense"])
         rate = config.optimizer.table_learning_rate * self.relative_rate(step)
-        new_tables = {}
-        for name, table in state["tables"].items():
-            place = tables.scatter_index(table["rows"], ids[name])
-            new_rows, slots = updates.apply(
-                self.row_optimizer, table["rows"], table["slots"], place, row_gradients[name], rate
-            )
-            new_tables[name] = {"rows": new_rows, "slots": slots}
+
+        def update(table: Any, place_W: jax.Array, gradient_WD: jax.Array) -> Any:
+            rows, slots = updates.apply(
+                self.row_optimizer, table["rows"], table["slots"], place_W, gradient_WD * scale,
+                rate,
+            )  # fmt: skip
+            return {"rows": rows, "slots": slots}
+
+        new_tables = {
+            name: exchange.update(merged[name], table, update)
+            for name, table in state["tables"].items()
+        }
 
         sums = lax.psum(label_sums(margins_NL, batch, present_BTL), AXES)
         p_bar = update_p_bar(

@@ -22,14 +22,20 @@ def largest_difference(a, b, model):
 
 
 @pytest.mark.parametrize(
-    ("candidates", "table"), [("full", 1), ("uniform", 4), ("unigram", 1), ("in_batch", 2)]
+    ("candidates", "eight"),
+    [
+        ("full", {"table": 1}),
+        ("uniform", {"table": 4, "lookup": "all_to_all"}),
+        ("unigram", {"table": 2, "lookup": "psum", "rows": ("data",)}),
+        ("in_batch", {"table": 2, "lookup": "all_to_all", "rows": ("table",)}),
+    ],
 )
-def test_one_device_equals_eight_in_float64(candidates, table):
+def test_one_device_equals_eight_in_float64(candidates, eight):
     with jax.enable_x64(True):
         config = tiny.changed(model={"dtype": "float64"}, loss={"candidates": candidates})
         sequences = tiny.make_sequences()
         states = []
-        for devices, mesh in ((1, {}), (8, {"table": table})):
+        for devices, mesh in ((1, {}), (8, eight)):
             trainer, batches = tiny.make_trainer(
                 tiny.changed(config, mesh=mesh), sequences, devices, 50
             )
