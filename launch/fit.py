@@ -12,12 +12,13 @@ from absl import logging
 from negflax.config import Config, ConfigError
 from negflax.data import Sequences, StreamBatches
 from negflax.evaluate import build_requests, evaluate_scorer
+from negflax.evaluate.checks import check_list_lengths
 from negflax.evaluate.scorer import model_scorer
 from negflax.mesh import make_mesh
 from negflax.model import Recommender
 from negflax.train.checkpoint import write_config
 from negflax.train.loop import Outcome, planned_steps, train, warm_up_steps
-from negflax.train.restore import CATALOGUE
+from negflax.train.restore import save_catalogue
 from negflax.train.step import Trainer
 
 
@@ -28,8 +29,9 @@ def fit(config: Config, workdir: Path, sequences: Sequences, stop: int = 0) -> O
         raise ConfigError(
             f"config.batch.rows = {config.batch.rows} does not divide among {mesh.size} devices"
         )
+    check_list_lengths(config.eval.ks, sequences.catalogue)
     write_config(workdir, config)
-    sequences.catalogue.save(workdir / CATALOGUE)
+    save_catalogue(workdir, sequences.catalogue)
     batches = StreamBatches(sequences, config.batch, config.labels, config.train.splits)
     steps = planned_steps(config, batches)
     if warm_up_steps(config) >= steps:

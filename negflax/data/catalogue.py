@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,14 @@ class Catalogue:
         """Number of values of each event feature, with 0: the rows of its embedding."""
         return NUM_VALUES | {"creator": self.num_creators, "cluster": self.num_clusters}
 
+    @property
+    def fingerprint(self) -> int:
+        """CRC-32 of the ids in their order: equal for catalogues whose rows are the same items."""
+        numbers = self.item_ids.dtype.kind in "iu"
+        return zlib.crc32(
+            self.item_ids.astype("<i8").tobytes() if numbers else "\n".join(self.item_ids).encode()
+        )
+
     def rows(self, ids: Any) -> np.ndarray:
         """Rows int32 of original ids, 0 for an unknown id.
 
@@ -99,11 +108,13 @@ class Catalogue:
         """Reads what `save` wrote.
 
         Raises:
-          DataError: the file is no catalogue or is cut short.
+          DataError: there is no such file, or it is no catalogue or cut short.
         """
         try:
             with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
                 return cls(**{name: file[name] for name in file.files})
+        except FileNotFoundError as error:
+            raise DataError(f"{path} does not exist: it holds the items of the run") from error
         except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise DataError(f"{path} is no whole catalogue: {error}") from error
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 from negflax.config import Config
 from negflax.data import Sequences, build_sequences, open_source
 from negflax.evaluate import plots, report
+from negflax.evaluate.checks import check_finite, check_list_lengths, circumstances
 from negflax.evaluate.floors import default_floors
 from negflax.evaluate.protocol import Scorer
 from negflax.evaluate.scoreboard import MODEL, Result, evaluate_scorers
@@ -36,21 +38,24 @@ def evaluate_trained(
         raw = open_source(config, workdir)
         sequences = build_sequences(raw, config, catalogue=trained.catalogue)
     floors = default_floors(sequences, config.train.splits, config.eval.seed)
-    return evaluate_scorers(
-        {MODEL: _scorer(trained, sequences)} | floors, sequences, config.eval, split
-    )
+    return _evaluate(trained, floors, split, sequences)
 
 
 def evaluate_model(trained: Trained, split: str, sequences: Sequences) -> Result:
     """The model alone, for checkpoints that are compared with each other."""
-    scorers = {MODEL: _scorer(trained, sequences)}
-    return evaluate_scorers(scorers, sequences, trained.config.eval, split)
+    return _evaluate(trained, {}, split, sequences)
 
 
-def _scorer(trained: Trained, sequences: Sequences) -> Scorer:
-    return model_scorer(
-        trained.model, trained.state, sequences, trained.mesh, trained.config.eval.history
-    )
+def _evaluate(
+    trained: Trained, floors: dict[str, Scorer], split: str, sequences: Sequences
+) -> Result:
+    config = trained.config.eval
+    check_list_lengths(config.ks, trained.catalogue)
+    check_finite(trained)
+    scorer = model_scorer(trained.model, trained.state, sequences, trained.mesh, config.history)
+    result = evaluate_scorers({MODEL: scorer} | floors, sequences, config, split)
+    facts = circumstances(sequences, result.requests, split)
+    return dataclasses.replace(result, metrics=result.metrics | facts)
 
 
 def headline_keys(ks: tuple[int, ...]) -> list[str]:

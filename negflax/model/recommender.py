@@ -30,12 +30,14 @@ class Recommender:
     Attributes:
       config: the model section.
       num_rows: V of the catalogue, row 0 included.
+      vocabulary: the catalogue's fingerprint: which item each row is.
       tables: name → TableSpec.
     """
 
     def __init__(self, config: ModelConfig, catalogue: Catalogue):
         """The model section and the items it scores."""
         self.config, self.num_rows = config, catalogue.num_rows
+        self.vocabulary = catalogue.fingerprint
         num_rows, feature_sizes = catalogue.num_rows, catalogue.feature_sizes
         width, unit = config.embedding, 1 / math.sqrt(config.embedding)
         output = TableSpec(num_rows, width + config.item_bias, unit, bias=config.item_bias)

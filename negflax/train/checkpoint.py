@@ -1,26 +1,52 @@
-"""Checkpoints: Orbax behind three calls, and what lies beside them in the working folder.
+"""Checkpoints: Orbax behind a few calls, and what lies beside them in the working folder.
 
 <workdir>/config.json       the config and the format version
 <workdir>/catalogue.npz     the vocabulary
-<workdir>/checkpoints/STEP  the training state (layout: negflax.train.state), saved in background
+<workdir>/checkpoints/STEP  the training state (layout: negflax.train.state), saved in background,
+                            with the fingerprints of its arrays
+<workdir>/unreadable/STEP   a checkpoint that a resumed run could not restore, and went on without
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from absl import logging
 from orbax.checkpoint import checkpoint_managers as policies
 
 from negflax.config import FORMAT_VERSION, Config, ConfigError, from_config_dict, to_dict
 from negflax.files import write_json
+from negflax.train.fingerprint import fingerprints
+
+FINGERPRINTS = "fingerprints"  # item of a checkpoint beside its state
+VOCABULARY = "vocabulary"
 
 
 class CheckpointError(ValueError):
     """A checkpoint is missing, unreadable or of another run; the message says what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    """What makes a state mean what it meant when it was saved.
+
+    Attributes:
+      vocabulary: which item each row is: `Catalogue.fingerprint`.
+      num_rows: V of each table, without padding.
+    """
+
+    vocabulary: int
+    num_rows: Mapping[str, int]
+
+    def of(self, state: Any) -> dict[str, int]:
+        """Fingerprints of the vocabulary and of every array of a state or a part of it."""
+        return {VOCABULARY: self.vocabulary} | fingerprints(state, self.num_rows)
 
 
 class Checkpoints:
@@ -32,9 +58,12 @@ class Checkpoints:
 
     def __init__(
         self, workdir: Path, metric: str, keep_latest: int = 2, *, lower_is_better: bool = False,
-        read_only: bool = False,
+        read_only: bool = False, identity: Identity | None = None,
     ):  # fmt: skip
-        """Opens <workdir>/checkpoints; keeps the newest `keep_latest` and the best."""
+        """Opens <workdir>/checkpoints; keeps the newest `keep_latest` and the best.
+
+        With an identity, fingerprints are saved, and what is restored is compared with them.
+        """
         folder = Path(workdir).resolve() / "checkpoints"
         if read_only and not folder.is_dir():
             raise CheckpointError(f"{folder} does not exist: train first, or check --workdir")
@@ -53,9 +82,13 @@ class Checkpoints:
             read_only=read_only,
             create=not read_only,
         )
-        handlers = {"state": ocp.PyTreeCheckpointHandler()}
+        _check_metrics(folder)
+        handlers = {
+            "state": ocp.PyTreeCheckpointHandler(),
+            FINGERPRINTS: ocp.JsonCheckpointHandler(),
+        }
         self._manager = ocp.CheckpointManager(folder, options=options, item_handlers=handlers)
-        self._folder = folder
+        self._folder, self._read_only, self._identity = folder, read_only, identity
         self._metrics = {step: self._manager.metrics(step) for step in self.steps()}
 
     def save(self, step: int, state: dict[str, Any], metrics: dict[str, float] | None) -> None:
@@ -71,8 +104,10 @@ class Checkpoints:
             )
         if metrics is not None and metrics[self.metric] is None:
             metrics = None  # undefined in this validation: no claim to be the best
-        args = ocp.args.Composite(state=ocp.args.PyTreeSave(state))
-        self._manager.save(step, args=args, metrics=metrics)
+        items = {"state": ocp.args.PyTreeSave(state)}
+        if self._identity:
+            items[FINGERPRINTS] = ocp.args.JsonSave(self._identity.of(state))
+        self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
         self._metrics[step] = metrics
 
     def restore(self, step: int, target: Any) -> Any:
@@ -84,7 +119,7 @@ class Checkpoints:
             leading axis that was rounded up for another device count is cut or padded.
 
         Raises:
-          CheckpointError: it cannot be read.
+          CheckpointError: it cannot be read, or is not what was saved.
         """
         restore_args = jax.tree.map(
             lambda x: ocp.ArrayRestoreArgs(
@@ -94,12 +129,38 @@ class Checkpoints:
         )
         args = ocp.args.PyTreeRestore(item=target, restore_args=restore_args, partial_restore=True)
         try:
-            return self._manager.restore(step, args=ocp.args.Composite(state=args))["state"]
-        except (FileNotFoundError, KeyError, ValueError) as error:
+            state = self._manager.restore(step, args=ocp.args.Composite(state=args))["state"]
+            self._compare(step, state)
+        except Exception as error:  # Orbax raises that very class where a chunk is damaged
+            reason = str(error).split(". See full")[0][:300]
             raise CheckpointError(
-                f"{self._folder / str(step)} cannot be restored: {error}. Delete that folder to "
-                "fall back to the checkpoint before it"
+                f"{self._folder / str(step)} cannot be restored: {reason}"
             ) from error
+        return state
+
+    def restore_first(self, which: str, target: Any) -> tuple[int, Any]:
+        """(step, state) of what `which` names, or where that cannot be read of the next in line.
+
+        In line stand, for `latest`, the earlier ones, and for `best` the next best. A step that is
+        named by its number has no substitute. A run that is not read-only moves what it could not
+        read to <workdir>/unreadable, since it will save that step again.
+
+        Raises:
+          CheckpointError: none can be read; or see `choose`.
+        """
+        first_error = None
+        for step in self._in_line(which):
+            try:
+                state = self.restore(step, target)
+            except CheckpointError as error:
+                first_error = first_error or error
+                logging.warning("%s", error)
+                continue
+            if first_error:
+                logging.warning("falling back to the checkpoint of step %d", step)
+                self._move_later_ones(step)
+            return step, state
+        raise first_error
 
     def steps(self) -> list[int]:
         """Steps on disk, ascending."""
@@ -116,24 +177,68 @@ class Checkpoints:
         Raises:
           CheckpointError: there is none of that name; the message lists those on disk.
         """
-        steps = self.steps()
-        if not steps:
-            raise CheckpointError(f"{self._folder} holds no finished checkpoint yet")
-        if which == "latest":
-            return steps[-1]
-        if which == "best":
-            best = self.best()
-            return best[0] if best else steps[-1]
-        if which.isdigit() and int(which) in steps:
-            return int(which)
-        raise CheckpointError(
-            f"checkpoint {which!r} is not in {self._folder}: choose latest, best or one of {steps}"
-        )
+        return self._in_line(which)[0]
 
     def close(self) -> None:
         """Waits for what is being written."""
         self._manager.wait_until_finished()
         self._manager.close()
+
+    def _in_line(self, which: str) -> list[int]:
+        """`choose`, and what stands in for it, in order."""
+        steps = self.steps()
+        if not steps:
+            raise CheckpointError(f"{self._folder} holds no finished checkpoint yet")
+        if which == "latest":
+            return steps[::-1]
+        if which == "best":
+            return sorted(steps, key=self._merit, reverse=True)
+        if which.isdigit() and int(which) in steps:
+            return [int(which)]
+        raise CheckpointError(
+            f"checkpoint {which!r} is not in {self._folder}: choose latest, best or one of {steps}"
+        )
+
+    def _merit(self, step: int) -> tuple:
+        """Order: validated ones by their metric, the earliest of equals, then the newest."""
+        value = (self._metrics.get(step) or {}).get(self.metric)
+        return (False, 0.0, step) if value is None else (True, self._sign * value, -step)
+
+    def _compare(self, step: int, state: Any) -> None:
+        if not self._identity or not (self._folder / str(step) / FINGERPRINTS).exists():
+            return
+        args = ocp.args.Composite(**{FINGERPRINTS: ocp.args.JsonRestore()})
+        saved = self._manager.restore(step, args=args)[FINGERPRINTS]
+        for name, value in self._identity.of(state).items():
+            if saved[name] != value:
+                raise ValueError(
+                    f"{name} is not what was saved: "
+                    + ("catalogue.npz is another run's" if name == VOCABULARY else "damaged")
+                )
+
+    def _move_later_ones(self, step: int) -> None:
+        """What is newer than the step, which is then saved anew."""
+        if self._read_only:
+            return
+        for bad in [s for s in self.steps() if s > step]:
+            place = self._folder.parent / "unreadable" / str(bad)
+            place.parent.mkdir(exist_ok=True)
+            (self._folder / str(bad)).rename(place)
+            self._metrics.pop(bad, None)
+        self._manager.reload()
+
+
+def _check_metrics(folder: Path) -> None:
+    """Orbax reads them all at once, and does not say which file is damaged."""
+    for path in folder.glob("[0-9]*/metrics/metrics"):
+        try:
+            json.loads(path.read_text())
+        except FileNotFoundError:
+            pass  # just deleted
+        except ValueError as error:
+            raise CheckpointError(
+                f"{path} is damaged: delete {path.parents[1]} to go on with the other checkpoints"
+            ) from error
 
 
 def abstract_state(state: Any, shardings: Any) -> Any:
@@ -177,7 +282,10 @@ def read_config(workdir: Path) -> Config:
     path = Path(workdir) / "config.json"
     if not path.exists():
         raise CheckpointError(f"{path} does not exist: --workdir must name the folder of a run")
-    stored = json.loads(path.read_text())
+    try:
+        stored = dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}): restore it from a copy") from error
     if stored.get("format_version") != FORMAT_VERSION:
         raise CheckpointError(
             f"{path} has format version {stored.get('format_version')}, this negflax reads "

@@ -20,7 +20,8 @@ from negflax import mesh as meshes
 from negflax.config import Config
 from negflax.data import StreamBatches, prefetch
 from negflax.files import write_json
-from negflax.train.checkpoint import Checkpoints, abstract_state
+from negflax.model import Recommender
+from negflax.train.checkpoint import Checkpoints, Identity, abstract_state
 from negflax.train.goodput import Goodput
 from negflax.train.state import State
 from negflax.train.step import Trainer
@@ -65,11 +66,22 @@ def warm_up_steps(config: Config) -> int:
     )
 
 
-def open_checkpoints(config: Config, workdir: Path, **options: Any) -> Checkpoints:
-    """The run's checkpoints, with the config's rule for the best one."""
+def open_checkpoints(
+    config: Config, workdir: Path, model: Recommender | None = None, **options: Any
+) -> Checkpoints:
+    """The run's checkpoints, with the config's rule for the best one.
+
+    The model says what the tables' rows are, for saving and restoring; looking needs none.
+    """
     metric = config.train.metric
-    lower = metric.split("@")[0] in LOWER_IS_BETTER
-    return Checkpoints(workdir, metric, config.train.keep_latest, lower_is_better=lower, **options)
+    identity = None
+    if model:
+        num_rows = {name: spec.num_rows for name, spec in model.tables.items()}
+        identity = Identity(model.vocabulary, num_rows)
+    return Checkpoints(
+        workdir, metric, config.train.keep_latest, identity=identity,
+        lower_is_better=metric.split("@")[0] in LOWER_IS_BETTER, **options,
+    )  # fmt: skip
 
 
 def train(
@@ -91,10 +103,10 @@ def train(
       validate: state → metrics, called every config.train.eval_every steps; None: never.
     """
     goodput, settings = Goodput(), config.train
-    checkpoints = open_checkpoints(config, workdir)
+    checkpoints = open_checkpoints(config, workdir, trainer.model)
     if checkpoints.steps():
         target = abstract_state(jax.eval_shape(trainer.init), trainer.shardings)
-        state = checkpoints.restore(checkpoints.choose("latest"), target)
+        _, state = checkpoints.restore_first("latest", target)
     else:
         state = trainer.init()
     start = int(state["step"])

@@ -6,12 +6,13 @@ import dataclasses
 from pathlib import Path
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from negflax.config import Config
 from negflax.data import Catalogue
 from negflax.model import Recommender
-from negflax.train.checkpoint import abstract_state, read_config
+from negflax.train.checkpoint import CheckpointError, abstract_state, read_config
 from negflax.train.loop import DONE, open_checkpoints
 from negflax.train.state import State
 from negflax.train.step import Trainer
@@ -41,6 +42,23 @@ class Trained:
     mesh: Mesh
 
 
+def save_catalogue(workdir: str | Path, catalogue: Catalogue) -> None:
+    """Stores a run's vocabulary, or checks it against the one that is there.
+
+    Raises:
+      CheckpointError: the folder holds another one: the tables' rows are its items.
+    """
+    path = Path(workdir) / CATALOGUE
+    if path.exists() and (old := Catalogue.load(path)).fingerprint != catalogue.fingerprint:
+        fresh = len(np.setdiff1d(catalogue.item_ids, old.item_ids))
+        gone = len(np.setdiff1d(old.item_ids, catalogue.item_ids))
+        raise CheckpointError(
+            f"{workdir} was trained on another vocabulary: the data has {fresh} items that it "
+            f"lacks and lacks {gone} of its items. Use the data it began with, or another --workdir"
+        )
+    catalogue.save(path)
+
+
 def load_trained(
     workdir: str | Path, which: str, mesh: Mesh, model: Recommender | None = None
 ) -> Trained:
@@ -54,7 +72,7 @@ def load_trained(
       model: of another checkpoint of the run: what was compiled for it serves again.
 
     Raises:
-      CheckpointError: see Checkpoints.choose and .restore.
+      CheckpointError: see Checkpoints.restore_first.
     """
     workdir = Path(workdir)
     if which == "best" and (workdir / REFIT / DONE).exists():
@@ -63,10 +81,10 @@ def load_trained(
     catalogue = Catalogue.load(workdir / CATALOGUE)
     model = model or Recommender(config.model, catalogue)
     target = _parameters(config, model, catalogue, mesh)
-    checkpoints = open_checkpoints(config, workdir, read_only=True)
+    checkpoints = open_checkpoints(config, workdir, model, read_only=True)
     try:
-        step = checkpoints.choose(which)
-        return Trained(config, catalogue, model, checkpoints.restore(step, target), step, mesh)
+        step, state = checkpoints.restore_first(which, target)
+        return Trained(config, catalogue, model, state, step, mesh)
     finally:
         checkpoints.close()
 
@@ -85,16 +103,17 @@ def load_tables(
       (table → rows (V padded to the mesh's devices, width), vocabulary, step).
 
     Raises:
-      CheckpointError: see Checkpoints.choose and .restore.
+      CheckpointError: see Checkpoints.restore_first.
     """
     config = read_config(Path(workdir))
     catalogue = Catalogue.load(Path(workdir) / CATALOGUE)
-    target = _parameters(config, Recommender(config.model, catalogue), catalogue, mesh)
-    checkpoints = open_checkpoints(config, Path(workdir), read_only=True)
+    model = Recommender(config.model, catalogue)
+    target = {"tables": _parameters(config, model, catalogue, mesh)["tables"]}
+    checkpoints = open_checkpoints(config, Path(workdir), model, read_only=True)
     try:
-        step = checkpoints.choose(which)
-        tables = checkpoints.restore(step, {"tables": target["tables"]})["tables"]
-        return {name: table["rows"] for name, table in tables.items()}, catalogue, step
+        step, state = checkpoints.restore_first(which, target)
+        tables = {name: table["rows"] for name, table in state["tables"].items()}
+        return tables, catalogue, step
     finally:
         checkpoints.close()
 

@@ -145,7 +145,7 @@ def test_a_damaged_checkpoint_is_named(finished, tmp_path):
         if file.is_file():
             file.write_bytes(b"")
     target = abstract_state(jax.eval_shape(ONE.init), ONE.shardings)
-    with pytest.raises(CheckpointError, match="Delete that folder"):
+    with pytest.raises(CheckpointError, match="5 cannot be restored"):
         open_checkpoints(tiny.CONFIG, tmp_path, read_only=True).restore(5, target)
 
 
