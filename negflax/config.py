@@ -12,7 +12,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-FORMAT_VERSION = 1  # of the checkpoint layout and the config that is stored beside it
+FORMAT_VERSION = 2  # of the checkpoint layout and the config that is stored beside it
 
 
 class ConfigError(ValueError):
@@ -162,12 +162,17 @@ class LossConfig:
         `alpha`) or `in_batch` (the batch's labels plus `num_candidates` uniform draws).
       num_candidates: S, draws a step, shared by all states.
       alpha: exponent of the item frequency for `unigram`.
-      omega: ω of w = ω / p̄, p̄ the mean p of the negative labels at the end of a positives-only
-        warm-up, frozen there. 0 uses the plain `w`.
-      w: plain weight of the negative term, used when `omega` is 0.
+      weight_policy: what weighs the negative term, on top of the labels' own weights: `constant` w;
+        `frozen_p` ω / p̄, p̄ the mean p of the negative labels at the end of a positives-only
+        warm-up, frozen there; `running_p` ω / p̄, p̄ a running mean; `density` w times the positive
+        over the negative label weight; `balance` w times the positive over the negative loss.
+      omega: ω of `frozen_p` and `running_p`.
+      w: of `constant`, `density` and `balance`.
+      w_max: cap on the weight of the negative term, 0 for none; `running_p` and `balance` need one.
       r: weight of the positive term.
       positives_only_steps: length of the positives-only warm-up.
       ramp_steps: steps over which the negative weight then grows linearly to its full size.
+      averaging_steps: window of the running means of `running_p` and `balance`.
       block_elements: budget, in elements, of the block of logits that is alive at a time.
     """
 
@@ -175,11 +180,14 @@ class LossConfig:
     candidates: str = "full"
     num_candidates: int = 2048
     alpha: float = 0.75
+    weight_policy: str = "frozen_p"
     omega: float = 0.3
     w: float = 1.0
+    w_max: float = 0.0
     r: float = 1.0
     positives_only_steps: int = 200
     ramp_steps: int = 100
+    averaging_steps: int = 100
     block_elements: int = 8_000_000
 
 
@@ -329,6 +337,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "model.features": FEATURES,
     "model.dtype": ("float32", "float64"),
     "loss.objective": ("ntr", "ssm"),
+    "loss.weight_policy": ("constant", "frozen_p", "running_p", "density", "balance"),
     "loss.candidates": ("full", "uniform", "unigram", "in_batch"),
     "optimizer.dense": ("adam", "adagrad", "sgd"),
     "optimizer.tables": ("rowwise_adagrad", "adagrad", "sgd"),
@@ -343,6 +352,7 @@ _SHARES = ("data.valid_fraction", "data.test_fraction", "model.dropout_input",
 _AT_LEAST_ONE = ("world.num_users", "world.num_items", "world.num_creators", "world.num_clusters",
                  "world.steps", "labels.horizon", "batch.rows", "batch.length", "model.hidden",
                  "model.embedding", "loss.num_candidates", "loss.block_elements",
+                 "loss.averaging_steps",
                  "train.checkpoint_every", "train.log_every", "train.keep_latest", "eval.history",
                  "eval.users_per_block", "mesh.table", "data.min_item_events",
                  "batch.prefetch", "world.latent_dim", "model.feature_dim")  # fmt: skip
@@ -420,9 +430,11 @@ def _check(config: Config) -> None:
         raise ConfigError(f"config.eval.ks = {config.eval.ks}: list lengths of at least 1")
     if any(one < 0 for one in config.eval.lambdas):
         raise ConfigError(f"config.eval.lambdas = {config.eval.lambdas}: numbers of at least 0")
-    for key in ("loss.omega", "loss.w", "loss.r", "optimizer.clip_norm"):
+    for key in ("loss.omega", "loss.w", "loss.w_max", "loss.r", "loss.positives_only_steps",
+                "loss.ramp_steps", "optimizer.clip_norm"):  # fmt: skip
         if get(key) < 0:
             raise ConfigError(f"config.{key} = {get(key)}: a number of at least 0")
+    _check_weight(config.loss)
     if 0 < config.labels.propensity_cap < 1 or config.labels.propensity_cap < 0:
         raise ConfigError(
             f"config.labels.propensity_cap = {config.labels.propensity_cap}: 0 (off) or at least 1"
@@ -431,3 +443,19 @@ def _check(config: Config) -> None:
         raise ConfigError(f"config.mesh.rows = {config.mesh.rows}: name an axis, each at most once")
     if config.data.source == "event_log" and not config.data.path:
         raise ConfigError("config.data.path is empty: name your .parquet or .csv file or folder")
+
+
+def _check_weight(loss: LossConfig) -> None:
+    if loss.objective == "ssm":
+        return
+    policy = f"config.loss.weight_policy = {loss.weight_policy!r}"
+    if loss.weight_policy in ("running_p", "balance") and not loss.w_max:
+        raise ConfigError(
+            f"{policy} has no fixed point without a cap: set config.loss.w_max, to the order of "
+            "the catalogue's size, or take 'frozen_p'"
+        )
+    if loss.weight_policy == "frozen_p" and not loss.positives_only_steps:
+        raise ConfigError(
+            f"{policy} measures in a warm-up: set config.loss.positives_only_steps above 0, or "
+            "take 'constant' with config.loss.w"
+        )

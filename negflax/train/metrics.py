@@ -30,7 +30,12 @@ def label_sums(margins_NL: jax.Array, batch: Batch, present_BTL: jax.Array) -> M
 
 
 def metrics_of(value, norm, w, r, rate, sums: Metrics) -> Metrics:
-    """Scalars of a step. `push` is Σ w·p / Σ r·(1 − p): how hard the negatives pull (SPEC 3)."""
+    """Scalars of a step.
+
+    `push` is Σ w·p / Σ r·(1 − p): how hard the negatives pull (SPEC section 3). `negative_share` is
+    the share of the negative term in the loss of eq. 1.
+    """
+    negative = w * sums["loss_negative"]
 
     def ratio(a, b):
         return jnp.where(b > 0, a / jnp.where(b > 0, b, 1), 0)
@@ -41,6 +46,7 @@ def metrics_of(value, norm, w, r, rate, sums: Metrics) -> Metrics:
         "loss_negative": ratio(sums["loss_negative"], sums["w"]),
         "p_negative": ratio(sums["p_negative"], sums["negatives"]),
         "push": ratio(w * sums["push_negative"], r * sums["push_positive"]),
+        "negative_share": ratio(negative, negative + r * sums["loss_positive"]),
         "w": w,
         "labels": sums["labels"],
         "gradient_norm": norm,

@@ -5,7 +5,7 @@ tables   name → {rows, slots}, sharded by rows
 opt      Optax state of the dense parameters
 step     int32; also the next batch, since batch i is a pure function of (seed, i)
 rng      key data; a step's randomness is a pure function of (rng, step)
-p_bar    sum and count of p over negative labels (see weights.py)
+weight_sums  what the weight of the negative term is made from (see weights.py)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from negflax import mesh as meshes
 from negflax.config import Config
 from negflax.model import Recommender
 from negflax.tables import RowOptimizer, init_rows
-from negflax.train.weights import init_p_bar
+from negflax.train.weights import init_sums
 
 State = dict[str, Any]
 
@@ -51,7 +51,7 @@ def init_state(
             "opt": dense_optimizer.init(dense),
             "step": jnp.zeros((), jnp.int32),
             "rng": jax.random.key_data(jax.random.fold_in(key, 0)),
-            "p_bar": init_p_bar(dtype),
+            "weight_sums": init_sums(dtype),
         }
 
     return jax.jit(make_rest, out_shardings=meshes.copied(mesh))(key) | {"tables": tables}

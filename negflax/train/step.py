@@ -27,11 +27,11 @@ from negflax.loss import objective_sum, objectives
 from negflax.mesh import AXES, COPIED, SPLIT
 from negflax.model import Recommender
 from negflax.tables import exchange, updates
-from negflax.train import optimizer
+from negflax.train import optimizer, weights
 from negflax.train import rows as rows_of_step
 from negflax.train.metrics import Metrics, label_sums, metrics_of
 from negflax.train.state import State, init_state, partition_specs
-from negflax.train.weights import negative_weight, update_p_bar
+from negflax.train.weights import Strength
 
 
 class Trainer:
@@ -41,6 +41,7 @@ class Trainer:
       init: () → State.
       step: (state, batch) → (state, metrics), jitted, the state donated.
       shardings: tree of the state's NamedShardings.
+      strength: weights of the loss's terms, a run-time argument of the step.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Trainer:
         alpha = 1.0 if config.loss.candidates == "in_batch" else config.loss.alpha
         sampled = config.loss.candidates in ("unigram", "in_batch")
         self.unigram = sampling.unigram(train_count_V, alpha) if sampled else None
+        self.strength = weights.strength(config.loss, config.model.dtype)
         self.step = self._jit_step()
 
     def init(self) -> State:
@@ -66,24 +68,28 @@ class Trainer:
         specs = partition_specs(jax.eval_shape(self.init), self.config.mesh.rows)
         self.shardings = jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), specs)
 
-        def sharded(state: State, batch: Batch, unigram: Any) -> tuple[State, Metrics]:
+        def sharded(
+            state: State, batch: Batch, unigram: Any, strength: Strength
+        ) -> tuple[State, Metrics]:
             # check_vma=False: each psum below is written out, none is implied.
             return jax.shard_map(
                 self._device_step, mesh=self.mesh, check_vma=False,
-                in_specs=(specs, SPLIT, COPIED), out_specs=(specs, COPIED),
-            )(state, batch, unigram)  # fmt: skip
+                in_specs=(specs, SPLIT, COPIED, COPIED), out_specs=(specs, COPIED),
+            )(state, batch, unigram, strength)  # fmt: skip
 
         jitted = jax.jit(sharded, donate_argnums=0)
-        return lambda state, batch: jitted(state, batch, self.unigram)
+        return lambda state, batch: jitted(state, batch, self.unigram, self.strength)
 
-    def _device_step(self, state: State, batch: Batch, unigram: Any) -> tuple[State, Metrics]:
+    def _device_step(
+        self, state: State, batch: Batch, unigram: Any, strength: Strength
+    ) -> tuple[State, Metrics]:
         config, step = self.config, state["step"]
         key = jax.random.fold_in(jax.random.wrap_key_data(state["rng"]), step)
         candidate_key, dropout_key = jax.random.split(key)
         candidates = rows_of_step.draw(
             config.loss, self.model.num_rows, candidate_key, batch, unigram
         )
-        w = negative_weight(state["p_bar"], step, config.loss)
+        w = weights.negative_weight(state["weight_sums"], step, strength, config.loss)
 
         # 1. rows: distinct ids, fetched once; candidates are shared by all states
         fetched = {
@@ -114,7 +120,9 @@ class Trainer:
             states_BTD, _ = self.model.states(
                 dense, vectors, batch, dropout_seed=seed, first_row=first_row
             )
-            total, margins = self._loss(states_BTD, vectors, batch, present_BTL, candidates, w)
+            total, margins = self._loss(
+                states_BTD, vectors, batch, present_BTL, candidates, strength.r, w
+            )
             return total / labels, margins
 
         (value, margins_NL), (dense_gradient, row_gradients) = jax.value_and_grad(
@@ -144,19 +152,16 @@ class Trainer:
         }
 
         sums = lax.psum(label_sums(margins_NL, batch, present_BTL), AXES)
-        p_bar = update_p_bar(
-            state["p_bar"], step, sums["p_negative"], sums["negatives"], config.loss
-        )
         new = state | {
             "dense": optax.apply_updates(state["dense"], change),
             "tables": new_tables,
             "opt": opt,
             "step": step + 1,
-            "p_bar": p_bar,
+            "weight_sums": weights.update_sums(state["weight_sums"], step, sums, strength),
         }
-        return new, metrics_of(value, norm, w, config.loss.r, rate, sums)
+        return new, metrics_of(value, norm, w, strength.r, rate, sums)
 
-    def _loss(self, states_BTD, vectors, batch, present_BTL, candidates, w):
+    def _loss(self, states_BTD, vectors, batch, present_BTL, candidates, r, w):
         """(Σ objective, margins_NL) with states in the order (B, T)."""
         width, labels = self.config.model.embedding, present_BTL.shape[-1]
         states_ND = states_BTD.reshape(-1, width)
@@ -175,7 +180,7 @@ class Trainer:
             bias_S=candidate_bias - candidates.log_q_S.astype(candidate_bias.dtype),
             candidate_ids_S=candidates.ids_S,
             label_ids_NL=jnp.where(present_BTL, batch.label_ids_BTL, -1).reshape(-1, labels),
-            r_NL=self.config.loss.r * per_label(batch.positive_weight_BTL),
+            r_NL=r * per_label(batch.positive_weight_BTL),
             w_NL=w * per_label(batch.negative_weight_BTL),
             block_elements=self.config.loss.block_elements,
         )

@@ -1,42 +1,113 @@
-"""The weight of the negative term over training: w, or ω / p̄ with p̄ frozen (SPEC section 3).
+"""The weight of the negative term over training: policies on what was measured (SPEC section 3).
 
 A negative's p is about its share of the catalogue, so a plain w of order 1 does nothing there.
-p̄ is the mean p of the negative labels in the second half of a positives-only warm-up; it lives in
-the state, so it is in every checkpoint and needs no host.
+
+    constant    w
+    frozen_p    ω / p̄, p̄ the mean p of the negative labels in the second half of a positives-only
+                warm-up, then frozen
+    running_p   ω / p̄, p̄ a running mean
+    density     w · r Σ r_i / Σ w_i: the negative labels weigh w times the positive ones together
+    balance     w · r Σ r_i l_i / Σ w_i l_i: the negative loss is w times the positive one
+
+`frozen_p` and `constant` have the fixed point of SPEC section 3. With `running_p` and `balance` the
+push w·p does not fall with p: once ω ≥ Λ/B only the cap w_max ends it, so they demand one.
+The sums live in the state, so they are in every checkpoint; strengths are run-time values, so that
+a sweep can vmap over them and another strength needs no new compilation.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from negflax.config import LossConfig
 
-PBar = dict[str, jax.Array]  # {"sum", "count"} of p over negative labels
+Sums = dict[str, jax.Array]
+
+_WARM_UP = ("p_negative", "negatives")  # summed while p̄ is measured
+_TOTAL = ("r", "w")  # summed over all steps: the data's, they do not change with training
+_RUNNING = ("p_negative", "negatives", "loss_positive", "loss_negative")
 
 
-def init_p_bar(dtype: str) -> PBar:
+class Strength(NamedTuple):
+    """Run-time scalars of both terms, described in LossConfig; no cap is an infinite w_max."""
+
+    r: jax.Array
+    w: jax.Array
+    omega: jax.Array
+    w_max: jax.Array
+    positives_only_steps: jax.Array
+    ramp_steps: jax.Array
+    averaging_steps: jax.Array
+
+
+def strength(config: LossConfig, dtype: str) -> Strength:
+    """The config's strengths as scalars."""
+    values = {name: np.dtype(dtype).type(getattr(config, name)) for name in Strength._fields}
+    if not config.w_max:
+        values["w_max"] = np.dtype(dtype).type(np.inf)
+    return Strength(**values)
+
+
+def init_sums(dtype: str) -> dict[str, Sums]:
     """Nothing measured yet."""
-    return {"sum": jnp.zeros((), dtype), "count": jnp.zeros((), dtype)}
-
-
-def update_p_bar(p_bar: PBar, step: jax.Array, p_sum, count, config: LossConfig) -> PBar:
-    """Adds a step's negative labels while the second half of the warm-up lasts."""
-    measuring = (step >= config.positives_only_steps // 2) & (step < config.positives_only_steps)
     return {
-        "sum": p_bar["sum"] + jnp.where(measuring, p_sum, 0),
-        "count": p_bar["count"] + jnp.where(measuring, count, 0),
+        part: {name: jnp.zeros((), dtype) for name in names}
+        for part, names in (("warm_up", _WARM_UP), ("total", _TOTAL), ("running", _RUNNING))
     }
 
 
-def negative_weight(p_bar: PBar, step: jax.Array, config: LossConfig) -> jax.Array:
-    """The w of this step: 0 in the warm-up, then a linear ramp to ω / p̄ (or to the plain w)."""
+def update_sums(
+    measured: dict[str, Sums], step: jax.Array, new: Sums, strength: Strength
+) -> dict[str, Sums]:
+    """Adds a step's sums over the labels of all devices (metrics.label_sums)."""
+    begin = jnp.floor(strength.positives_only_steps / 2)
+    measuring = (step >= begin) & (step < strength.positives_only_steps)
+    kept = {"warm_up": 1.0, "total": 1.0, "running": 1 - 1 / strength.averaging_steps}
+    added = {"warm_up": measuring, "total": True, "running": True}
+    return {
+        part: {
+            name: kept[part] * value + jnp.where(added[part], new[name], 0)
+            for name, value in sums.items()
+        }
+        for part, sums in measured.items()
+    }
+
+
+def negative_weight(
+    measured: dict[str, Sums], step: jax.Array, strength: Strength, config: LossConfig
+) -> jax.Array:
+    """The w of this step: 0 in the warm-up, then a linear ramp to what the policy says.
+
+    0 as long as the policy has seen no negative label: there is nothing to weigh by.
+
+    Args:
+      measured: sums over the steps before.
+      step: of training.
+      strength: run-time scalars.
+      config: objective and policy, which are compiled in.
+    """
     if config.objective == "ssm":
-        return jnp.zeros((), p_bar["sum"].dtype)
-    ramp = jnp.clip((step - config.positives_only_steps + 1) / max(1, config.ramp_steps), 0, 1)
-    w = jnp.asarray(config.w, p_bar["sum"].dtype)
-    if config.omega:
-        # No negative label seen: there is nothing to weigh, and no p̄ to divide by.
-        seen = (p_bar["count"] > 0) & (p_bar["sum"] > 0)
-        w = jnp.where(seen, config.omega * p_bar["count"] / jnp.where(seen, p_bar["sum"], 1), 0)
-    return w * ramp.astype(w.dtype)
+        return jnp.zeros_like(strength.w)
+    total, running = measured["total"], measured["running"]
+    if config.weight_policy == "constant":
+        w = strength.w
+    elif config.weight_policy == "frozen_p":
+        warm_up = measured["warm_up"]
+        w = strength.omega * _ratio(warm_up["negatives"], warm_up["p_negative"])
+    elif config.weight_policy == "running_p":
+        w = strength.omega * _ratio(running["negatives"], running["p_negative"])
+    elif config.weight_policy == "density":
+        w = strength.w * strength.r * _ratio(total["r"], total["w"])
+    else:
+        positive, negative = running["loss_positive"], running["loss_negative"]
+        w = strength.w * strength.r * _ratio(positive, negative)
+    ramp = (step - strength.positives_only_steps + 1) / jnp.maximum(1, strength.ramp_steps)
+    return jnp.minimum(w, strength.w_max) * jnp.clip(ramp, 0, 1)
+
+
+def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.where(b > 0, a / jnp.where(b > 0, b, 1), 0)

@@ -102,7 +102,8 @@ def test_the_negative_weight_waits_for_p_bar_and_then_is_omega_over_it():
     state, history = tiny.run_steps(trainer, batches, 16)
     weights = np.array([m["w"] for m in history])
     np.testing.assert_array_equal(weights[:6], 0)
-    p_bar = state["p_bar"]["sum"] / state["p_bar"]["count"]
+    warm_up = state["weight_sums"]["warm_up"]
+    p_bar = warm_up["p_negative"] / warm_up["negatives"]
     measured = np.mean([m["p_negative"] for m in history[3:6]])
     np.testing.assert_allclose(p_bar, measured, rtol=0.05)
     expected = 0.5 / p_bar * np.array([0.25, 0.5, 0.75, 1, 1])
