@@ -25,8 +25,11 @@ class DataConfig:
 
     Attributes:
       source: name of a registered source (`synthetic`, `kuairand_mini`, `movielens_100k`,
-        `ml1m_sequences`) or `event_log` for your own files.
-      root: folder that holds the data sets; empty means $NEGFLAX_DATA_DIR.
+        `ml1m_sequences`), `event_log` for your own files, or a builder with its variant, such as
+        `kuairand/pure` (docs/data_sets.md).
+      root: folder that holds the data sets, prepared ones too; empty means $NEGFLAX_DATA_DIR.
+      manual_dir: for a builder: folder with the original files, from which the data set is
+        prepared (into `root`, or else <workdir>/data) if it is not yet.
       path: for `event_log`: a .parquet or .csv file, or a folder of them.
       items_path: for `event_log`: optional item table (item_id, creator_id, cluster_ids, title).
       split: `temporal` (global, by time), `leave_one_out` (last event of a user is the test, the
@@ -41,6 +44,7 @@ class DataConfig:
 
     source: str = "synthetic"
     root: str = ""
+    manual_dir: str = ""
     path: str = ""
     items_path: str = ""
     split: str = "temporal"
@@ -418,6 +422,8 @@ def _check(config: Config) -> None:
     for key, allowed in _CHOICES.items():
         value = get(key)
         for one in value if isinstance(value, tuple) else (value,):
+            if key == "data.source" and "/" in one:
+                continue  # a builder, whose variants are known once it is imported
             if one not in allowed:
                 raise ConfigError(f"config.{key} = {one!r}: choose from {', '.join(allowed)}")
     for key in _SHARES:

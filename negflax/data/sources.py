@@ -43,12 +43,14 @@ def open_source(config: Config, workdir: str | os.PathLike[str]) -> RawData:
 
     Args:
       config: its sections data and, for `synthetic`, world.
-      workdir: holds the synthetic data set where config.data.cache_dir is empty.
+      workdir: holds the synthetic data set where config.data.cache_dir is empty, and what is
+        prepared from config.data.manual_dir where config.data.root is.
 
     Raises:
       DataError: files are missing (the message says which variable to set) or cannot be read.
     """
-    events, items = _SOURCES[config.data.source](config, Path(workdir))
+    opened = _builder if "/" in config.data.source else _SOURCES[config.data.source]
+    events, items = opened(config, Path(workdir))
     return RawData(events, items, config.data.source)
 
 
@@ -145,6 +147,22 @@ def _movies(folder: Path) -> pa.Table:
 
 def _event_log(config: Config, workdir: Path) -> tuple[pa.Table, pa.Table | None]:
     return read_events(config.data.path, config.data.items_path)
+
+
+def _builder(config: Config, workdir: Path) -> tuple[pa.Table, pa.Table | None]:
+    try:
+        from negflax.data.builders import prepared
+    except ModuleNotFoundError as error:
+        raise DataError(
+            f"{config.data.source}: {error.name} is not installed: pip install 'negflax[tfds]'"
+        ) from error
+    name, root = config.data.source, config.data.root or os.environ.get("NEGFLAX_DATA_DIR", "")
+    if root and prepared.is_prepared(name, root):
+        return prepared.open_prepared(name, root)
+    folder = config.data.root or workdir / "data"
+    if config.data.manual_dir:
+        prepared.prepare(name, folder, config.data.manual_dir)
+    return prepared.open_prepared(name, folder)
 
 
 def _data_set(config: Config, folder: str) -> Path:

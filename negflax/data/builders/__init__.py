@@ -1,0 +1,14 @@
+"""Public data sets and your own logs as builders of tensorflow-datasets (extra `tfds`).
+
+Importing this package registers them with `tfds.builder("kuairand/pure", data_dir=…)`; prepared.py
+prepares and reads them for training. docs/data_sets.md lists them and says how blocks are stored.
+No TensorFlow is needed.
+"""
+
+from negflax.data.builders.base import LogBuilder, LogConfig
+from negflax.data.builders.kuairand import Kuairand
+from negflax.data.builders.movielens import MovieLens
+
+BUILDERS: dict[str, type[LogBuilder]] = {cls.name: cls for cls in (Kuairand, MovieLens)}
+
+__all__ = ["BUILDERS", "LogBuilder", "LogConfig"]

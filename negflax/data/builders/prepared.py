@@ -1,0 +1,127 @@
+"""Prepares a data set by name, and reads what was prepared as event log and item table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import tensorflow_datasets as tfds
+
+from negflax.data.builders import BUILDERS, LogBuilder
+from negflax.data.builders.base import ITEMS
+from negflax.data.builders.blocks import decode
+from negflax.data.cells import DataError
+
+
+def prepare(
+    name: str,
+    data_dir: str | os.PathLike[str],
+    manual_dir: str = "",
+    register_checksums: bool = False,
+) -> list[Any]:
+    """Prepares a data set's events and, where it has one, its item table; once per version.
+
+    Args:
+      name: builder and config, such as `kuairand/pure`.
+      data_dir: folder of all prepared data sets.
+      manual_dir: folder with the original files; empty downloads them, where that is allowed.
+      register_checksums: keep the checksums of the originals with the builders, to be enforced.
+
+    Returns:
+      The tfds.core.DatasetInfo of the events, and of the items if any.
+
+    Raises:
+      DataError: no such data set, or its files are missing, wrong or cut short.
+    """
+    cls, config = _parse(name)
+    infos = []
+    for chosen in cls.configs_for(config, manual_dir):
+        builder = cls(config=chosen, data_dir=os.fspath(data_dir))
+        builder.download_and_prepare(
+            file_format="array_record",
+            download_config=tfds.download.DownloadConfig(
+                manual_dir=manual_dir or None, register_checksums=register_checksums
+            ),
+        )
+        infos.append(builder.info)
+    return infos
+
+
+def is_prepared(name: str, data_dir: str | os.PathLike[str]) -> bool:
+    """Whether the events of a data set lie in data_dir, in any version."""
+    return _newest(Path(data_dir, name)) is not None
+
+
+def open_prepared(
+    name: str, data_dir: str | os.PathLike[str], splits: Sequence[str] = ()
+) -> tuple[pa.Table, pa.Table | None]:
+    """Reads a prepared data set into memory; `blocks` reads it piece by piece.
+
+    Args:
+      name: builder and config, such as `kuairand/pure`.
+      data_dir: as in `prepare`.
+      splits: as tensorflow-datasets names them; empty: those that train.
+
+    Returns:
+      (event log, item table or None).
+
+    Raises:
+      DataError: it is not prepared, or has no such split.
+    """
+    _parse(name)
+    folder = Path(data_dir, name)
+    if _newest(folder) is None:
+        raise DataError(
+            f"{folder} is not prepared: run `python -m launch.prepare --data_set={name} "
+            f"--data_dir={data_dir}`, with --manual_dir=… where you have the original files"
+        )
+    items = folder.with_name(folder.name + ITEMS)
+    return (
+        pa.concat_tables(blocks(folder, splits)),
+        pa.concat_tables(blocks(items)) if _newest(items) else None,
+    )
+
+
+def blocks(folder: Path, splits: Sequence[str] = ()) -> Iterator[pa.Table]:
+    """Tables of at most blocks.ROWS rows, in the order of the original files.
+
+    Args:
+      folder: <data_dir>/<builder>/<config>.
+      splits: as tensorflow-datasets names them; empty: those that train.
+
+    Raises:
+      DataError: a split is not there, or a file is cut short.
+    """
+    builder = tfds.builder_from_directory(_newest(folder))
+    for split in splits or builder.info.metadata["training"]:
+        if split not in builder.info.splits:
+            known = ", ".join(builder.info.splits)
+            raise DataError(f"{folder}: no split `{split}`; it has {known}")
+        try:
+            for example in builder.as_data_source(split):
+                yield decode(example)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise DataError(
+                f"{folder} cannot be read, it may be cut short: {error}; prepare it again"
+            ) from error
+
+
+def _parse(name: str) -> tuple[type[LogBuilder], str]:
+    builder, _, config = name.partition("/")
+    if builder not in BUILDERS or not config:
+        known = ", ".join(f"{key}/…" for key in BUILDERS)
+        raise DataError(f"{name} is no data set; choose from {known} (docs/data_sets.md)")
+    return BUILDERS[builder], config
+
+
+def _newest(folder: Path) -> Path | None:
+    """The newest version of a prepared config; one appears whole or not at all."""
+    versions = [
+        path
+        for path in (folder.iterdir() if folder.is_dir() else ())
+        if tfds.core.Version.is_valid(path.name) and (path / "dataset_info.json").is_file()
+    ]
+    return max(versions, key=lambda path: tfds.core.Version(path.name), default=None)
