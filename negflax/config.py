@@ -201,24 +201,38 @@ class OptimizerConfig:
 
     Attributes:
       dense: `adam`, `adagrad` or `sgd`.
-      tables: `rowwise_adagrad`, `adagrad` or `sgd`: exact on merged duplicate rows.
+      tables: sparse, exact on merged duplicate rows: `rowwise_adagrad` (one accumulator a row),
+        `adagrad`, `sgd`, `momentum`, `lazy_adam`, `rowwise_adam` (another optimizer than Adam each:
+        docs/tables.md); or Optax on every row, for tables of at most 200,000 rows: `dense_adagrad`,
+        `dense_adam`.
+      table_dtype: of the tables' rows: `model` (as model.dtype) or `bfloat16`, half the memory,
+        rounded stochastically; slots and arithmetic stay in model.dtype.
       learning_rate: peak rate of the dense parameters.
       table_learning_rate: peak rate of the tables.
+      table_weight_decay: decoupled weight decay of the touched rows: they shrink by rate · decay.
+      momentum: μ of `momentum`, β₁ of every Adam.
+      adam_b2: β₂ of every Adam.
       warmup_steps: linear warm-up from 0.
       schedule: `constant`, `linear` or `cosine` decay to `final_fraction` of the peak.
       final_fraction: what is left of the rate at the last step.
       clip_norm: bound on the global norm over dense parameters and touched rows; 0 is off.
+      clip_value: then a bound on each element of these gradients; 0 is off.
       adagrad_init: first value of Adagrad's accumulators.
     """
 
     dense: str = "adam"
     tables: str = "rowwise_adagrad"
+    table_dtype: str = "model"
     learning_rate: float = 2e-3
     table_learning_rate: float = 0.1
+    table_weight_decay: float = 0.0
+    momentum: float = 0.9
+    adam_b2: float = 0.98
     warmup_steps: int = 50
     schedule: str = "linear"
     final_fraction: float = 0.05
     clip_norm: float = 1.0
+    clip_value: float = 0.0
     adagrad_init: float = 1e-7
 
 
@@ -344,7 +358,17 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "loss.weight_policy": ("constant", "frozen_p", "running_p", "density", "balance"),
     "loss.candidates": ("full", "uniform", "unigram", "in_batch"),
     "optimizer.dense": ("adam", "adagrad", "sgd"),
-    "optimizer.tables": ("rowwise_adagrad", "adagrad", "sgd"),
+    "optimizer.tables": (
+        "rowwise_adagrad",
+        "adagrad",
+        "sgd",
+        "momentum",
+        "lazy_adam",
+        "rowwise_adam",
+        "dense_adagrad",
+        "dense_adam",
+    ),
+    "optimizer.table_dtype": ("model", "bfloat16"),
     "optimizer.schedule": ("constant", "linear", "cosine"),
     "train.splits": ("train", "valid"),
     "train.hubs": ("wandb", "mlflow"),
@@ -352,7 +376,11 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "mesh.lookup": ("auto", "psum", "all_to_all"),
 }
 _SHARES = ("data.valid_fraction", "data.test_fraction", "model.dropout_input",
-           "model.dropout_output", "optimizer.final_fraction")  # fmt: skip
+           "model.dropout_output", "optimizer.final_fraction", "optimizer.momentum",
+           "optimizer.adam_b2")  # fmt: skip
+_NOT_NEGATIVE = ("loss.omega", "loss.w", "loss.w_max", "loss.r", "loss.positives_only_steps",
+                 "loss.ramp_steps", "optimizer.clip_norm", "optimizer.clip_value",
+                 "optimizer.table_weight_decay")  # fmt: skip
 _AT_LEAST_ONE = ("world.num_users", "world.num_items", "world.num_creators", "world.num_clusters",
                  "world.steps", "labels.horizon", "batch.rows", "batch.length", "model.hidden",
                  "model.embedding", "loss.num_candidates", "loss.block_elements",
@@ -436,8 +464,7 @@ def _check(config: Config) -> None:
         raise ConfigError(f"config.eval.ks = {config.eval.ks}: list lengths of at least 1")
     if any(one < 0 for one in config.eval.lambdas):
         raise ConfigError(f"config.eval.lambdas = {config.eval.lambdas}: numbers of at least 0")
-    for key in ("loss.omega", "loss.w", "loss.w_max", "loss.r", "loss.positives_only_steps",
-                "loss.ramp_steps", "optimizer.clip_norm"):  # fmt: skip
+    for key in _NOT_NEGATIVE:
         if get(key) < 0:
             raise ConfigError(f"config.{key} = {get(key)}: a number of at least 0")
     _check_weight(config.loss)

@@ -34,6 +34,8 @@ def test_defaults_survive_the_trip_through_a_config_dict_and_json():
         ({"model": {"features": ("dwel",)}}, "choose from dislike, dwell"),
         ({"model": {"dropout_input": 1.0}}, "a share from 0"),
         ({"loss": {"omega": -1.0}}, "config.loss.omega = -1.0"),
+        ({"optimizer": {"clip_value": -1}}, "config.optimizer.clip_value = -1.0"),
+        ({"optimizer": {"momentum": 1}}, "config.optimizer.momentum = 1.0: a share"),
         ({"data": {"source": "event_log"}}, "config.data.path is empty"),
     ],
 )

@@ -58,7 +58,10 @@ def model_scorer(
       A scorer whose blocks are (R, V) float32, row 0 included.
     """
     score = score_function(model, mesh)
-    parts = {name: {"rows": table["rows"]} for name, table in state["tables"].items()}
+    parts = {
+        name: {"rows": tables.unpack(table["rows"], model.config.dtype)}
+        for name, table in state["tables"].items()
+    }
 
     def scorer(requests: Requests) -> np.ndarray:
         batch = history_batch(sequences, requests.end_R, requests.user_R, history)

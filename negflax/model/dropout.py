@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from negflax.hashing import mix
+
 
 def dropout(x_BTF: jax.Array, rate: float, seed: jax.Array, first_row: jax.Array) -> jax.Array:
     """Zeroes a share `rate` of the elements and scales the others by 1 / (1 − rate).
@@ -25,12 +27,5 @@ def dropout(x_BTF: jax.Array, rate: float, seed: jax.Array, first_row: jax.Array
     rows, per_row = len(x_BTF), x_BTF[0].size
     index = lax.broadcasted_iota(jnp.uint32, (rows, per_row), 0) + first_row.astype(jnp.uint32)
     index = index * jnp.uint32(per_row) + lax.broadcasted_iota(jnp.uint32, (rows, per_row), 1)
-    keep = _mix(_mix(index) ^ seed) >= jnp.uint32(rate * 2**32)
+    keep = mix(mix(index) ^ seed) >= jnp.uint32(rate * 2**32)
     return jnp.where(keep.reshape(x_BTF.shape), x_BTF / (1 - rate), 0)
-
-
-def _mix(x: jax.Array) -> jax.Array:
-    """A 32-bit finalizer with low bias (C. Wellons, hash-prospector: lowbias32)."""
-    x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
-    x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
-    return x ^ (x >> 16)

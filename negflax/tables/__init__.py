@@ -1,5 +1,7 @@
 """Item tables: rows sharded over the devices, gathered and updated sparsely."""
 
+from negflax.tables.optimizers import RowOptimizer
+from negflax.tables.rounding import pack, unpack
 from negflax.tables.table import (
     TableSpec,
     distinct,
@@ -8,7 +10,6 @@ from negflax.tables.table import (
     padded_rows,
     scatter_index,
 )
-from negflax.tables.updates import RowOptimizer
 
 __all__ = [
     "RowOptimizer",
@@ -16,6 +17,8 @@ __all__ = [
     "distinct",
     "gather",
     "init_rows",
+    "pack",
     "padded_rows",
     "scatter_index",
+    "unpack",
 ]

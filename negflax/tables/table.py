@@ -57,13 +57,20 @@ def init_rows(
 
 
 def distinct(ids_K: jax.Array, num_rows: int) -> tuple[jax.Array, jax.Array]:
-    """(ids_U, index_K): the distinct ids, padded with `num_rows`, and each id's place among them.
+    """(ids_U, index_K): the distinct ids in ascending order, and each id's place among them.
 
-    U = min(K, num_rows + 1) is static; the padding lies beyond the table, so that lookups give 0
-    there and updates are dropped.
+    U = min(K, num_rows + 1) is static; unused places hold `num_rows`, and so does every id outside
+    0..num_rows − 1. It lies beyond the table, so that lookups give 0 there and updates are dropped.
+
+    One sort of the ids alone, then a binary search for each: on a CPU a third of the time of
+    jnp.unique, whose argsort drags the places along (docs/tables.md).
     """
     size = min(len(ids_K), num_rows + 1)
-    return jnp.unique(ids_K, size=size, fill_value=num_rows, return_inverse=True)
+    ids_K = jnp.where((ids_K >= 0) & (ids_K < num_rows), ids_K, num_rows)
+    sorted_K = jnp.sort(ids_K)
+    rank_K = jnp.cumsum(jnp.diff(sorted_K, prepend=-1) != 0) - 1
+    ids_U = jnp.full(size, num_rows, ids_K.dtype).at[rank_K].set(sorted_K)
+    return ids_U, jnp.searchsorted(ids_U, ids_K)
 
 
 def gather(shard_VD: jax.Array, ids_U: jax.Array, axes: tuple[str, ...] = AXES) -> jax.Array:

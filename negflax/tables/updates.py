@@ -1,100 +1,75 @@
-"""Sparse row optimizers: only the rows a step touched are read, changed and written.
+"""The sparse update: only the rows that a step touched are read, changed and written.
 
-Each is exact on merged duplicate rows, as `table.distinct` makes them. With donated buffers the
-scatter happens in place. Shapes: V rows of a shard, U distinct rows, D width.
+With donated buffers the scatter happens in place. Shapes: V rows of a shard, U distinct rows, D
+width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 
-EPSILON = 1e-10  # beside Adagrad's accumulator, so that a row of zero gradients stays put
-
-
-class RowOptimizer(NamedTuple):
-    """A sparse optimizer for the rows of a table.
-
-    Attributes:
-      init: rows_VD → slots, arrays whose leading axis is V (sharded as the rows).
-      update: (slots_U, gradient_UD, rate) → (new slots_U, change of rows_UD), for the touched rows
-        alone.
-    """
-
-    init: Callable[[jax.Array], dict[str, jax.Array]]
-    update: Callable[..., tuple[dict[str, jax.Array], jax.Array]]
-
-
-def sgd() -> RowOptimizer:
-    """Plain gradient descent, no slots."""
-    return RowOptimizer(lambda rows: {}, lambda slots, g, rate: ({}, -rate * g))
-
-
-def adagrad(start: float) -> RowOptimizer:
-    """Adagrad (Duchi et al. 2011): one accumulator an element, beginning at `start`."""
-
-    def update(slots, g, rate):
-        total = slots["sum_of_squares"] + g * g
-        return {"sum_of_squares": total}, -rate * g * jax.lax.rsqrt(total + EPSILON)
-
-    return RowOptimizer(lambda rows: {"sum_of_squares": jnp.full_like(rows, start)}, update)
-
-
-def rowwise_adagrad(start: float) -> RowOptimizer:
-    """Adagrad with one accumulator a row, the mean of the squares: V floats instead of V·D."""
-
-    def update(slots, g, rate):
-        total = slots["sum_of_squares"] + jnp.mean(g * g, axis=1)
-        return {"sum_of_squares": total}, -rate * g * jax.lax.rsqrt(total + EPSILON)[:, None]
-
-    def init(rows):
-        return {"sum_of_squares": jnp.full(len(rows), start, rows.dtype)}
-
-    return RowOptimizer(init, update)
-
-
-def get(name: str, start: float) -> RowOptimizer:
-    """The row optimizer of config.optimizer.tables.
-
-    Raises:
-      ValueError: the name is unknown.
-    """
-    known = {"sgd": sgd, "adagrad": lambda: adagrad(start)}
-    known["rowwise_adagrad"] = lambda: rowwise_adagrad(start)
-    if name not in known:
-        raise ValueError(f"row optimizer {name!r} is unknown; choose from {', '.join(known)}")
-    return known[name]()
+from negflax.tables.optimizers import RowOptimizer, Slots
+from negflax.tables.rounding import pack, stochastic_round, unpack
 
 
 def apply(
     optimizer: RowOptimizer,
     rows_VD: jax.Array,
-    slots: dict[str, jax.Array],
+    slots: Slots,
     index_U: jax.Array,
     gradient_UD: jax.Array,
     rate: jax.Array,
-) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """One update of the touched rows of a shard.
+    *,
+    decay: float = 0.0,
+    step: jax.Array | int = 0,
+    first_row: jax.Array | int = 0,
+    seed: jax.Array | int = 0,
+) -> tuple[jax.Array, Slots]:
+    """One update of the touched rows of a shard: row ← row − rate · (direction + decay · row).
 
     Args:
       optimizer: which one.
-      rows_VD: this device's rows.
+      rows_VD: this device's rows, in the gradient's dtype or packed bfloat16.
       slots: this device's slots.
       index_U: local rows, distinct; those ≥ V (padding, other devices' rows) are dropped.
-      gradient_UD: their gradients.
+      gradient_UD: their gradients, duplicates merged.
       rate: learning rate, a scalar.
+      decay: decoupled weight decay (Loshchilov and Hutter 2019), of the touched rows alone.
+      step: steps before this one, for the optimizers that count them.
+      first_row: place of this shard in the whole table: how a bfloat16 row is rounded depends on
+        its place there.
+      seed: of the rounding: uint32 scalar, new each step and each table.
 
     Returns:
       New rows and slots, in place where the arguments are donated.
     """
-    touched = {
-        name: slot.at[index_U].get(mode="fill", fill_value=1) for name, slot in slots.items()
-    }
-    new, change_UD = optimizer.update(touched, gradient_UD, rate)
-    rows_VD = rows_VD.at[index_U].add(change_UD.astype(rows_VD.dtype), mode="drop")
+    if optimizer.every_row:
+        gradient_UD = jnp.zeros_like(rows_VD).at[index_U].add(gradient_UD, mode="drop")
+        index_U = jnp.arange(len(rows_VD), dtype=jnp.int32)
+    # Dropped places are distinct too, so that the scatter may rely on it.
+    index_U = jnp.where(index_U < len(rows_VD), index_U, len(rows_VD) + jnp.arange(len(index_U)))
+
+    def read(x):
+        return x.at[index_U].get(mode="fill", fill_value=1, unique_indices=True)
+
+    new, direction_UD = optimizer.update(jax.tree.map(read, slots), gradient_UD, step)
+    change_UD = -rate * direction_UD
+    scatter = rows_VD.at[index_U]
+    if decay:
+        change_UD -= rate * decay * unpack(read(rows_VD), change_UD.dtype)
+    if rows_VD.dtype == jnp.uint16:
+        moved_UD = unpack(read(rows_VD), change_UD.dtype) + change_UD
+        rows_VD = scatter.set(
+            pack(stochastic_round(moved_UD, first_row + index_U, seed)),
+            mode="drop",
+            unique_indices=True,
+        )
+    else:
+        rows_VD = scatter.add(change_UD, mode="drop", unique_indices=True)
     # What is written depends on what was read, so XLA keeps that order and needs no copy of the
     # slots; adding the difference instead would cost one.
-    return rows_VD, {k: slots[k].at[index_U].set(v, mode="drop") for k, v in new.items()}
+    return rows_VD, {
+        name: slots[name].at[index_U].set(value, mode="drop", unique_indices=True)
+        for name, value in new.items()
+    }

@@ -27,7 +27,7 @@ def dense_optimizer(
 ) -> optax.GradientTransformation:
     """The transformation of the dense gradients, learning rate included."""
     scale = {
-        "adam": lambda: optax.scale_by_adam(b2=0.98),
+        "adam": lambda: optax.scale_by_adam(config.momentum, config.adam_b2),
         "adagrad": lambda: optax.scale_by_rss(config.adagrad_init),
         "sgd": optax.identity,
     }[config.dense]()
@@ -40,3 +40,10 @@ def clip_scale(config: OptimizerConfig, norm: jax.Array) -> jax.Array:
     if not config.clip_norm:
         return jnp.ones((), norm.dtype)
     return jnp.where(norm > config.clip_norm, config.clip_norm / norm, 1)
+
+
+def clip(config: OptimizerConfig, gradient: jax.Array, scale: jax.Array) -> jax.Array:
+    """A gradient times `clip_scale`, its elements then bounded by config.clip_value."""
+    gradient = gradient * scale
+    bound = config.clip_value
+    return jnp.clip(gradient, -bound, bound) if bound else gradient

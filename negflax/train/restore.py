@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from negflax import tables
 from negflax.config import Config
 from negflax.data import Catalogue
 from negflax.model import Recommender
@@ -29,7 +30,7 @@ class Trained:
       config: of the run.
       catalogue: its vocabulary.
       model: the functions.
-      state: `dense` and `tables` (rows without optimizer slots).
+      state: `dense` and `tables` (rows in model.dtype, without optimizer slots).
       step: of the checkpoint.
       mesh: where the state lives.
     """
@@ -84,6 +85,7 @@ def load_trained(
     checkpoints = open_checkpoints(config, workdir, model, read_only=True)
     try:
         step, state = checkpoints.restore_first(which, target)
+        _unpack(state, config)
         return Trained(config, catalogue, model, state, step, mesh)
     finally:
         checkpoints.close()
@@ -112,8 +114,8 @@ def load_tables(
     checkpoints = open_checkpoints(config, Path(workdir), model, read_only=True)
     try:
         step, state = checkpoints.restore_first(which, target)
-        tables = {name: table["rows"] for name, table in state["tables"].items()}
-        return tables, catalogue, step
+        _unpack(state, config)
+        return {name: table["rows"] for name, table in state["tables"].items()}, catalogue, step
     finally:
         checkpoints.close()
 
@@ -126,3 +128,9 @@ def _parameters(config: Config, model: Recommender, catalogue: Catalogue, mesh: 
         "dense": state["dense"],
         "tables": {name: {"rows": table["rows"]} for name, table in state["tables"].items()},
     }
+
+
+def _unpack(state: State, config: Config) -> None:
+    """Turns the rows of a checkpoint into values of model.dtype."""
+    for table in state["tables"].values():
+        table["rows"] = tables.unpack(table["rows"], config.model.dtype)

@@ -1,7 +1,7 @@
 """The training state: one plain dict, of which any part can be restored alone.
 
 dense    parameters of the encoder
-tables   name → {rows, slots}, sharded by rows
+tables   name → {rows, slots}, sharded by rows; bfloat16 rows as their bits (tables.unpack)
 opt      Optax state of the dense parameters
 step     int32; also the next batch, since batch i is a pure function of (seed, i)
 rng      key data; a step's randomness is a pure function of (rng, step)
@@ -20,7 +20,7 @@ from jax.sharding import Mesh, PartitionSpec
 from negflax import mesh as meshes
 from negflax.config import Config
 from negflax.model import Recommender
-from negflax.tables import RowOptimizer, init_rows
+from negflax.tables import RowOptimizer, init_rows, pack
 from negflax.train.weights import init_sums
 
 State = dict[str, Any]
@@ -42,6 +42,11 @@ def init_state(
         rows = init_rows(jax.random.fold_in(key, number + 1), spec, mesh, dtype, axes)
         # Without out_shardings the slots of a jitted init land on one device.
         slots = jax.jit(row_optimizer.init, out_shardings=meshes.split(mesh, axes))(rows)
+        if config.optimizer.table_dtype == "bfloat16":
+            bits = jax.jit(
+                lambda x: pack(x.astype(jnp.bfloat16)), out_shardings=meshes.split(mesh, axes)
+            )
+            rows = bits(rows)
         tables[name] = {"rows": rows, "slots": slots}
 
     def make_rest(key: jax.Array) -> State:

@@ -10,6 +10,8 @@ rows, D width.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -20,13 +22,14 @@ import optax
 from jax import lax
 from jax.sharding import Mesh, NamedSharding
 
+from negflax import tables
 from negflax.config import Config
 from negflax.data.batches import Batch
 from negflax.loss import candidates as sampling
 from negflax.loss import objective_sum, objectives
 from negflax.mesh import AXES, COPIED, SPLIT
 from negflax.model import Recommender
-from negflax.tables import exchange, updates
+from negflax.tables import exchange, optimizers, updates
 from negflax.train import optimizer, weights
 from negflax.train import rows as rows_of_step
 from negflax.train.metrics import Metrics, label_sums, metrics_of
@@ -51,7 +54,11 @@ class Trainer:
         self.config, self.model, self.mesh = config, model, mesh
         self.relative_rate = optimizer.schedule(config.optimizer, steps)
         self.dense_optimizer = optimizer.dense_optimizer(config.optimizer, self.relative_rate)
-        self.row_optimizer = updates.get(config.optimizer.tables, config.optimizer.adagrad_init)
+        largest = max(spec.num_rows for spec in model.tables.values())
+        self.row_optimizer = optimizers.get(config.optimizer, largest)
+        self.lookup_mesh = config.mesh
+        if self.row_optimizer.every_row:  # in one round: a second one would move every row again
+            self.lookup_mesh = dataclasses.replace(config.mesh, lookup="psum")
         alpha = 1.0 if config.loss.candidates == "in_batch" else config.loss.alpha
         sampled = config.loss.candidates in ("unigram", "in_batch")
         self.unigram = sampling.unigram(train_count_V, alpha) if sampled else None
@@ -98,7 +105,7 @@ class Trainer:
                 self.model.tables[name].num_rows,
                 uses,
                 whole=config.loss.candidates == "full" and name == self.model.output_table,
-                mesh=config.mesh,
+                mesh=self.lookup_mesh,
             )
             for name, uses in self.model.lookups(batch, candidates.ids_S).items()
         }
@@ -127,7 +134,10 @@ class Trainer:
 
         (value, margins_NL), (dense_gradient, row_gradients) = jax.value_and_grad(
             loss, (0, 1), has_aux=True
-        )(state["dense"], {name: table.rows_UD for name, table in fetched.items()})
+        )(
+            state["dense"],
+            {n: tables.unpack(table.rows_UD, config.model.dtype) for n, table in fetched.items()},
+        )
         value, dense_gradient = lax.psum((value, dense_gradient), AXES)
         merged = {name: table.merge(row_gradients[name]) for name, table in fetched.items()}
 
@@ -135,20 +145,25 @@ class Trainer:
         squares = lax.psum(sum(gradient.square for gradient in merged.values()), config.mesh.rows)
         norm = jnp.sqrt(optax.tree.norm(dense_gradient) ** 2 + squares)
         scale = optimizer.clip_scale(config.optimizer, norm)
-        dense_gradient = jax.tree.map(lambda gradient: gradient * scale, dense_gradient)
+        dense_gradient = jax.tree.map(
+            lambda gradient: optimizer.clip(config.optimizer, gradient, scale), dense_gradient
+        )
         change, opt = self.dense_optimizer.update(dense_gradient, state["opt"], state["dense"])
         rate = config.optimizer.table_learning_rate * self.relative_rate(step)
+        rounding_seeds = jax.random.bits(jax.random.fold_in(key, 2), (len(fetched),), jnp.uint32)
 
-        def update(table: Any, place_W: jax.Array, gradient_WD: jax.Array) -> Any:
+        def update(seed: jax.Array, table: Any, place_W: jax.Array, gradient_WD: jax.Array) -> Any:
             rows, slots = updates.apply(
-                self.row_optimizer, table["rows"], table["slots"], place_W, gradient_WD * scale,
-                rate,
+                self.row_optimizer, table["rows"], table["slots"], place_W,
+                optimizer.clip(config.optimizer, gradient_WD, scale), rate,
+                decay=config.optimizer.table_weight_decay, step=step, seed=seed,
+                first_row=lax.axis_index(config.mesh.rows) * len(table["rows"]),
             )  # fmt: skip
             return {"rows": rows, "slots": slots}
 
         new_tables = {
-            name: exchange.update(merged[name], table, update)
-            for name, table in state["tables"].items()
+            name: exchange.update(merged[name], table, functools.partial(update, seed))
+            for (name, table), seed in zip(state["tables"].items(), rounding_seeds, strict=True)
         }
 
         sums = lax.psum(label_sums(margins_NL, batch, present_BTL), AXES)
