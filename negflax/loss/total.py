@@ -50,7 +50,7 @@ def objective_sum(
 
     extras = (label_ids_NL, r_NL, w_NL)
     active_N = jnp.any(label_ids_NL >= 0, axis=1)
-    if len(candidates_SD) * xla.MIN_TILE <= block_elements:
+    if len(candidates_SD) * xla.MIN_STATES <= block_elements:
         bias_S, ids_S, exclude_NL = fold_masks(
             states_ND, candidates_SD, bias_S, candidate_ids_S, label_ids_NL, None
         )

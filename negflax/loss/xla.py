@@ -2,36 +2,43 @@
 
 A block is kept transposed, (S, N): then neither gradient product has to transpose the large array,
 and maximum and sum run down its columns, vectorised over states. Shapes: N states, S candidates,
-D width, E = D + 1; `b` marks one block.
+D width; `b` marks one block.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-MIN_TILE = 128  # states, or candidates, in a block where the budget would allow fewer
-MAX_STATES = 128  # in a block of known loss: more is no faster on a CPU, and skips less
+MIN_STATES = 64  # in a block with all candidates; where the budget allows fewer, two passes win
+MAX_STATES = 128  # in a block: more is no faster on a CPU, and skips less
+MAX_CANDIDATES = 8192  # in a block of the two passes: 4 MB of logits stay in a core's cache
 
 # Masked means: the candidate's id is among the state's excluded ids, or its bias is −inf.
 
 
+def _products(states_bD, candidates_bD, kind) -> jax.Array:
+    """(Sb, Nb) products in the accumulator's dtype."""
+    return lax.dot_general(
+        candidates_bD, states_bD, (((1,), (1,)), ((), ())), preferred_element_type=kind
+    )
+
+
+def _excluded(ids_b, exclude_bL) -> jax.Array:
+    """(Sb, Nb) whether the candidate is one of the state's labels; compared inside other passes."""
+    columns = [ids_b[:, None] == exclude_bL[:, i] for i in range(exclude_bL.shape[1])]
+    return functools.reduce(jnp.logical_or, columns, jnp.zeros((), bool))
+
+
 def _logits(states_bD, candidates_bD, bias_b, ids_b, exclude_bL) -> jax.Array:
-    """(Sb, Nb) logits in the accumulator's dtype, −inf where masked."""
-    logits = lax.dot_general(
-        candidates_bD, states_bD, (((1,), (1,)), ((), ())), preferred_element_type=bias_b.dtype
-    )
-    excluded = functools.reduce(
-        jnp.logical_or,
-        [ids_b[:, None] == exclude_bL[:, i] for i in range(exclude_bL.shape[1])],
-        jnp.zeros((), bool),
-    )
-    return jnp.where(excluded, -jnp.inf, logits + bias_b[:, None])
+    """(Sb, Nb) logits, −inf where masked."""
+    logits = _products(states_bD, candidates_bD, bias_b.dtype) + bias_b[:, None]
+    return jnp.where(_excluded(ids_b, exclude_bL), -jnp.inf, logits)
 
 
 def _finite(maximum):
@@ -39,23 +46,14 @@ def _finite(maximum):
     return jnp.where(jnp.isneginf(maximum), 0, maximum)
 
 
-def _down(weights_SN, augmented_ES) -> jax.Array:
-    """(E, N) = augmentedᵀ · weights, in the weights' dtype (the accumulator's)."""
-    weights = weights_SN.astype(augmented_ES.dtype)
-    return lax.dot(augmented_ES, weights, preferred_element_type=weights_SN.dtype)
+def _times(left, weights_or_states, kind) -> jax.Array:
+    """A matrix product in the operands' dtype, added up in the accumulator's."""
+    return lax.dot(left, weights_or_states.astype(left.dtype), preferred_element_type=kind)
 
 
-def _across(weights_SN, states_ND, scale_N) -> tuple[jax.Array, jax.Array]:
-    """(∂candidates, ∂bias) = weights · (scale ⊙ [states, 1])."""
-    operand, width = states_ND.dtype, states_ND.shape[1]
-    scaled = (_augmented(states_ND) * scale_N[:, None]).astype(operand)
-    both = lax.dot(weights_SN.astype(operand), scaled, preferred_element_type=weights_SN.dtype)
-    return both[:, :width], both[:, width]
-
-
-def _augmented(x_ND: jax.Array) -> jax.Array:
-    """[x, 1] of width E = D + 1: a product with it adds up what it multiplies, for free."""
-    return jnp.concatenate([x_ND, jnp.ones((len(x_ND), 1), x_ND.dtype)], axis=1)
+def _sums(left, right) -> jax.Array:
+    """A matrix-vector product that rounds nothing (a 65th column in _times costs far more)."""
+    return lax.dot(left, right, precision="highest")
 
 
 # --- any cotangent: two passes, 8·N·S·D operations ---------------------------------------------
@@ -94,9 +92,9 @@ def _logsumexp_bwd(block_elements, residuals, g_N):
     states_ND, candidates_SD, bias_S, ids_S, exclude_NL, lse_N = residuals
     tile_n, tile_s = _tiles(len(states_ND), len(candidates_SD), block_elements)
     candidates = _candidate_blocks(candidates_SD, bias_S, ids_S, tile_s)
-    transposed = jnp.swapaxes(candidates[0], 1, 2)
+    transposed, kind = jnp.swapaxes(candidates[0], 1, 2), bias_S.dtype
     # exp(logit − lse) needs no maximum: it is at most 1. An empty state has no gradient.
-    g_N = jnp.where(jnp.isneginf(lse_N), 0, g_N).astype(bias_S.dtype)
+    g_N = jnp.where(jnp.isneginf(lse_N), 0, g_N).astype(kind)
 
     def one_block(carry, block):
         states_bD, exclude_bL, lse_b, g_b = block
@@ -105,14 +103,15 @@ def _logsumexp_bwd(block_elements, residuals, g_N):
             candidate_block, candidates_Db = tile
             logits = _logits(states_bD, *candidate_block, exclude_bL)
             softmax = jnp.exp(logits - _finite(lse_b))
-            more = _down(softmax, candidates_Db)
-            return d_states + more, _across(softmax, states_bD, g_b)
+            narrow = softmax.astype(candidates_Db.dtype)
+            d_block = _times(narrow, states_bD * g_b[:, None], kind), _sums(softmax, g_b)
+            return d_states + _times(candidates_Db, narrow, kind), d_block
 
-        start = jnp.zeros(states_bD.shape[::-1], bias_S.dtype)
+        start = jnp.zeros(states_bD.shape[::-1], kind)
         d_states, d_candidates = lax.scan(one_tile, start, (candidates, transposed))
         return jax.tree.map(jnp.add, carry, d_candidates), (d_states * g_b).T
 
-    blocks, kind = _blocks((states_ND, exclude_NL, lse_N, g_N), tile_n), bias_S.dtype
+    blocks = _blocks((states_ND, exclude_NL, lse_N, g_N), tile_n)
     zeros = jnp.zeros(candidates[0].shape, kind), jnp.zeros(candidates[1].shape, kind)
     (d_candidates, d_bias), d_states = lax.scan(one_block, zeros, blocks)
     d_states = d_states.reshape(-1, states_ND.shape[1])[: len(states_ND)].astype(states_ND.dtype)
@@ -146,90 +145,135 @@ def state_loss_sum(
 
     Differentiated, it walks blocks of states; each block's logits are made once and used three
     times (value, ∂states, ∂candidates), since the loss tells the cotangent of lse on the spot.
-    States that are not active (no label) come last and their blocks are skipped: their loss and
-    gradient are 0, and their lse is not to be used.
+    The exponentials stand below a bound on the logits, |s|·max|c| + max bias, which saves the pass
+    for the maximum; where too little is left of a state's sum, its block is done again, and the
+    blocks after it, below the true maximum. States that are not active (no label) come last and
+    their blocks are skipped: their loss and gradient are 0, and their lse is not to be used.
     """
     lse_N = logsumexp(states_ND, candidates_SD, bias_S, ids_S, exclude_NL, block_elements)
     each_NL = loss(label_logits_NL, lse_N, extras)
     return jnp.sum(jnp.where(active_N[:, None], each_NL, 0)), lse_N
 
 
-def _state_loss_fwd(
-    loss, states_ND, label_logits_NL, candidates_SD, bias_S, ids_S, exclude_NL, active_N, extras,
-    block_elements,
-):  # fmt: skip
-    kind, n = bias_S.dtype, len(states_ND)
-    tile = min(n, MAX_STATES, max(MIN_TILE, block_elements // max(1, len(candidates_SD))))
-    order_N = jnp.argsort(~active_N, stable=True)
-    sorted_inputs = jax.tree.map(
-        lambda x: x[order_N], (states_ND, label_logits_NL, exclude_NL, active_N, extras)
-    )
-    blocks = _blocks(sorted_inputs, max(1, tile))
-    width, augmented_ES = candidates_SD.shape[1], _augmented(candidates_SD).T
+class _Walk(NamedTuple):
+    """What the walk over blocks of states carries from block to block."""
 
-    def one_block(i, carry):
-        value, d_candidates, d_bias, lse, d_states, d_labels = carry
-        states_bD, labels_bL, exclude_bL, active_b, extras_b = jax.tree.map(lambda x: x[i], blocks)
-        logits = _logits(states_bD, candidates_SD, bias_S, ids_S, exclude_bL)
-        maximum = _finite(jnp.max(logits, axis=0))
-        weights = jnp.exp(logits - maximum)
-        down_EN = _down(weights, augmented_ES)
-        # Operands narrower than the accumulator would round what they add up.
-        total = down_EN[width] if candidates_SD.dtype == kind else jnp.sum(weights, axis=0)
-        lse_b = maximum + jnp.log(total)
+    block: jax.Array
+    by_maximum: jax.Array
+    value: jax.Array
+    d_candidates_SD: jax.Array
+    d_bias_S: jax.Array
+    lse: jax.Array
+    d_states: jax.Array
+    d_labels: jax.Array
+
+
+def _state_loss_fwd(loss, *arguments):
+    *arguments, block_elements = arguments
+    bias_needed = arguments[3].perturbed
+    states_ND, labels_NL, candidates_SD, bias_S, ids_S, exclude_NL, active_N, extras = jax.tree.map(
+        lambda x: x.value, arguments, is_leaf=lambda x: hasattr(x, "perturbed")
+    )
+    kind, n, s = bias_S.dtype, len(states_ND), len(candidates_SD)
+    tile = state_tile(n, s, block_elements)
+    order_N = jnp.argsort(~active_N, stable=True)
+    inputs = states_ND, labels_NL, exclude_NL, active_N, extras
+    blocks = _blocks(jax.tree.map(lambda x: x[order_N], inputs), tile)
+    candidates_DS, ones_S = candidates_SD.T, jnp.ones(s, kind)
+    longest = jnp.max(_length(candidates_SD, kind), initial=0)
+    top_bias = _finite(jnp.max(bias_S, initial=-jnp.inf))
+    least = jnp.finfo(kind).tiny * 1e13  # what is lost to underflow is 1e-13 of it at the most
+
+    def one_block(walk: _Walk) -> _Walk:
+        states_bD, labels_bL, exclude_bL, active_b, extras_b = jax.tree.map(
+            lambda x: x[walk.block], blocks
+        )
+        products = _products(states_bD, candidates_SD, kind)
+        excluded = _excluded(ids_S, exclude_bL)
+
+        def below_maximum():
+            logits = jnp.where(excluded, -jnp.inf, products + bias_S[:, None])
+            maximum = _finite(jnp.max(logits, axis=0))
+            return jnp.exp(logits - maximum), maximum
+
+        def below_bound():
+            bound = longest * _length(states_bD, kind) + top_bias
+            bound = jnp.where(jnp.isnan(bound), jnp.inf, bound)  # ∞ · 0 of overflown lengths
+            return jnp.where(excluded, 0, jnp.exp(products + bias_S[:, None] - bound)), bound
+
+        weights, top_b = lax.cond(walk.by_maximum, below_maximum, below_bound)
+        total_b = _sums(ones_S, weights)
+        lse_b = top_b + jnp.log(total_b)
+        done = walk.by_maximum | jnp.all((total_b > least) | ~active_b)
 
         def block_loss(labels, lse):
-            each = loss(labels, lse, extras_b)
-            return jnp.sum(jnp.where(active_b[:, None], each, 0))
+            return jnp.sum(jnp.where(active_b[:, None], loss(labels, lse, extras_b), 0))
 
-        block_value, (d_labels_b, d_lse) = jax.value_and_grad(block_loss, (0, 1))(labels_bL, lse_b)
+        value, (d_labels_b, d_lse) = jax.value_and_grad(block_loss, (0, 1))(labels_bL, lse_b)
         # ∂logits = softmax · d_lse, normalised after the products instead of element by element.
-        scale = jnp.where(total > 0, d_lse / jnp.where(total > 0, total, 1), 0)
-        d_states_b = (down_EN[:width] * scale).T
-        more, more_bias = _across(weights, states_bD, scale)
-        return (
-            value + block_value,
-            d_candidates + more,
-            d_bias + more_bias,
-            lse.at[i].set(lse_b),
-            d_states.at[i].set(d_states_b.astype(d_states.dtype)),
-            d_labels.at[i].set(d_labels_b),
+        some = done & (total_b > 0)
+        scale_b = jnp.where(some, d_lse / jnp.where(some, total_b, 1), 0)
+        narrow = weights.astype(candidates_SD.dtype)
+        more = _times(narrow, states_bD * scale_b[:, None], kind)
+        d_states_b = (_times(candidates_DS, narrow, kind) * scale_b).T
+        return _Walk(
+            block=walk.block + done,
+            by_maximum=walk.by_maximum | ~done,
+            value=walk.value + jnp.where(done, value, 0),
+            d_candidates_SD=walk.d_candidates_SD + more,
+            d_bias_S=walk.d_bias_S + _sums(weights, scale_b) if bias_needed else walk.d_bias_S,
+            lse=walk.lse.at[walk.block].set(lse_b),
+            d_states=walk.d_states.at[walk.block].set(d_states_b.astype(states_ND.dtype)),
+            d_labels=walk.d_labels.at[walk.block].set(d_labels_b),
         )
 
-    start = (
-        jnp.zeros((), kind),
-        jnp.zeros(candidates_SD.shape, kind),
-        jnp.zeros(bias_S.shape, kind),
-        jnp.full(blocks[3].shape, -jnp.inf, kind),
-        jnp.zeros_like(blocks[0]),
-        jnp.zeros_like(blocks[1]),
+    start = _Walk(
+        block=jnp.zeros((), jnp.int32),
+        by_maximum=jnp.array(candidates_SD.dtype == jnp.float16),  # no room below a bound
+        value=jnp.zeros((), kind),
+        d_candidates_SD=jnp.zeros(candidates_SD.shape, kind),
+        d_bias_S=jnp.zeros(bias_S.shape, kind),
+        lse=jnp.full(blocks[3].shape, -jnp.inf, kind),
+        d_states=jnp.zeros_like(blocks[0]),
+        d_labels=jnp.zeros_like(blocks[1]),
     )
-    needed = -(-jnp.sum(active_N) // max(1, tile))
-    value, d_candidates, d_bias, *sorted_outputs = lax.fori_loop(0, needed, one_block, start)
+    needed = -(-jnp.sum(active_N) // tile)
+    walk = lax.while_loop(lambda walk: walk.block < needed, one_block, start)
     lse_N, d_states, d_labels = (
         jnp.zeros((n, *x.shape[2:]), x.dtype).at[order_N].set(x.reshape(-1, *x.shape[2:])[:n])
-        for x in sorted_outputs
+        for x in (walk.lse, walk.d_states, walk.d_labels)
     )
-    gradients = d_states, d_labels, d_candidates.astype(candidates_SD.dtype), d_bias
-    return (value, lse_N), gradients
+    d_candidates = walk.d_candidates_SD.astype(candidates_SD.dtype)
+    return (walk.value, lse_N), (d_states, d_labels, d_candidates, walk.d_bias_S)
 
 
 def _state_loss_bwd(loss, block_elements, gradients, cotangents):
     g, _ = cotangents
+    if isinstance(g, jax.custom_derivatives.SymbolicZero):
+        g = jnp.zeros(g.shape, g.dtype)
     d_states, d_labels, d_candidates, d_bias = ((x * g).astype(x.dtype) for x in gradients)
     return d_states, d_labels, d_candidates, d_bias, None, None, None, None
 
 
-state_loss_sum.defvjp(_state_loss_fwd, _state_loss_bwd)
+state_loss_sum.defvjp(_state_loss_fwd, _state_loss_bwd, symbolic_zeros=True)
+
+
+def _length(x_ND: jax.Array, kind) -> jax.Array:
+    return jnp.linalg.norm(x_ND.astype(kind), axis=1)
 
 
 # --- blocks -------------------------------------------------------------------------------------
 
 
+def state_tile(n: int, s: int, block_elements: int) -> int:
+    """States in a block that holds all candidates."""
+    return max(1, min(n, MAX_STATES, max(MIN_STATES, block_elements // max(1, s))))
+
+
 def _tiles(n: int, s: int, block_elements: int) -> tuple[int, int]:
-    """Block sizes (states, candidates) within the budget, of few states: small blocks are fast."""
+    """Block sizes (states, candidates) of the two passes within the budget."""
     tile_n = max(1, min(n, MAX_STATES))
-    return tile_n, max(1, min(s, max(MIN_TILE, block_elements // tile_n)))
+    return tile_n, max(1, min(s, MAX_CANDIDATES, block_elements // tile_n))
 
 
 def _blocks(tree: Any, size: int) -> Any:

@@ -92,6 +92,23 @@ def test_a_perfectly_fitted_positive_beside_rows_without_feedback(budget):
     assert all(np.isfinite(g).all() for g in gradients)
 
 
+def test_a_bound_far_above_the_logits():
+    # One long candidate, orthogonal to all states: |s|·max|c| is 4e4, the logits are below 60. The
+    # sum below the bound underflows from the second block of states on, and is made anew.
+    n, rng = 300, np.random.default_rng(0)
+    states = np.float32(np.c_[rng.normal(size=(n, 2)), np.zeros(n)])
+    states[128:] *= 20
+    table = np.float32(np.r_[np.c_[rng.normal(size=(6, 2)), np.zeros(6)], [[0, 0, 1e3]]])
+    ids, label_ids = np.arange(7, dtype=np.int32), rng.integers(0, 7, (n, 1)).astype(np.int32)
+    r = np.float32(rng.random((n, 1)) < 0.5)
+    arrays = states, table, ids, np.zeros(7, np.float32), label_ids, r, 1 - r
+    (fused, _), gradients = ours(*map(jnp.asarray, arrays), FUSED)
+    (_, _), expected = ours(*map(jnp.asarray, arrays), TWO_PASS)
+    np.testing.assert_allclose(fused, reference_value(*arrays), rtol=2e-5)
+    for a, b in zip(gradients, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5 * (1 + np.abs(b).max()))
+
+
 def test_nothing_but_the_label():
     states, table, ids = jnp.ones((2, 1)), jnp.ones((2, 1)), np.array([1, 1], np.int32)
     label_ids, r, w = np.array([[1], [1]]), np.array([[1.0], [0]]), np.array([[0.0], [1]])
