@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export MPLCONFIGDIR := $(CURDIR)/.cache/matplotlib
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test train test lint format docs bench clean
+.PHONY: help setup setup-test train test test-system lint format docs bench clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -35,6 +35,9 @@ train: $(SETUP) ## Train and evaluate on the embedded synthetic platform
 
 test: $(SETUP_TEST) ## Run all tests
 	$(RUN) -m pytest -q -n 2
+
+test-system: $(SETUP_TEST) ## Run the tests that need root or kill many processes
+	$(RUN) -m pytest -q -m system
 
 lint: $(SETUP_TEST) ## Check style and format
 	$(RUN) -m ruff check .

@@ -19,7 +19,7 @@ from absl import flags
 
 from launch import flags as shared
 from negflax.config import ConfigError, MeshConfig
-from negflax.data import Catalogue, build_sequences, open_source
+from negflax.data import Catalogue, open_sequences
 from negflax.evaluate import follow, run
 from negflax.files import write_json
 from negflax.mesh import make_mesh
@@ -82,7 +82,7 @@ def follow_run(workdir: Path) -> None:
     config, catalogue = read_config(workdir), Catalogue.load(workdir / CATALOGUE)
     follower = follow.Follower(workdir, out, METRIC.value or config.train.metric)
     follow.take_data(workdir, out)
-    sequences = build_sequences(open_source(config, out), config, catalogue=catalogue)
+    sequences = open_sequences(config, out, catalogue)
     model = Recommender(config.model, catalogue)  # one for all steps: compiled once
     mesh = make_mesh(MeshConfig(), jax.devices())
 

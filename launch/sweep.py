@@ -23,7 +23,7 @@ from ml_collections import config_flags
 from launch import flags as shared
 from launch.fit import fit, refit
 from negflax.config import Config, ConfigError, from_config_dict
-from negflax.data import Sequences, build_sequences, open_source
+from negflax.data import Sequences, open_sequences
 from negflax.evaluate import Result, format_table, paired_bootstrap, plots, report, run
 from negflax.evaluate.tabulate import summary_rows
 from negflax.files import write_json
@@ -115,18 +115,13 @@ def main(argv: list[str]) -> None:
     workdir = Path(WORKDIR.value)
     shared.start(workdir)
     config = from_config_dict(CONFIG.value)
-    raw = open_source(config, workdir)
-    sequences = build_sequences(raw, config)  # judges them all, whatever labels they train on
+    sequences = open_sequences(config, workdir)  # judges them all, whatever labels they train on
     runs = settings(config, KEY.value, VALUES.value)
-
-    def training_events(one: Config) -> Sequences:
-        same = (one.data, one.labels) == (config.data, config.labels)
-        return sequences if same else build_sequences(raw, one)
 
     valid = {}
     for name, one in runs.items():
         if not (workdir / name / "valid.json").exists():
-            fit(one, workdir / name, training_events(one))
+            fit(one, workdir / name, open_sequences(one, workdir))
         valid[name] = score(one, workdir / name, sequences, "valid")
 
     sign = -1 if SELECT.value.split("@")[0] in LOWER_IS_BETTER else 1
@@ -134,7 +129,7 @@ def main(argv: list[str]) -> None:
     folders = {}
     for name in (BASELINE, chosen):
         folders[name] = workdir / name / REFIT
-        events = training_events(runs[name])
+        events = open_sequences(runs[name], workdir)
         refit(runs[name], folders[name], events, best_step(runs[name], workdir / name))
     results = compared(config, folders, sequences)
 

@@ -18,7 +18,7 @@ from ml_collections import config_flags
 from launch import flags as shared
 from launch.fit import fit, refit
 from negflax.config import from_config_dict
-from negflax.data import build_sequences, open_source
+from negflax.data import open_sequences
 from negflax.evaluate import run
 from negflax.files import write_json
 from negflax.mesh import make_mesh
@@ -50,7 +50,7 @@ def main(argv: list[str]) -> None:
     shared.start(workdir)
     config = from_config_dict(CONFIG.value)
     write_config(workdir, config)  # another run's folder is refused before any work
-    sequences = build_sequences(open_source(config, workdir), config)
+    sequences = open_sequences(config, workdir)
     write_json(workdir / "data_report.json", sequences.report)
     outcome = fit(config, workdir, sequences)
     results = figures(outcome)

@@ -39,7 +39,8 @@ class DataConfig:
       valid_fraction: share of the events, by time, that validate when `valid_from` is empty.
       test_fraction: share of the events, by time, that test when `test_from` is empty.
       min_item_events: items with fewer events in the training period are unknown items.
-      cache_dir: where the synthetic data set is kept; empty means <workdir>/data.
+      cache_dir: where prepared sequences and the synthetic data set are kept, for any number of
+        runs; empty means <workdir>/data.
     """
 
     source: str = "synthetic"

@@ -7,6 +7,7 @@ and prefetch.py feed the device. columns.py converts columns.
 """
 
 from negflax.data.batches import Batch, StreamBatches, history_batch
+from negflax.data.cache import open_sequences
 from negflax.data.catalogue import Catalogue
 from negflax.data.cells import DataError
 from negflax.data.files import read_events, require_suffix, write_table
@@ -32,6 +33,7 @@ __all__ = [
     "build_sequences",
     "history_batch",
     "label_weights",
+    "open_sequences",
     "open_source",
     "parse_rule",
     "prefetch",

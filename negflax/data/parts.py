@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from absl import logging
 
 from negflax.data.cells import DataError
-from negflax.data.columns import ID_COLUMNS, PLAIN_INTEGER, as_text, flat, is_text
+from negflax.data.columns import ID_COLUMNS, PLAIN_INTEGER, flat, is_text
 from negflax.data.schema import as_signals, binary, order, spans
 
 PART_EVENTS = 2_000_000  # of an average part; about 100 bytes an event are in memory, times WORKERS
@@ -237,12 +237,8 @@ def _all_plain(column: pa.ChunkedArray) -> bool:
 
 def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """The table with the columns and types of the schema."""
-    for column in ID_COLUMNS:
-        if column in table.column_names and is_text(schema.field(column).type):
-            table = as_text(table, column)
-    return pa.concat_tables([schema.empty_table(), table], promote_options="permissive").cast(
-        schema
-    )
+    table = table.cast(pa.schema([schema.field(column) for column in table.column_names]))
+    return pa.concat_tables([schema.empty_table(), table], promote_options="permissive")
 
 
 def _read(path: Path) -> pa.Table:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from negflax.config import Config
-from negflax.data import Sequences, build_sequences, open_source
+from negflax.data import Sequences, open_sequences
 from negflax.evaluate import plots, report
 from negflax.evaluate.checks import check_finite, check_list_lengths, circumstances
 from negflax.evaluate.floors import default_floors
@@ -30,13 +30,12 @@ def evaluate_trained(
     Args:
       trained: the checkpoint.
       split: `valid` or `test`.
-      workdir: of the run (holds the synthetic data set).
+      workdir: of the run (holds the prepared data).
       sequences: the run's data, if it is at hand; else it is opened anew with the run's vocabulary.
     """
     config = trained.config
     if sequences is None:
-        raw = open_source(config, workdir)
-        sequences = build_sequences(raw, config, catalogue=trained.catalogue)
+        sequences = open_sequences(config, workdir, trained.catalogue)
     floors = default_floors(sequences, config.train.splits, config.eval.seed)
     return _evaluate(trained, floors, split, sequences)
 

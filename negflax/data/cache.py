@@ -1,0 +1,238 @@
+"""Sequences as memory-mapped files, built once for each (data, rules, split) and shared by all.
+
+A cache is a folder <data.cache_dir>/sequences-<fingerprint> with a .npy file for each field of
+`Sequences`, the catalogue, and manifest.json with the size of each. It is built in a folder beside
+its place and renamed, under a lock of the operating system, which ends with the process that holds
+it: processes that need the same cache wait for the first one, and what a killed one left is removed
+by the next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from absl import logging
+
+from negflax.config import Config
+from negflax.data.catalogue import Catalogue
+from negflax.data.cells import DataError
+from negflax.data.column_files import ColumnFiles
+from negflax.data.files import CHUNK_EVENTS, count_events, event_chunks, event_files, read_items
+from negflax.data.parts import Parts, partition
+from negflax.data.schema import validate
+from negflax.data.sequences import Sequences, prepare
+from negflax.data.sources import RawData, open_source
+
+VERSION = 1  # of what is stored; raise it when the same events and rules give other columns
+MANIFEST = "manifest.json"
+CATALOGUE = "catalogue.npz"
+ARRAYS = [f.name for f in dataclasses.fields(Sequences) if f.name not in ("catalogue", "report")]
+# Where the data lies, and how labels are batched, change nothing of what is stored.
+NOT_IN_DATA = ("cache_dir", "root", "path", "items_path")
+NOT_IN_LABELS = ("horizon",)
+
+
+def open_sequences(
+    config: Config, workdir: str | os.PathLike[str], catalogue: Catalogue | None = None
+) -> Sequences:
+    """Opens the sequences of config.data and config.labels, from the cache or by building it.
+
+    An event log of more than PART_EVENTS events is prepared out of core.
+
+    Args:
+      config: its sections data, labels and, for `synthetic`, world.
+      workdir: holds the cache where config.data.cache_dir is empty, in data/.
+      catalogue: a vocabulary to use instead of the log's own, such as a checkpoint's.
+
+    Returns:
+      Sequences whose arrays are read-only and read from the files when they are touched.
+
+    Raises:
+      DataError: unusable data, or a cache that cannot be written.
+      ConfigError: a rule or moment that cannot be used.
+    """
+    source = _Files(config) if config.data.source == "event_log" else _Table(config, workdir)
+    place = Path(config.data.cache_dir) if config.data.cache_dir else Path(workdir) / "data"
+    key = _fingerprint(config, source.identity())
+    if catalogue is not None:
+        found = _open(place / f"sequences-{key}")
+        if found is not None and _same(found.catalogue, catalogue):
+            return found
+        key = _digest(key, catalogue.item_ids)
+    folder = place / f"sequences-{key}"
+    found = _open(folder)
+    if found is not None:
+        logging.info("event sequences: %s", folder)
+        return found
+    with _writing(folder):
+        place.mkdir(parents=True, exist_ok=True)
+        with _locked(place / f".{folder.name}.lock"):
+            found = _open(folder)  # another process may have built it meanwhile
+            if found is None:
+                _build(folder, source, config, catalogue)
+                found = _open(folder)
+    if found is None:
+        raise DataError(f"{folder} was changed by another program: remove it and start again")
+    return found
+
+
+class _Table:
+    """A source that fits into memory."""
+
+    def __init__(self, config: Config, workdir: str | os.PathLike[str]) -> None:
+        self._raw: RawData = open_source(config, workdir)
+
+    def identity(self) -> str:
+        """Hash of the content."""
+        tables = (self._raw.events, self._raw.items)
+        return _digest(self._raw.name, *[table for table in tables if table is not None])
+
+    def prepare(self, scratch: Path, config: Config, *rest: Any) -> dict[str, Any]:
+        raw = self._raw
+        events, repairs = validate(raw.events, raw.name)
+        return prepare(Parts([lambda: events]), raw.items, repairs, raw.name, config, *rest)
+
+
+class _Files:
+    """The files of an event log, of any size."""
+
+    def __init__(self, config: Config) -> None:
+        self._path, self._items_path = config.data.path, config.data.items_path
+        self._files = event_files(self._path, self._items_path)
+
+    def identity(self) -> str:
+        """Names, sizes and times of change."""
+        files = [*self._files, *([Path(self._items_path)] if self._items_path else [])]
+        found = []
+        for file in files:
+            if not file.is_file():
+                raise DataError(f"{file}: there is no such file")
+            found.append((file.name, file.stat().st_size, file.stat().st_mtime_ns))
+        return _digest(json.dumps(found))
+
+    def prepare(self, scratch: Path, config: Config, *rest: Any) -> dict[str, Any]:
+        items, name = read_items(self._items_path), "event_log"
+        chunks, total = event_chunks(self._files, CHUNK_EVENTS), count_events(self._files)
+        parts, repairs = partition(chunks, total, scratch, name)
+        return prepare(parts, items, repairs, name, config, *rest)
+
+
+def _build(
+    folder: Path, source: _Table | _Files, config: Config, catalogue: Catalogue | None
+) -> None:
+    """Builds in a folder beside, then renames; the lock is held."""
+    stem = f".{folder.name}.building-"
+    for left in folder.parent.glob(f"{stem}*"):  # by a process that was killed: the lock was free
+        shutil.rmtree(left)
+    temporary = folder.with_name(f"{stem}{os.getpid()}")
+    logging.info("building event sequences: %s", folder)
+    try:
+        scratch = temporary / "scratch"
+        scratch.mkdir(parents=True)
+        with ColumnFiles(temporary) as columns:
+            fields = source.prepare(scratch, config, catalogue, columns.append)
+            columns.append({name: fields[name] for name in ("user_ids", "offsets_U1")})
+        shutil.rmtree(scratch)
+        fields["catalogue"].save(temporary / CATALOGUE)
+        sizes = {path.name: path.stat().st_size for path in sorted(temporary.iterdir())}
+        manifest = {"version": VERSION, "bytes": sizes, "report": fields["report"]}
+        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1))
+        for path in temporary.iterdir():
+            _sync(path)  # the data reaches the disk before the name does
+        if folder.exists():  # damaged
+            shutil.rmtree(folder)
+        os.rename(temporary, folder)
+        _sync(folder.parent)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _open(folder: Path) -> Sequences | None:
+    """The cache; None where there is none, or none that is whole."""
+    if not folder.is_dir():
+        return None
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        for name, size in manifest["bytes"].items():
+            if (folder / name).stat().st_size != size:
+                raise ValueError(f"{name} is cut short")
+        arrays = {
+            name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in ARRAYS
+        }
+        catalogue = Catalogue.load(folder / CATALOGUE)
+    except (ValueError, KeyError, OSError, EOFError) as error:
+        logging.warning("%s is damaged (%s): building it anew", folder, error)
+        return None
+    return Sequences(catalogue=catalogue, report=manifest["report"], **arrays)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logging.info("another process builds the same sequences: waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{folder} cannot be written ({error}): make room or give the right to write there, "
+            "or name another folder in config.data.cache_dir"
+        ) from error
+
+
+def _fingerprint(config: Config, identity: str) -> str:
+    data, labels = dataclasses.asdict(config.data), dataclasses.asdict(config.labels)
+    rules = {
+        "data": {k: v for k, v in data.items() if k not in NOT_IN_DATA},
+        "labels": {k: v for k, v in labels.items() if k not in NOT_IN_LABELS},
+    }
+    return _digest(str(VERSION), identity, json.dumps(rules, sort_keys=True))
+
+
+def _digest(*parts: str | np.ndarray | pa.Table) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        if isinstance(part, pa.Table):
+            digest.update(str(part.schema.remove_metadata()).encode())
+            for batch in part.combine_chunks().to_batches():
+                digest.update(batch.serialize())
+        else:
+            digest.update(part.encode() if isinstance(part, str) else part.tobytes())
+        digest.update(b"\0")
+    return digest.hexdigest()
+
+
+def _same(one: Catalogue, other: Catalogue) -> bool:
+    """Whether the rows mean the same items, creators and clusters."""
+    return all(
+        np.array_equal(getattr(one, name), getattr(other, name))
+        for name in ("item_ids", "creator_V", "clusters_VC")
+    )
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
