@@ -16,6 +16,8 @@ from negflax.config import BatchConfig, LabelConfig
 from negflax.data.schema import SPLITS
 from negflax.data.sequences import Sequences
 
+BLOCK = 2**20  # steps, or users, that are counted at a time
+
 
 class Batch(NamedTuple):
     """B rows of T steps, a pytree of arrays.
@@ -53,10 +55,13 @@ class Batch(NamedTuple):
 class StreamBatches:
     """The training batches of some splits; batch i is a pure function of (config.seed, i).
 
+    What is kept in memory grows with the users, not with the events.
+
     Attributes:
       steps_per_epoch: batches in a pass over all steps; batch i belongs to epoch
         i // steps_per_epoch.
       num_targets: label slots with a weight in an epoch.
+      padding_share: share of an epoch's steps that are padding, all of them in its last batch.
     """
 
     def __init__(
@@ -65,50 +70,94 @@ class StreamBatches:
         config: BatchConfig,
         labels: LabelConfig,
         splits: tuple[str, ...],
+        host: tuple[int, int] = (0, 1),
     ) -> None:
-        """Collects the splits' events and the labels of their steps.
+        """Finds the splits' events and counts the labels of their steps.
 
         Args:
           sequences: the data set.
           config: B, T and the seed of the order of users.
           labels: its horizon.
-          splits: names of the splits to train on.
+          splits: names of the splits to train on; they follow one another in time.
+          host: (its number, how many there are): of the B rows each gets an equal slice.
 
         Raises:
-          ValueError: they hold no event.
+          ValueError: the splits hold no event, other events lie between theirs, or the rows do not
+            divide among the hosts.
         """
-        self._sequences = sequences
-        self._config = config
-        codes = [SPLITS.index(split) for split in splits]
-        chosen_E = np.isin(sequences.split_E, codes)
-        self._event_N = np.flatnonzero(chosen_E)
-        bounds = np.append(0, np.cumsum(chosen_E))[sequences.offsets_U1]
-        begin, length = bounds[:-1], np.diff(bounds)
-        self._begin, self._length = begin[length > 0], length[length > 0]
-        if not len(self._event_N):
+        index, count = host
+        if config.rows % count:
+            raise ValueError(f"config.batch.rows = {config.rows} does not divide by {count} hosts")
+        self._sequences, self._config, self._horizon = sequences, config, labels.horizon
+        self._rows = range(index * config.rows // count, (index + 1) * config.rows // count)
+        self._begin, self._length = _events_of(sequences, splits)
+        self._num_steps = int(self._length.sum())
+        if not self._num_steps:
             raise ValueError(f"no event is in the splits {splits}: nothing to train on")
-        self._label_NL = self._labels(labels.horizon)
-        self.num_targets = int(np.sum(self._label_NL >= 0))
-        self.steps_per_epoch = math.ceil(len(self._event_N) / (config.rows * config.length))
+        self.steps_per_epoch = math.ceil(self._num_steps / (config.rows * config.length))
+        self.padding_share = 1 - self._num_steps / (
+            self.steps_per_epoch * config.rows * config.length
+        )
         self._epoch: tuple[int, np.ndarray, np.ndarray] | None = None
+        self.num_targets = self._count_targets()
 
     def batch(self, i: int) -> Batch:
-        """Batch i.
+        """Batch i, or this host's rows of it.
 
         Row j covers positions [(b·B + j)·T, (b·B + j + 1)·T) of the epoch's stream, b the batch's
         place in its epoch; what lies beyond the stream is padding.
         """
         epoch, b = divmod(i, self.steps_per_epoch)
+        length = self._config.length
+        first = b * self._config.rows
+        shape = len(self._rows), length
+        event_N, is_first_N, label_NL = self._steps(
+            epoch, (first + self._rows.start) * length, (first + self._rows.stop) * length
+        )
+        seen_BT = np.full(shape, -1, np.int64)
+        seen_BT.ravel()[: len(event_N)] = np.where(is_first_N, -1, event_N - 1)
+        label_ML = np.full((seen_BT.size, label_NL.shape[1]), -1, np.int64)
+        label_ML[: len(event_N)] = label_NL
+        return _gather(self._sequences, seen_BT, label_ML)
+
+    def _steps(self, epoch: int, start: int, stop: int) -> tuple[np.ndarray, ...]:
+        """Of the steps at these positions: (target event, is a user's first, label events (N, L)).
+
+        Positions beyond the stream have no step. A user's events are neighbours, in the files and
+        in the stream, so the steps are a few runs of events.
+        """
         order_U, start_U = self._order(epoch)
-        rows, length = self._config.rows, self._config.length
-        position = np.arange(b * rows * length, (b + 1) * rows * length)
-        inside = position < len(self._event_N)
-        rank = np.searchsorted(start_U, position, side="right") - 1
-        step = position - start_U[rank]
-        target = np.where(inside, self._begin[order_U[rank]] + step, 0)
-        seen = np.where(inside & (step > 0), self._event_N[target - 1], -1)
-        label = np.where(inside[:, None], self._label_NL[target], -1)
-        return _gather(self._sequences, seen.reshape(rows, length), label)
+        ahead = self._horizon - 1  # the labels of the last step may lie so far beyond it
+        end = min(stop + ahead, self._num_steps)
+        if start >= end:
+            return np.zeros(0, np.int64), np.zeros(0, bool), np.zeros((0, min(2, 1 + ahead)), int)
+        low, high = np.searchsorted(start_U, [start, end - 1], side="right") - [1, 0]
+        user_R, start_R = order_U[low:high], start_U[low:high]
+        run_N = np.repeat(
+            np.arange(high - low), np.diff(np.clip(np.append(start_R, end), start, end))
+        )
+        step_N = np.arange(start, end) - start_R[run_N]
+        event_N = self._begin[user_R][run_N] + step_N
+        num = max(min(stop, self._num_steps) - start, 0)
+        label_NL = self._labels(event_N, run_N, num)
+        return event_N[:num], step_N[:num] == 0, label_NL
+
+    def _labels(self, event_N: np.ndarray, run_N: np.ndarray, num: int) -> np.ndarray:
+        """Event index of the labels of the first `num` steps, -1 = absent (num, L)."""
+        positive_N = self._sequences.positive_weight_E[event_N] > 0
+        negative_N = self._sequences.negative_weight_E[event_N] > 0
+        if self._horizon == 1:
+            return np.where(positive_N | negative_N, event_N, -1)[:, None]
+        here, total = np.arange(num), len(event_N)
+        slots = []
+        for wanted_N in (positive_N, negative_N):
+            next_N = np.minimum.accumulate(np.where(wanted_N, np.arange(total), total)[::-1])[::-1]
+            found = np.minimum(next_N[:num], total - 1)
+            near = (next_N[:num] < np.minimum(here + self._horizon, total)) & (
+                run_N[found] == run_N[:num]
+            )
+            slots.append(np.where(near, event_N[found], -1))
+        return np.stack(slots, axis=1)
 
     def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """(users in the epoch's order, position of each one's first step in the stream)."""
@@ -121,21 +170,41 @@ class StreamBatches:
             cached = self._epoch = (epoch, order_U, np.cumsum(length_U) - length_U)
         return cached[1], cached[2]
 
-    def _labels(self, horizon: int) -> np.ndarray:
-        """Event index of each step's labels (N, L), -1 = absent."""
-        positive_N = self._sequences.positive_weight_E[self._event_N] > 0
-        negative_N = self._sequences.negative_weight_E[self._event_N] > 0
-        if horizon == 1:
-            return np.where(positive_N | negative_N, self._event_N, -1)[:, None]
-        num = len(self._event_N)
-        here = np.arange(num)
-        end_N = np.minimum(np.repeat(self._begin + self._length, self._length), here + horizon)
-        slots = []
-        for wanted_N in (positive_N, negative_N):
-            next_N = np.minimum.accumulate(np.where(wanted_N, here, num)[::-1])[::-1]
-            event_N = self._event_N[np.minimum(next_N, num - 1)]
-            slots.append(np.where(next_N < end_N, event_N, -1))
-        return np.stack(slots, axis=1)
+    def _count_targets(self) -> int:
+        """Labels of all steps, a block at a time."""
+        return sum(
+            int(np.count_nonzero(self._steps(0, start, start + BLOCK)[2] >= 0))
+            for start in range(0, self._num_steps, BLOCK)
+        )
+
+
+def _events_of(sequences: Sequences, splits: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """(first event, number of events) of each user with events in the splits, int64 (U,).
+
+    A user's splits follow one another (Sequences.split_E), so these events are neighbours.
+    """
+    codes = [SPLITS.index(split) for split in splits]
+    before_U, chosen_U = (
+        _count_per_user(sequences, wanted)
+        for wanted in (np.arange(3) < min(codes), np.isin(np.arange(3), codes))
+    )
+    within_U = _count_per_user(
+        sequences, (np.arange(3) >= min(codes)) & (np.arange(3) <= max(codes))
+    )
+    if np.any(within_U != chosen_U):
+        raise ValueError(f"the splits {splits} leave out events between theirs: name them as well")
+    some = chosen_U > 0
+    return (sequences.offsets_U1[:-1] + before_U)[some], chosen_U[some]
+
+
+def _count_per_user(sequences: Sequences, wanted: np.ndarray) -> np.ndarray:
+    """How many of each user's events have a split code c with wanted[c], int64 (U,)."""
+    offsets, count_U = sequences.offsets_U1, []
+    for user in range(0, len(offsets) - 1, BLOCK):
+        edge = offsets[user : user + BLOCK + 1]
+        chosen = wanted[sequences.split_E[edge[0] : edge[-1]]]
+        count_U.append(np.diff(np.append(0, np.cumsum(chosen))[edge - edge[0]]))
+    return np.concatenate(count_U)
 
 
 def history_batch(
@@ -169,18 +238,23 @@ def history_batch(
 
 def _gather(sequences: Sequences, seen_BT: np.ndarray, label_NL: np.ndarray) -> Batch:
     """The batch whose steps read the events seen_BT and predict label_NL (-1 = none)."""
-    known_BT = seen_BT >= 0
     label_BTL = label_NL.reshape(*seen_BT.shape, -1)
-    present_BTL = label_BTL >= 0
+    unseen_BT, absent_BTL = seen_BT < 0, label_BTL < 0
+    # Few places are empty: reading event 0 there and overwriting it costs less than a mask.
+    seen_BT, label_BTL = np.maximum(seen_BT, 0), np.maximum(label_BTL, 0)
 
     def read(column_E: np.ndarray) -> np.ndarray:
-        return np.where(known_BT, column_E[seen_BT], 0).astype(np.int32)
+        value_BT = column_E[seen_BT].astype(np.int32)
+        value_BT[unseen_BT] = 0
+        return value_BT
 
     def labels(column_E: np.ndarray) -> np.ndarray:
-        return np.where(present_BTL, column_E[label_BTL], 0).astype(column_E.dtype)
+        value_BTL = column_E[label_BTL]
+        value_BTL[absent_BTL] = 0
+        return value_BTL
 
     item_BT = read(sequences.item_E)
-    reset_BT = ~known_BT
+    reset_BT = unseen_BT.copy()
     reset_BT[:, 0] = True
     return Batch(
         item_ids_BT=item_BT,
