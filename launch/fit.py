@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 from absl import logging
 
 from negflax.config import Config, ConfigError
@@ -32,7 +33,8 @@ def fit(config: Config, workdir: Path, sequences: Sequences, stop: int = 0) -> O
     check_list_lengths(config.eval.ks, sequences.catalogue)
     write_config(workdir, config)
     save_catalogue(workdir, sequences.catalogue)
-    batches = StreamBatches(sequences, config.batch, config.labels, config.train.splits)
+    host = jax.process_index(), jax.process_count()
+    batches = StreamBatches(sequences, config.batch, config.labels, config.train.splits, host)
     steps = planned_steps(config, batches)
     if warm_up_steps(config) >= steps:
         logging.warning(

@@ -37,6 +37,7 @@ def figures(outcome: Outcome) -> dict[str, Any]:
         "step": outcome.step,
         "best_step": outcome.best_step,
         "targets_per_cpu_second": outcome.targets_per_cpu_second or None,
+        "device_wait_share": outcome.goodput.wait_share,
         "devices": jax.device_count(),
         **{f"seconds/{k}": v for k, v in outcome.goodput.wall.items()},
         **{f"cpu_seconds/{k}": v for k, v in outcome.goodput.cpu.items()},

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 
 class Goodput:
@@ -29,6 +30,34 @@ class Goodput:
         self.wall[self._phase] += now[0] - self._last[0]
         self.cpu[self._phase] += now[1] - self._last[1]
         self._phase, self._last = phase, now
+
+    def fed(self, stream: Iterator[Any], busy: Callable[[], bool]) -> Iterator[Any]:
+        """Yields what the stream yields; the time for which nothing ran counts as `wait`.
+
+        All of a wait counts at whose end the devices had nothing left to do, so that `wait` is an
+        upper bound: they may have run out of work late in it.
+
+        Args:
+          stream: batches.
+          busy: whether the devices still have work.
+        """
+        while True:
+            begin = time.perf_counter()
+            try:
+                item = next(stream)
+            except StopIteration:
+                return
+            if not busy():
+                waited = time.perf_counter() - begin
+                self.wall["wait"] += waited
+                self.wall[self._phase] -= waited
+            yield item
+
+    @property
+    def wait_share(self) -> float:
+        """`wait` as a share of the time of the steps, `step` and `wait`; 0 before a step."""
+        total = self.wall["step"] + self.wall["wait"]
+        return self.wall["wait"] / total if total else 0.0
 
     @contextlib.contextmanager
     def __call__(self, phase: str) -> Iterator[None]:

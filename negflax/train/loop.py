@@ -18,7 +18,7 @@ from absl import logging
 
 from negflax import mesh as meshes
 from negflax.config import Config
-from negflax.data import StreamBatches, prefetch
+from negflax.data import Batch, StreamBatches, prefetch
 from negflax.files import write_json
 from negflax.model import Recommender
 from negflax.train.checkpoint import Checkpoints, Identity, abstract_state
@@ -115,15 +115,25 @@ def train(
     writer = MetricWriter(workdir, start, settings.hubs)
     progress = _Progress(start, steps, settings.log_every, writer)
     sharding = meshes.split(trainer.mesh)
-    stream = prefetch(
-        batches, start, steps, config.batch.prefetch, lambda batch: jax.device_put(batch, sharding)
-    )
+
+    def put(batch: Batch) -> Batch:  # this host's rows of the batch, to its devices
+        return jax.tree.map(
+            lambda array: jax.make_array_from_process_local_data(sharding, array), batch
+        )
+
+    stream = prefetch(batches, start, steps, config.batch.prefetch, put)
     step, pending = start, None
+
+    def busy() -> bool:
+        return step <= start + 1 or not pending["loss"].is_ready()
+
     goodput.enter("compile")
     try:
-        for batch in [] if _out_of_patience(config, checkpoints, start) else stream:
+        over = _out_of_patience(config, checkpoints, start)
+        for batch in [] if over else goodput.fed(stream, busy):
             state, metrics = trainer.step(state, batch)
             if pending is not None:
+                jax.block_until_ready(pending)  # the host is never more than a step ahead
                 progress.read(step, pending)
             step, pending = step + 1, metrics
             if step == start + 1:

@@ -13,9 +13,9 @@ lengths = st.lists(st.integers(0, 9), min_size=1, max_size=8).filter(any)
 shapes = st.tuples(st.integers(1, 4), st.integers(1, 7))
 
 
-def stream(sequences, rows=2, length=3, seed=0, horizon=1, splits=("train",)):
+def stream(sequences, rows=2, length=3, seed=0, horizon=1, splits=("train",), host=(0, 1)):
     config = BatchConfig(rows=rows, length=length, seed=seed)
-    return StreamBatches(sequences, config, LabelConfig(horizon=horizon), splits)
+    return StreamBatches(sequences, config, LabelConfig(horizon=horizon), splits, host)
 
 
 def epoch(batches, e=0):
@@ -102,12 +102,40 @@ def test_events_without_a_label_stay_inputs(make_sequences):
     assert batch.item_ids_BT[0].tolist() == list(range(50))
 
 
+@settings(deadline=None, max_examples=30)
+@given(lengths, st.sampled_from([1, 2, 3]), st.integers(1, 7), st.integers(1, 4))
+def test_hosts_share_a_batch_by_rows(make_sequences, users, hosts, length, horizon):
+    s = make_sequences(users, unlabelled=0.4)
+    whole = stream(s, 6, length, horizon=horizon)
+    parts = [stream(s, 6, length, horizon=horizon, host=(h, hosts)) for h in range(hosts)]
+    for i in range(whole.steps_per_epoch + 1):
+        columns = zip(*[part.batch(i) for part in parts], strict=True)
+        assert_equal(Batch(*(np.concatenate(c) for c in columns)), whole.batch(i))
+    assert {part.num_targets for part in parts} == {whole.num_targets}
+
+
+def test_hosts_need_equal_rows(make_sequences):
+    with pytest.raises(ValueError, match=r"config\.batch\.rows = 4 .* 3 hosts"):
+        stream(make_sequences([5]), rows=4, host=(0, 3))
+
+
+def test_only_the_last_batch_is_padded(make_sequences):
+    batches = stream(make_sequences([1, 200, 3, 1]), rows=4, length=10)
+    padded = [(b.label_ids_BTL == 0).mean() for b in map(batches.batch, range(6))]
+    assert padded[:5] == [0] * 5 and padded[5] == 35 / 40
+    assert batches.padding_share == pytest.approx(35 / 240)
+
+
 def test_splits_choose_the_events(make_sequences):
     s = make_sequences([3, 0, 2], held_out=2)
     assert stream(s).num_targets == 5
     assert stream(s, splits=("train", "test")).num_targets == 11
     with pytest.raises(ValueError, match="no event"):
         stream(s, splits=("valid",))
+    s.split_E[1] = 1  # the second of three events to train on
+    s.split_E[2] = 1
+    with pytest.raises(ValueError, match="leave out events between"):
+        stream(s, splits=("train", "test"))
 
 
 @settings(deadline=None, max_examples=60)

@@ -195,3 +195,19 @@ def test_killed_with_sigkill_and_restarted_ends_with_the_same_bits(tmp_path):
     assert "resuming from step" in again.stderr
     a, b = (load_trained(workdir, "60", ONE.mesh) for workdir in (whole, killed))
     assert_equal_states(a.state, b.state)
+
+
+def test_goodput_counts_as_wait_what_the_devices_waited():
+    def slow():
+        for i in range(4):
+            time.sleep(0.02)
+            yield i
+
+    goodput, busy = Goodput(), iter([True, False, True, False])
+    goodput.enter("step")
+    assert list(goodput.fed(slow(), lambda: next(busy))) == [0, 1, 2, 3]
+    goodput.enter("end")
+    assert 0.04 <= goodput.wall["wait"] and 0.04 <= goodput.wall["step"]
+    assert goodput.wait_share == pytest.approx(
+        goodput.wall["wait"] / (goodput.wall["step"] + goodput.wall["wait"])
+    )
