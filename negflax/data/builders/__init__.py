@@ -7,8 +7,15 @@ No TensorFlow is needed.
 
 from negflax.data.builders.base import LogBuilder, LogConfig
 from negflax.data.builders.kuairand import Kuairand
+from negflax.data.builders.kuairec import Kuairec
+from negflax.data.builders.mind import Mind
 from negflax.data.builders.movielens import MovieLens
+from negflax.data.builders.recbole import Recbole
+from negflax.data.builders.sequences import S3rec, Sasrec
+from negflax.data.builders.yambda import Yambda
 
-BUILDERS: dict[str, type[LogBuilder]] = {cls.name: cls for cls in (Kuairand, MovieLens)}
+BUILDERS: dict[str, type[LogBuilder]] = {
+    cls.name: cls for cls in (Kuairand, Kuairec, Yambda, MovieLens, Mind, Recbole, Sasrec, S3rec)
+}
 
 __all__ = ["BUILDERS", "LogBuilder", "LogConfig"]

@@ -46,13 +46,13 @@ class LogConfig(tfds.core.BuilderConfig):
       files: that are read, by their paths within the archive.
       archive: that holds them, or None.
       items: whether the rows are items.
-      folder: of a user's own files, where a builder takes any number of them.
+      columns: of a user's own files, which are looked into before; None for published formats.
     """
 
     files: tuple[str, ...] = ()
     archive: Archive | None = None
     items: bool = False
-    folder: str = ""
+    columns: pa.Schema | None = None
 
 
 class LogBuilder(FileReaderBuilder, skip_registration=True):
@@ -61,6 +61,7 @@ class LogBuilder(FileReaderBuilder, skip_registration=True):
     Attributes:
       DESCRIPTION, CITATION, LICENSE, HOMEPAGE: for the metadata.
       MANUAL_DOWNLOAD_INSTRUCTIONS: where the original files are.
+      left_out: {reason: rows} that a preparation left out; it goes into the metadata.
       TRAINING: splits that training reads; others, such as randomly exposed items, are opened by
         name. Empty: all.
     """
@@ -91,9 +92,23 @@ class LogBuilder(FileReaderBuilder, skip_registration=True):
         found = (cls.builder_configs.get(name + suffix) for suffix in ("", ITEMS))
         return [config for config in found if config]
 
-    @abc.abstractmethod
+    @classmethod
+    def folder(cls, manual_dir: str) -> Path:
+        """The folder of a user's own files.
+
+        Raises:
+          DataError: there is none.
+        """
+        path = Path(manual_dir).expanduser()
+        if not manual_dir or not path.is_dir():
+            raise DataError(
+                f"manual_dir `{manual_dir}` is no folder. {cls.MANUAL_DOWNLOAD_INSTRUCTIONS}"
+            )
+        return path
+
     def schema(self) -> pa.Schema:
         """The columns of the events, or of the items, in canonical types."""
+        return self.builder_config.columns
 
     @abc.abstractmethod
     def tables(self, files: dict[str, Path]) -> dict[str, Iterable[Part]]:
@@ -121,7 +136,7 @@ class LogBuilder(FileReaderBuilder, skip_registration=True):
 
     def _download_and_prepare(self, dl_manager: Any, download_config: Any = None) -> None:
         if self.info.file_format.value != "array_record":
-            # The Parquet writer of tensorflow-datasets 4.9.10 loses every other hundred examples.
+            # The Parquet writer of tensorflow-datasets 4.9.10 loses examples after the first 100.
             raise DataError(f"{self.info.file_format.value}: builders write array_record alone")
         config = self.builder_config
         manual = getattr(download_config, "manual_dir", None)
@@ -135,11 +150,13 @@ class LogBuilder(FileReaderBuilder, skip_registration=True):
             )
             files = originals.get(config.files, config.archive) if config.files else {}
             self._splits = {}
+            self.left_out = collections.Counter()
             infos = [self._write(split, shards) for split, shards in self.shards(files).items()]
         self.info.set_splits(tfds.core.SplitDict(infos))
         self.info.metadata.update(
             rows=self._splits,
             training=[split for split in self._splits if split in self.TRAINING] or [*self._splits],
+            left_out=dict(self.left_out),
             originals=[dataclasses.asdict(file) for file in originals.checked],
         )
         if dl_manager.register_checksums:

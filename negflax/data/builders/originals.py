@@ -82,6 +82,11 @@ class Originals:
             raise DataError(f"manual_dir {self._manual_dir} is no folder. {self._instructions}")
         found = {name: find(self._manual_dir, name) for name in names}
         missing = [name for name, path in found.items() if path is None]
+        if not missing and len(set(found.values())) < len(names):
+            raise DataError(
+                f"{self._manual_dir}: {', '.join(names)} are files of one name, and only one is "
+                f"in this folder. {self._instructions}"
+            )
         packed = find(self._manual_dir, archive.name) if archive else None
         if missing and packed:
             return self._unpack(packed, names, archive)

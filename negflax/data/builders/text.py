@@ -7,8 +7,10 @@ import csv as standard_csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as csv
 
 from negflax.data.cells import DataError
@@ -46,6 +48,7 @@ def read_text(
       DataError: the file is empty, cut short or in another encoding, lacks a column, or holds a
         value that its column cannot; rows count from 0, without the header.
     """
+    _first_line(path, encoding)
     header = list(names) or read_header(path, delimiter, encoding)
     for name in columns:
         if name not in header:
@@ -66,6 +69,11 @@ def read_header(path: Path, delimiter: str = ",", encoding: str = "utf-8") -> li
     Raises:
       DataError: the file is missing or empty, or its text is in another encoding.
     """
+    line = _first_line(path, encoding).rstrip("\r\n")
+    return next(standard_csv.reader([line], delimiter=delimiter))
+
+
+def _first_line(path: Path, encoding: str) -> str:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
     with open(path, "rb") as file:
@@ -78,7 +86,24 @@ def read_header(path: Path, delimiter: str = ",", encoding: str = "utf-8") -> li
             raise UnicodeError("it holds zero bytes")
     except UnicodeError as error:
         raise DataError(f"{path}: row 0 is no {encoding} text ({error}): save it so") from error
-    return next(standard_csv.reader([text.rstrip("\r\n")], delimiter=delimiter))
+    return text
+
+
+def id_type(path: Path, column: str, **options: Any) -> pa.DataType:
+    """int64 where every id of a column is a whole number, else text; reads the file once.
+
+    Args:
+      path: the file.
+      column: its name.
+      **options: of `read_text`.
+
+    Raises:
+      DataError: as `read_text`.
+    """
+    for table in read_text(path, {column: TEXT}, quotes=False, **options):
+        if not pc.all(pc.match_substring_regex(table[column], r"^(0|-?[1-9]\d{0,17})$")).as_py():
+            return TEXT
+    return INT
 
 
 def _blocks(path, columns, delimiter, names, encoding, quotes) -> Iterator[pa.Table]:
