@@ -307,7 +307,7 @@ class MeshConfig:
         that is left out, devices hold copies.
       lookup: how rows reach the devices that need them: `psum` (every device gets the rows that
         all ask for), `all_to_all` (each gets its own from their owners) or `auto`, whichever costs
-        less (negflax/tables/exchange.py, `cheaper`).
+        less (negflax/tables/exchange.py, `form`).
     """
 
     data: int = 0

@@ -36,8 +36,8 @@ def capacity(ids: int, shards: int) -> int:
 
 def moved_bytes(
     form: str, ids: int, shared: int, table_rows: int, row_bytes: int, shards: int
-) -> float:
-    """Bytes that a device sends a step for one table, in one round, by ring or pairwise exchange.
+) -> dict[str, float]:
+    """Bytes that a device sends a step for one table, by ring or pairwise exchange in one round.
 
     Args:
       form: `psum` or `all_to_all`.
@@ -46,27 +46,40 @@ def moved_bytes(
       table_rows: V of the whole table.
       row_bytes: of a row.
       shards: P.
+
+    Returns:
+      Collective → bytes, in the order in which they happen.
     """
     others = (shards - 1) / shards
     if form == "psum":
-        distinct_ids = min(shards * ids + shared, table_rows + 1)
-        reduced = 2 * others * distinct_ids * row_bytes  # a ring's all-reduce sends it twice
-        return (shards - 1) * ids * ID_BYTES + 2 * reduced  # rows there, gradients back
-    asked = shards * capacity(min(ids, table_rows + 1), shards)
-    there_and_back = 2 * others * asked * (ID_BYTES + row_bytes)
-    return there_and_back + 2 * 2 * others * shared * row_bytes
+        reduced = 2 * others * row_bytes * min(shards * ids + shared, table_rows + 1)
+        sent = {"all-gather ids": (shards - 1) * ids * ID_BYTES}
+        return sent | {"all-reduce rows": reduced, "all-reduce gradients": reduced}
+    asked = others * shards * capacity(min(ids, table_rows + 1), shards)
+    reduced = 2 * others * row_bytes * shared
+    return {
+        "all-to-all ids": 2 * asked * ID_BYTES,  # there, and with the gradients
+        "all-to-all rows": asked * row_bytes,
+        "all-reduce candidates": reduced,
+        "all-to-all gradients": asked * row_bytes,
+        "all-reduce gradients of candidates": reduced,
+    }
 
 
-def cheaper(*sizes: int) -> str:
-    """The rule of config.mesh.lookup = "auto": bytes moved, and started collectives as bytes.
+def form(lookup: str, *sizes: int) -> str:
+    """The form of config.mesh.lookup; `auto` is the one that takes less time.
 
-    Arguments as `moved_bytes`.
+    The rule: bytes moved, plus LATENCY_BYTES for each collective that is started.
+
+    Args:
+      lookup: `auto`, `psum` or `all_to_all`.
+      *sizes: as of `moved_bytes`.
     """
 
     def cost(form: str) -> float:
-        return moved_bytes(form, *sizes) + COLLECTIVES[form] * LATENCY_BYTES
+        return sum(moved_bytes(form, *sizes).values()) + COLLECTIVES[form] * LATENCY_BYTES
 
-    return min(COLLECTIVES, key=cost)
+    return min(COLLECTIVES, key=cost) if lookup == "auto" else lookup
 
 
 class Route(NamedTuple):

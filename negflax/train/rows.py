@@ -76,10 +76,8 @@ def fetch(
     own = {use: ids for use, ids in uses.items() if use != "candidate"}
     own_K = jnp.concatenate([ids.reshape(-1) for ids in own.values()])
     shared_S = uses.get("candidate", jnp.zeros(0, own_K.dtype))
-    form = mesh.lookup
-    if form == "auto":
-        row_bytes = shard_VD.shape[1] * shard_VD.dtype.itemsize
-        form = exchange.cheaper(len(own_K), len(shared_S), nowhere, row_bytes, shards)
+    row_bytes = shard_VD.shape[1] * shard_VD.dtype.itemsize
+    form = exchange.form(mesh.lookup, len(own_K), len(shared_S), nowhere, row_bytes, shards)
     by_form = _fetch_by_psum if form == "psum" else _fetch_by_exchange
     rows_UD, own_place, shared_place, merge = by_form(shard_VD, own_K, shared_S, mesh.rows)
     index: dict[str, jax.Array | None] = {"candidate": shared_place} if len(shared_S) else {}

@@ -43,6 +43,7 @@ class Trainer:
     Attributes:
       init: () → State.
       step: (state, batch) → (state, metrics), jitted, the state donated.
+      lower: (state, batch), or their shapes → the step as jax.stages.Lowered.
       shardings: tree of the state's NamedShardings.
       strength: weights of the loss's terms, a run-time argument of the step.
     """
@@ -85,6 +86,7 @@ class Trainer:
             )(state, batch, unigram, strength)  # fmt: skip
 
         jitted = jax.jit(sharded, donate_argnums=0)
+        self.lower = lambda state, batch: jitted.lower(state, batch, self.unigram, self.strength)
         return lambda state, batch: jitted(state, batch, self.unigram, self.strength)
 
     def _device_step(

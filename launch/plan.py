@@ -1,0 +1,126 @@
+"""Plans a run before it runs: memory of a device, what collectives move, time of a step.
+
+  python -m launch.plan --config=configs/kuairand.py --devices=8 --memory_gib=80
+  python -m launch.plan --config=configs/event_log.py --devices=64 --memory_gib=80 \
+    --items=1000000000 --config.batch.rows=1024
+
+Rows and slots, candidates and collectives are arithmetic on the config; what the step holds besides
+is the temporary memory of the step compiled for as many virtual CPU devices. Nothing is allocated.
+The catalogue is counted from the data set unless --items is given. Times come from the peak rates
+of a device and are a lower bound.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import tempfile
+
+import jax
+from absl import flags
+from ml_collections import config_flags
+
+from launch import flags as shared
+from negflax.config import Config, ConfigError, from_config_dict
+from negflax.data import build_sequences, open_source
+from negflax.data.features import NUM_VALUES
+from negflax.evaluate import format_table
+from negflax.files import write_json
+from negflax.mesh import make_mesh
+from negflax.train import plan as planning
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "One of configs/*.py.")
+DEVICES = flags.DEFINE_integer("devices", 1, "Devices of the run.", lower_bound=1)
+MEMORY = flags.DEFINE_float("memory_gib", 80.0, "Memory of a device, GiB.")
+ITEMS = flags.DEFINE_integer("items", 0, "Items of the catalogue; 0 counts them in the data set.")
+CREATORS = flags.DEFINE_integer("creators", 0, "With --items: creators.")
+CLUSTERS = flags.DEFINE_integer("clusters", 0, "With --items: clusters.")
+# One H200: float32 peak, HBM, and a network card of 400 Gb/s, by its data sheet.
+TFLOPS = flags.DEFINE_float("tflops", 67.0, "Peak products of a device, 10^12 operations a second.")
+MEMORY_GBPS = flags.DEFINE_float(
+    "memory_gbps", 4800.0, "Its memory bandwidth, 10^9 bytes a second."
+)
+LINK_GBPS = flags.DEFINE_float(
+    "link_gbps", 50.0, "Bandwidth to other devices, 10^9 bytes a second."
+)
+LATENCY_US = flags.DEFINE_float("latency_us", 10.0, "Start of a collective, microseconds.")
+
+
+def sizes_of(config: Config) -> planning.Sizes:
+    """The catalogue that the flags describe, or the data set's own."""
+    if ITEMS.value:
+        named = {"creator": CREATORS.value + 1, "cluster": CLUSTERS.value + 1}
+        return planning.Sizes(ITEMS.value + 1, NUM_VALUES | named)
+    with tempfile.TemporaryDirectory() as folder:
+        catalogue = build_sequences(open_source(config, folder), config).catalogue
+    return planning.Sizes(catalogue.num_rows, catalogue.feature_sizes)
+
+
+def virtual_devices(number: int) -> list[jax.Device]:
+    """That many CPU devices, asked for before JAX starts.
+
+    Raises:
+      ConfigError: it has started, with fewer.
+    """
+    with contextlib.suppress(RuntimeError):
+        jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_num_cpu_devices", number)
+    if jax.device_count("cpu") < number:
+        raise ConfigError(f"--devices={number}: start the planner in a process of its own")
+    return jax.local_devices(backend="cpu")[:number]
+
+
+def main(argv: list[str]) -> None:
+    """See the module."""
+    del argv
+    config = from_config_dict(CONFIG.value)
+    mesh = make_mesh(config.mesh, virtual_devices(DEVICES.value))
+    machine = planning.Machine(
+        TFLOPS.value * 1e12, MEMORY_GBPS.value * 1e9, LINK_GBPS.value * 1e9, LATENCY_US.value * 1e-6
+    )
+    sizes = sizes_of(config)
+    plan = planning.make_plan(config, sizes, mesh, machine)
+    limit = int(MEMORY.value * planning.GIB)
+    print(
+        f"{sizes.num_rows - 1:,} items, {DEVICES.value} device(s): each one's needs, calculated\n"
+    )
+    print(report(plan))
+    advice = plan.too_large(limit)
+    print(
+        f"\nfits into {MEMORY.value:g} GiB"
+        if not advice
+        else f"\ndoes not fit into {MEMORY.value:g} GiB:"
+    )
+    for part, keys in advice.items():
+        print(f"  {part}, {plan.memory[part] / planning.GIB:.3f} GiB: {keys}")
+    if shared.JSON.value:
+        write_json(shared.JSON.value, figures(plan) | {"fits": not advice, "advice": advice})
+
+
+def report(plan: planning.Plan) -> str:
+    """Three tables: memory, collectives, seconds."""
+    memory = [{"memory": part, "GiB": _gib(size)} for part, size in plan.memory.items()]
+    memory.append({"memory": "peak", "GiB": _gib(plan.peak)})
+    memory.append({"memory": "checkpoint, on the host", "GiB": _gib(plan.checkpoint_bytes)})
+    moved = [
+        {"collective": what, "of": of, "MB a step": round(size / 1e6, 3)}
+        for (of, what), size in plan.collectives.items()
+    ]
+    times = [{"step": part, "ms": round(1e3 * value, 3)} for part, value in plan.seconds.items()]
+    return "\n\n".join(map(format_table, (memory, moved, times)))
+
+
+def figures(plan: planning.Plan) -> dict[str, object]:
+    """The plan for --json, in bytes and seconds."""
+    values = dataclasses.asdict(plan)
+    values["collectives"] = {f"{of}/{what}": size for (of, what), size in plan.collectives.items()}
+    return {"devices": DEVICES.value, "peak": plan.peak} | values
+
+
+def _gib(size: int) -> float:
+    return size / planning.GIB
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["config"])
+    shared.run(main)

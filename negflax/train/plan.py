@@ -1,0 +1,262 @@
+"""What a run will need, before it runs: memory of a device, bytes that collectives move, time.
+
+Everything whose size follows from the config and the catalogue is arithmetic on shapes. The rest,
+what the step holds while it runs, is the temporary memory of the compiled step; it does not depend
+on the catalogue once that exceeds the ids of a step, so a small catalogue is compiled for it, for
+as many virtual CPU devices, and nothing is allocated. A compiler for another platform fuses
+otherwise: take that part as an estimate there.
+
+Shapes: K ids of a device in a step, S candidates, V rows of a table, N states of a device, D width.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from negflax.config import Config, ConfigError
+from negflax.data import Batch
+from negflax.mesh import split
+from negflax.model import Recommender
+from negflax.tables import exchange, padded_rows
+from negflax.train.checkpoint import abstract_state
+from negflax.train.state import init_state
+from negflax.train.step import Trainer
+
+GIB = 2**30
+SAMPLER_BYTES = 12  # a row, of the alias table that `unigram` and `in_batch` keep on every device
+SMALL = 250_000  # rows of a catalogue that is compiled for its temporary memory, at least
+
+
+class Sizes(NamedTuple):
+    """What a model needs to know of a catalogue: V, row 0 included, and values of each feature."""
+
+    num_rows: int
+    feature_sizes: dict[str, int]
+    fingerprint: str = ""
+
+
+class Machine(NamedTuple):
+    """One device, for the time of a step: peak rates, none of which a real step reaches.
+
+    Attributes:
+      flops: a second.
+      memory_bytes: a second, of its own memory.
+      link_bytes: a second, to other devices.
+      latency: seconds until a collective starts to move.
+    """
+
+    flops: float
+    memory_bytes: float
+    link_bytes: float
+    latency: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Needs of one device.
+
+    Attributes:
+      memory: part → bytes; their sum is the peak.
+      checkpoint_bytes: of host memory for each of its devices, while a checkpoint is written.
+      collectives: (table, collective) → bytes that a device sends a step.
+      seconds: `compute`, `memory`, `collectives` and their sum `step`: no overlap is assumed.
+    """
+
+    memory: dict[str, int]
+    checkpoint_bytes: int
+    collectives: dict[tuple[str, str], float]
+    seconds: dict[str, float]
+
+    @property
+    def peak(self) -> int:
+        """Bytes of a device."""
+        return sum(self.memory.values())
+
+    def too_large(self, limit: int) -> dict[str, str]:
+        """The parts to change so that a device of `limit` bytes suffices → the keys that do it.
+
+        The largest parts, as many of them as exceed the limit together with all smaller ones.
+        """
+        excess, named = self.peak - limit, {}
+        for part, size in sorted(self.memory.items(), key=lambda item: -item[1]):
+            if excess <= 0:
+                break
+            named[part] = KEYS[part]
+            excess -= size
+        return named
+
+
+# What to change where a part is too large, the largest effect first.
+KEYS = {
+    "rows": "more --devices, a smaller config.model.embedding, or config.model.tied = True",
+    "slots": "config.optimizer.tables = 'rowwise_adagrad' (one value a row) or more --devices",
+    "dense": "a smaller config.model.hidden",
+    "batch": "a smaller config.batch.rows",
+    "sampler": "config.loss.candidates = 'uniform', which needs no table of frequencies",
+    "candidates": "a smaller config.loss.num_candidates",
+    "looked-up rows": "a smaller config.batch.rows, or config.mesh.lookup = 'all_to_all'",
+    "activations": "a smaller config.batch.rows, .length or config.loss.block_elements",
+}
+
+
+def make_plan(config: Config, sizes: Sizes, mesh: Mesh, machine: Machine) -> Plan:
+    """The needs of `config` with a catalogue of these sizes on a mesh of (virtual) devices.
+
+    Raises:
+      ConfigError: the batch does not divide among the devices.
+    """
+    if config.batch.rows % mesh.size:
+        raise ConfigError(
+            f"config.batch.rows = {config.batch.rows} does not divide among {mesh.size} devices"
+        )
+    batch, model = abstract_batch(config, mesh), Recommender(config.model, sizes)
+    lookups = _lookups(config, model, batch, mesh)
+    trainer = _small_trainer(config, sizes, lookups, mesh)
+    state = jax.eval_shape(
+        lambda: init_state(config, model, trainer.dense_optimizer, trainer.row_optimizer, mesh)
+    )
+    shards = _shards(config, mesh)
+    rows = sum(_bytes(table["rows"]) for table in state["tables"].values()) // shards
+    tables = _bytes(state["tables"]) // shards
+    dense = _bytes(state) - _bytes(state["tables"])
+    candidates = sum(2 * one.shared * one.row_bytes for one in lookups.values())
+    held = sum(one.held_bytes(shards) for one in lookups.values())
+    temporary = _temporary(trainer, batch)
+    memory = {
+        "rows": rows,
+        "slots": tables - rows,
+        "dense": dense,
+        "batch": _bytes(batch) // mesh.size,
+        "sampler": 0 if trainer.unigram is None else SAMPLER_BYTES * sizes.num_rows,
+        "candidates": candidates,
+        "looked-up rows": held,
+        "activations": max(0, temporary - candidates - held),
+    }
+    reduced = 2 * (mesh.size - 1) / mesh.size * _bytes(state["dense"])
+    collectives = {("dense", "all-reduce gradients"): reduced}
+    for name, one in lookups.items():
+        collectives |= {(name, what): sent for what, sent in one.moved_bytes(shards).items()}
+    seconds = _seconds(config, memory, collectives, lookups, mesh.size, machine)
+    return Plan(memory, tables + dense, collectives, seconds)
+
+
+def abstract_batch(config: Config, mesh: Mesh) -> Batch:
+    """Shapes and dtypes of a training batch."""
+    labels = 1 if config.labels.horizon == 1 else 2
+    shape = {"BT": (config.batch.rows, config.batch.length)}
+    shape["BTL"] = (*shape["BT"], labels)
+
+    def array(name: str) -> jax.ShapeDtypeStruct:
+        dtype = {"reset": jnp.bool_, "weight": jnp.float32}
+        kind = next((dtype[word] for word in dtype if word in name), jnp.int32)
+        return jax.ShapeDtypeStruct(shape[name.split("_")[-1]], kind, sharding=split(mesh))
+
+    return Batch(*map(array, Batch._fields))
+
+
+class _Lookup(NamedTuple):
+    """One table's lookup in a step: K ids of each device, S shared ones, and how they travel."""
+
+    form: str
+    ids: int
+    shared: int
+    table_rows: int
+    row_bytes: int
+    devices: int
+
+    def moved_bytes(self, shards: int) -> dict[str, float]:
+        if self.form == "whole":
+            others, table = (shards - 1) / shards, self.table_rows * self.row_bytes
+            return {"all-gather rows": others * table, "all-reduce gradients": 2 * others * table}
+        return exchange.moved_bytes(self.form, *self[1:5], shards)
+
+    def held_bytes(self, shards: int) -> int:
+        """Rows that are not candidates', with their gradients."""
+        if self.form == "whole":
+            return 2 * self.table_rows * self.row_bytes
+        if self.form == "psum":
+            rows = min(self.devices * self.ids + self.shared, self.table_rows + 1) - self.shared
+            return 2 * max(0, rows) * self.row_bytes
+        ids = min(self.ids, self.table_rows + 1)
+        return (2 * ids + shards * exchange.capacity(ids, shards)) * self.row_bytes
+
+
+def _lookups(config: Config, model: Recommender, batch: Batch, mesh: Mesh) -> dict[str, _Lookup]:
+    local = jax.tree.map(lambda x: x.size // mesh.size, batch)
+    shared = config.loss.num_candidates
+    if config.loss.candidates == "in_batch":
+        shared += local.label_ids_BTL * mesh.size
+    itemsize = jnp.dtype(config.model.dtype).itemsize
+    found = {}
+    for name, uses in model.lookups(local, shared).items():
+        spec = model.tables[name]
+        whole = config.loss.candidates == "full" and name == model.output_table
+        candidates = 0 if whole else uses.get("candidate", 0)
+        sizes = (
+            sum(ids for use, ids in uses.items() if use != "candidate"), candidates,
+            padded_rows(spec.num_rows, mesh.size), spec.width * itemsize,
+        )  # fmt: skip
+        form = exchange.form(config.mesh.lookup, *sizes, _shards(config, mesh))
+        found[name] = _Lookup("whole" if whole else form, *sizes, mesh.size)
+    return found
+
+
+def _small_trainer(
+    config: Config, sizes: Sizes, lookups: dict[str, _Lookup], mesh: Mesh
+) -> Trainer:
+    """A trainer whose step holds as much besides its tables as with the whole catalogue."""
+    asked = max(3 * one.ids + one.shared for one in lookups.values())
+    enough = max(SMALL, mesh.size * mesh.size * asked)
+    if config.loss.candidates == "full":
+        enough = sizes.num_rows
+    features = {name: min(size, enough) for name, size in sizes.feature_sizes.items()}
+    small = Sizes(min(sizes.num_rows, enough), features)
+    model = Recommender(config.model, small)
+    return Trainer(config, model, np.ones(small.num_rows), 1, mesh)
+
+
+def _temporary(trainer: Trainer, batch: Batch) -> int:
+    state = abstract_state(jax.eval_shape(trainer.init), trainer.shardings)
+    return trainer.lower(state, batch).compile().memory_analysis().temp_size_in_bytes
+
+
+def _seconds(
+    config: Config,
+    memory: dict[str, int],
+    collectives: dict[tuple[str, str], float],
+    lookups: dict[str, _Lookup],
+    devices: int,
+    machine: Machine,
+) -> dict[str, float]:
+    """A roofline: products, memory traffic and messages one after the other."""
+    states = config.batch.rows * config.batch.length // devices
+    model, (output, *_) = config.model, [one for one in lookups.values() if one.shared] or [None]
+    scored = output.shared if output else max(one.table_rows for one in lookups.values())
+    inputs = model.embedding + model.feature_dim * len(model.features)
+    encoder = 3 * 2 * 3 * states * model.hidden * (inputs + model.hidden)
+    loss = 6 * states * scored * model.embedding
+    touched = memory["candidates"] + memory["looked-up rows"]
+    # Activations and touched rows are written and read about twice, forward and back.
+    traffic = 4 * (memory["activations"] + touched) + 4 * memory["dense"]
+    seconds = {
+        "compute": (encoder + loss) / machine.flops,
+        "memory": traffic / machine.memory_bytes,
+        "collectives": sum(collectives.values()) / machine.link_bytes
+        + (len(collectives) * machine.latency if devices > 1 else 0),
+    }
+    return seconds | {"step": sum(seconds.values())}
+
+
+def _shards(config: Config, mesh: Mesh) -> int:
+    return math.prod(mesh.shape[axis] for axis in config.mesh.rows)
+
+
+def _bytes(tree: Any) -> int:
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
