@@ -35,7 +35,13 @@ def capacity(ids: int, shards: int) -> int:
 
 
 def moved_bytes(
-    form: str, ids: int, shared: int, table_rows: int, row_bytes: int, shards: int
+    form: str,
+    ids: int,
+    shared: int,
+    table_rows: int,
+    row_bytes: int,
+    gradient_bytes: int,
+    shards: int,
 ) -> dict[str, float]:
     """Bytes that a device sends a step for one table, by ring or pairwise exchange in one round.
 
@@ -45,6 +51,7 @@ def moved_bytes(
       shared: ids that all devices ask for (candidates).
       table_rows: V of the whole table.
       row_bytes: of a row.
+      gradient_bytes: of a row's gradient.
       shards: P.
 
     Returns:
@@ -52,17 +59,20 @@ def moved_bytes(
     """
     others = (shards - 1) / shards
     if form == "psum":
-        reduced = 2 * others * row_bytes * min(shards * ids + shared, table_rows + 1)
-        sent = {"all-gather ids": (shards - 1) * ids * ID_BYTES}
-        return sent | {"all-reduce rows": reduced, "all-reduce gradients": reduced}
+        reduced = 2 * others * min(shards * ids + shared, table_rows + 1)
+        return {
+            "all-gather ids": (shards - 1) * ids * ID_BYTES,
+            "all-reduce rows": reduced * row_bytes,
+            "all-reduce gradients": reduced * gradient_bytes,
+        }
     asked = others * shards * capacity(min(ids, table_rows + 1), shards)
-    reduced = 2 * others * row_bytes * shared
+    reduced = 2 * others * shared
     return {
         "all-to-all ids": 2 * asked * ID_BYTES,  # there, and with the gradients
         "all-to-all rows": asked * row_bytes,
-        "all-reduce candidates": reduced,
-        "all-to-all gradients": asked * row_bytes,
-        "all-reduce gradients of candidates": reduced,
+        "all-reduce candidates": reduced * row_bytes,
+        "all-to-all gradients": asked * gradient_bytes,
+        "all-reduce gradients of candidates": reduced * gradient_bytes,
     }
 
 

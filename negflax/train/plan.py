@@ -117,8 +117,8 @@ def make_plan(config: Config, sizes: Sizes, mesh: Mesh, machine: Machine) -> Pla
             f"config.batch.rows = {config.batch.rows} does not divide among {mesh.size} devices"
         )
     batch, model = abstract_batch(config, mesh), Recommender(config.model, sizes)
-    lookups = _lookups(config, model, batch, mesh)
-    trainer = _small_trainer(config, sizes, lookups, mesh)
+    trainer = _small_trainer(config, sizes, batch, mesh)
+    lookups = _lookups(config, model, batch, mesh, trainer.lookup_mesh.lookup)
     state = jax.eval_shape(
         lambda: init_state(config, model, trainer.dense_optimizer, trainer.row_optimizer, mesh)
     )
@@ -126,7 +126,7 @@ def make_plan(config: Config, sizes: Sizes, mesh: Mesh, machine: Machine) -> Pla
     rows = sum(_bytes(table["rows"]) for table in state["tables"].values()) // shards
     tables = _bytes(state["tables"]) // shards
     dense = _bytes(state) - _bytes(state["tables"])
-    candidates = sum(2 * one.shared * one.row_bytes for one in lookups.values())
+    candidates = sum(one.shared * one.both_bytes for one in lookups.values())
     held = sum(one.held_bytes(shards) for one in lookups.values())
     temporary = _temporary(trainer, batch)
     memory = {
@@ -169,31 +169,43 @@ class _Lookup(NamedTuple):
     shared: int
     table_rows: int
     row_bytes: int
+    gradient_bytes: int
     devices: int
+
+    @property
+    def both_bytes(self) -> int:
+        return self.row_bytes + self.gradient_bytes
 
     def moved_bytes(self, shards: int) -> dict[str, float]:
         if self.form == "whole":
-            others, table = (shards - 1) / shards, self.table_rows * self.row_bytes
-            return {"all-gather rows": others * table, "all-reduce gradients": 2 * others * table}
-        return exchange.moved_bytes(self.form, *self[1:5], shards)
+            rows = (shards - 1) / shards * self.table_rows
+            return {
+                "all-gather rows": rows * self.row_bytes,
+                "all-reduce gradients": 2 * rows * self.gradient_bytes,
+            }
+        return exchange.moved_bytes(*self[:6], shards)
 
     def held_bytes(self, shards: int) -> int:
         """Rows that are not candidates', with their gradients."""
         if self.form == "whole":
-            return 2 * self.table_rows * self.row_bytes
+            return self.table_rows * self.both_bytes
         if self.form == "psum":
             rows = min(self.devices * self.ids + self.shared, self.table_rows + 1) - self.shared
-            return 2 * max(0, rows) * self.row_bytes
+            return max(0, rows) * self.both_bytes
         ids = min(self.ids, self.table_rows + 1)
-        return (2 * ids + shards * exchange.capacity(ids, shards)) * self.row_bytes
+        merged = shards * exchange.capacity(ids, shards)
+        return ids * self.both_bytes + merged * self.gradient_bytes
 
 
-def _lookups(config: Config, model: Recommender, batch: Batch, mesh: Mesh) -> dict[str, _Lookup]:
+def _lookups(
+    config: Config, model: Recommender, batch: Batch, mesh: Mesh, lookup: str
+) -> dict[str, _Lookup]:
     local = jax.tree.map(lambda x: x.size // mesh.size, batch)
     shared = config.loss.num_candidates
     if config.loss.candidates == "in_batch":
         shared += local.label_ids_BTL * mesh.size
     itemsize = jnp.dtype(config.model.dtype).itemsize
+    row_itemsize = itemsize if config.optimizer.table_dtype == "model" else 2
     found = {}
     for name, uses in model.lookups(local, shared).items():
         spec = model.tables[name]
@@ -201,17 +213,16 @@ def _lookups(config: Config, model: Recommender, batch: Batch, mesh: Mesh) -> di
         candidates = 0 if whole else uses.get("candidate", 0)
         sizes = (
             sum(ids for use, ids in uses.items() if use != "candidate"), candidates,
-            padded_rows(spec.num_rows, mesh.size), spec.width * itemsize,
+            padded_rows(spec.num_rows, mesh.size), spec.width * row_itemsize, spec.width * itemsize,
         )  # fmt: skip
-        form = exchange.form(config.mesh.lookup, *sizes, _shards(config, mesh))
+        form = exchange.form(lookup, *sizes, _shards(config, mesh))
         found[name] = _Lookup("whole" if whole else form, *sizes, mesh.size)
     return found
 
 
-def _small_trainer(
-    config: Config, sizes: Sizes, lookups: dict[str, _Lookup], mesh: Mesh
-) -> Trainer:
+def _small_trainer(config: Config, sizes: Sizes, batch: Batch, mesh: Mesh) -> Trainer:
     """A trainer whose step holds as much besides its tables as with the whole catalogue."""
+    lookups = _lookups(config, Recommender(config.model, sizes), batch, mesh, "psum")
     asked = max(3 * one.ids + one.shared for one in lookups.values())
     enough = max(SMALL, mesh.size * mesh.size * asked)
     if config.loss.candidates == "full":

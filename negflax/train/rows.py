@@ -77,7 +77,10 @@ def fetch(
     own_K = jnp.concatenate([ids.reshape(-1) for ids in own.values()])
     shared_S = uses.get("candidate", jnp.zeros(0, own_K.dtype))
     row_bytes = shard_VD.shape[1] * shard_VD.dtype.itemsize
-    form = exchange.form(mesh.lookup, len(own_K), len(shared_S), nowhere, row_bytes, shards)
+    gradient_bytes = shard_VD.shape[1] * max(4, shard_VD.dtype.itemsize)  # of bfloat16 rows: 4
+    form = exchange.form(
+        mesh.lookup, len(own_K), len(shared_S), nowhere, row_bytes, gradient_bytes, shards
+    )
     by_form = _fetch_by_psum if form == "psum" else _fetch_by_exchange
     rows_UD, own_place, shared_place, merge = by_form(shard_VD, own_K, shared_S, mesh.rows)
     index: dict[str, jax.Array | None] = {"candidate": shared_place} if len(shared_S) else {}

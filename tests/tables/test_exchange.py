@@ -73,17 +73,19 @@ def test_rows_and_gradients_go_to_their_owners_and_back(axes, law):
 
 def test_the_form_that_costs_less():
     # Little to move: fewer collectives.
-    assert exchange.form("auto", 1000, 0, 100, 256, 8) == "psum"
+    assert exchange.form("auto", 1000, 0, 100, 256, 256, 8) == "psum"
     # Much: 8 devices' rows to everyone against each one's own.
-    assert exchange.form("auto", 1000, 0, 10**7, 256, 8) == "all_to_all"
-    assert exchange.form("auto", 1000, 500, 10**7, 256, 1) == "psum"  # nothing moves on one device
-    assert exchange.form("psum", 1000, 0, 10**7, 256, 8) == "psum"
+    assert exchange.form("auto", 1000, 0, 10**7, 256, 256, 8) == "all_to_all"
+    assert (
+        exchange.form("auto", 1000, 500, 10**7, 256, 256, 1) == "psum"
+    )  # nothing moves on one device
+    assert exchange.form("psum", 1000, 0, 10**7, 256, 256, 8) == "psum"
 
 
 @pytest.mark.parametrize(("form", "low", "high"), [("all_to_all", 1, 1.02), ("psum", 1.9, 2.1)])
 def test_bytes_grow_with_the_rows_asked_for_or_with_the_devices(form, low, high):
     some, twice = (
-        sum(exchange.moved_bytes(form, 1000, 0, 10**9, 256, devices).values())
+        sum(exchange.moved_bytes(form, 1000, 0, 10**9, 256, 256, devices).values())
         for devices in (64, 128)
     )
     assert low <= twice / some <= high
