@@ -20,7 +20,8 @@ from absl import flags
 from launch import flags as shared
 from negflax.config import ConfigError, MeshConfig
 from negflax.data import Catalogue, open_sequences
-from negflax.evaluate import follow, run
+from negflax.evaluate import follow, page, run
+from negflax.evaluate.calibration import calibration_figures
 from negflax.files import write_json
 from negflax.mesh import make_mesh
 from negflax.model import Recommender
@@ -57,13 +58,15 @@ def evaluate_one(workdir: Path, split: str) -> None:
     """One checkpoint beside the floors."""
     shared.start(workdir)
     trained = load_trained(workdir, CHECKPOINT.value, make_mesh(MeshConfig(), jax.devices()))
-    result = run.evaluate_trained(trained, split, workdir)
-    page = Path(HTML.value or workdir / f"evaluation-{split}.html")
+    sequences = open_sequences(trained.config, workdir, trained.catalogue)
+    result = run.evaluate_trained(trained, split, workdir, sequences)
     print(run.result_table(result, trained.config.eval.ks))
-    print(f"page: {run.write_page(page, trained, result, split, workdir)}")
+    shown = page.look_at(trained.config.name, trained, result, sequences, split, workdir)
+    path = Path(HTML.value or workdir / f"evaluation-{split}.html")
+    print(f"page: {page.write_page(path, split, [shown])}")
     write_json(
         shared.JSON.value or workdir / f"evaluation-{split}.json",
-        {"step": trained.step} | result.metrics,
+        {"step": trained.step} | result.metrics | calibration_figures(shown.calibration),
     )
 
 

@@ -19,7 +19,8 @@ from launch import flags as shared
 from launch.fit import fit, refit
 from negflax.config import from_config_dict
 from negflax.data import open_sequences
-from negflax.evaluate import run
+from negflax.evaluate import page, run
+from negflax.evaluate.calibration import calibration_figures
 from negflax.files import write_json
 from negflax.mesh import make_mesh
 from negflax.train.checkpoint import write_config
@@ -60,10 +61,10 @@ def main(argv: list[str]) -> None:
     if TEST.value:
         trained = load_trained(workdir, "best", make_mesh(config.mesh))
         result = run.evaluate_trained(trained, "test", workdir, sequences)
-        page = run.write_page(workdir / "report.html", trained, result, "test", workdir)
         print(run.result_table(result, config.eval.ks))
-        print(f"report: {page}")
-        results |= result.metrics
+        shown = page.look_at(config.name, trained, result, sequences, "test", workdir)
+        print(f"report: {page.write_page(workdir / 'report.html', 'test', [shown])}")
+        results |= result.metrics | calibration_figures(shown.calibration)
     if outcome.targets_per_cpu_second:  # else nothing was left to train
         print(f"{outcome.targets_per_cpu_second:,.0f} targets per CPU second")
     write_json(shared.JSON.value or workdir / "results.json", results)

@@ -20,6 +20,8 @@ from negflax.files import write_text
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as MatplotlibFigure
 
+    from negflax.evaluate.examples import Example
+
 INK = "#010203"  # what a figure draws in this colour takes the page's text colour, light or dark
 
 
@@ -42,14 +44,26 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """A section with a matplotlib figure; those of `negflax.evaluate.plots` suit both themes."""
+    """A section with charts side by side, one below the other on a phone.
+
+    Those of `negflax.evaluate.plots` suit both themes.
+    """
 
     title: str
-    figure: MatplotlibFigure
+    charts: Sequence[MatplotlibFigure]
     caption: str = ""
 
 
-Section = Text | Table | Figure
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """A section with users: history beside lists."""
+
+    title: str
+    users: Sequence[Example]
+    note: str = ""
+
+
+Section = Text | Table | Figure | Examples
 
 
 def write_report(path: str | os.PathLike, title: str, sections: Sequence[Section]) -> Path:
@@ -86,11 +100,14 @@ def _context(section: Section, number: int) -> dict[str, Any]:
             "columns": [{"name": name, "word": is_text(section.rows, name)} for name in names],
             "cells": [[format_cell(row.get(name)) for name in names] for row in section.rows],
         }
+    if isinstance(section, Examples):
+        return {"kind": "examples"} | vars(section)
+    charts = [_inline_svg(c, f"chart{number}.{i}") for i, c in enumerate(section.charts)]
     return {
         "kind": "figure",
         "title": section.title,
         "caption": section.caption,
-        "svg": markupsafe.Markup(_inline_svg(section.figure, f"figure{number}")),
+        "charts": [markupsafe.Markup(svg) for svg in charts],
     }
 
 

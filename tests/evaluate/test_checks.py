@@ -9,7 +9,7 @@ import jax
 import pytest
 
 from negflax.config import Config, ConfigError, EvalConfig, MeshConfig, ModelConfig
-from negflax.evaluate import EvaluationError, run
+from negflax.evaluate import EvaluationError, page, run
 from negflax.mesh import make_mesh
 from negflax.model import Recommender
 from negflax.train.restore import Trained
@@ -61,8 +61,9 @@ def test_one_sign_alone(trained, make_sequences, sign, undefined, defined, caplo
     assert result.metrics[defined] is not None
     json.dumps(result.metrics, allow_nan=False)
     assert "–" in run.result_table(result, CONFIG.eval.ks)
-    page = run.write_page(tmp_path / "page.html", trained, result, "test", tmp_path)
-    assert "nan" not in page.read_text().replace("nan-", "").lower().split("</style>")[1]
+    shown = page.look_at("run", trained, result, sequences, "test", tmp_path)
+    path = page.write_page(tmp_path / "page.html", "test", [shown])
+    assert "nan" not in path.read_text().replace("nan-", "").lower().split("</style>")[1]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 from negflax.config import EvalConfig
 from negflax.evaluate import default_floors, evaluate_scorers, summary_rows
-from negflax.evaluate.plots import floors_chart, front_chart, learning_curves
+from negflax.evaluate.plots import floors_charts, front_chart, learning_curves
 from negflax.evaluate.report import Figure, Table, Text, write_report
 
 RECORDS = [
@@ -39,8 +39,8 @@ def test_report_is_one_whole_page(tmp_path, log):
         Text("What was run", "One paragraph.\n\nAnother with <b> & more."),
         Table("Against the floors", summary_rows(metrics, names, ["hr_p@5", "auc"]), "Masked."),
         Figure("Learning", learning_curves(RECORDS), "Loss and validation."),
-        Figure("Floors", floors_chart(metrics, names, ["hr_p@5", "hr_n@5"])),
-        Figure("Front", front_chart(front, 5)),
+        Figure("Floors", floors_charts(metrics, names, ["hr_p@5", "hr_n@5"])),
+        Figure("Front", [front_chart(front, 5)]),
     ]
     path = tmp_path / "new" / "report.html"
     assert write_report(path, "A run & its floors", sections) == path
@@ -51,7 +51,7 @@ def test_report_is_one_whole_page(tmp_path, log):
     for section in sections:
         assert f"<h2>{section.title}</h2>" in page
     assert "A run &amp; its floors" in page and "&lt;b&gt; &amp; more" in page
-    assert page.count("<svg") == page.count("</svg>") == 3
+    assert page.count("<svg") == page.count("</svg>") == 5
     assert "currentColor" in page and "#010203" not in page
     assert "prefers-color-scheme: dark" in page and "width=device-width" in page
     ids = re.findall(r'\bid="([^"]+)"', page)
@@ -71,10 +71,10 @@ def test_report_is_the_same_each_time(tmp_path):
 
 
 def test_learning_curves_draws_what_is_there():
-    figure = learning_curves(RECORDS, {"Only": ["loss", "hr_p@10"]})
+    (figure,) = learning_curves(RECORDS, {"Only": ["loss", "hr_p@10"], "Nothing": []})
     lines = figure.axes[0].get_lines()
     assert [len(line.get_xdata()) for line in lines] == [8, 4]
-    assert len(learning_curves([]).axes) == 1
+    assert learning_curves([]) == []
 
 
 def test_front_leaves_dominated_points_out():

@@ -1,0 +1,118 @@
+"""Is p what it says? Predicted p against the observed share, by bins of p.
+
+p(y|s) is the chance that item y is the next liked one. A request with |P| liked items therefore
+puts 1/|P| on each of them and 0 on the rest of the catalogue; over all pairs of a request and an
+item in a bin of p, the mean of that share is to equal the mean of p. The same for disliked items,
+which an objective with negatives is to push below the line.
+
+Shapes: R requests, J judged items, V catalogue rows, C bins of p.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from scipy.special import logsumexp
+
+from negflax.config import EvalConfig
+from negflax.evaluate.bootstrap import percentile_interval, resampled_means
+from negflax.evaluate.protocol import Requests, Scorer
+
+EDGES = 10.0 ** np.arange(-8, 0.5, 0.5)  # of the bins; the first and the last one are open
+MIN_JUDGED = 10  # judged items of a sign that a bin needs to be shown
+
+
+@dataclasses.dataclass(frozen=True)
+class Bin:
+    """Pairs of a request and an item whose p lies in one bin.
+
+    Attributes:
+      edge: lower end of the bin.
+      predicted: mean p.
+      observed: mean share, with `low` and `high` of its 95 % user-clustered bootstrap interval.
+      n: judged items in the bin.
+    """
+
+    edge: float
+    predicted: float
+    observed: float
+    low: float
+    high: float
+    n: int
+
+
+def calibrate(scorer: Scorer, requests: Requests, config: EvalConfig) -> dict[str, list[Bin]]:
+    """Bins of the liked (`positive`) and the disliked (`negative`) items, by ascending p.
+
+    Args:
+      scorer: scores whose softmax over the catalogue is p.
+      requests: what is asked and judged; seen items count like any other.
+      config: block size, bootstrap resamples and seed.
+    """
+    parts = [
+        _sums(scorer, requests.block(start, start + config.users_per_block))
+        for start in range(0, len(requests), config.users_per_block)
+    ]
+    pairs_RC, p_RC, *signs = (np.concatenate(part) for part in zip(*parts, strict=True))
+    found = {}
+    for name, (share_RC, judged_RC) in zip(
+        ("positive", "negative"), (signs[:2], signs[2:]), strict=True
+    ):
+        asked_R = judged_RC.sum(axis=1) > 0
+        weight_RC = pairs_RC * asked_R[:, None]
+        shown = np.flatnonzero(judged_RC.sum(axis=0) >= MIN_JUDGED)
+        if not len(shown):
+            found[name] = []
+            continue
+        observed_RC = np.divide(
+            share_RC, weight_RC, out=np.zeros_like(share_RC), where=weight_RC > 0
+        )
+        draws_BC = resampled_means(
+            observed_RC[:, shown], weight_RC[:, shown], resamples=config.bootstrap,
+            seed=config.seed, user_R=requests.user_R,
+        )  # fmt: skip
+        total_C = weight_RC.sum(axis=0)
+        found[name] = [
+            Bin(
+                float(np.append(0, EDGES)[c]),
+                float((p_RC * asked_R[:, None])[:, c].sum() / total_C[c]),
+                float(share_RC[:, c].sum() / total_C[c]),
+                *percentile_interval(draws_B),
+                int(judged_RC[:, c].sum()),
+            )
+            for c, draws_B in zip(shown, draws_BC.T, strict=True)
+        ]
+    return found
+
+
+def _sums(scorer: Scorer, block: Requests) -> tuple[np.ndarray, ...]:
+    """(R, C) each: pairs, Σ p, then of either sign Σ share and judged items."""
+    scores_RV = np.asarray(scorer(block.without_answers()), np.float64)[:, 1:]
+    p_RV = np.exp(scores_RV - logsumexp(scores_RV, axis=1, keepdims=True))
+    bin_RV = np.searchsorted(EDGES, p_RV, side="right")
+    width = len(EDGES) + 1
+    cell_RV = np.arange(len(block))[:, None] * width + bin_RV
+
+    def per_cell(cells: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+        counts = np.bincount(cells.ravel(), weights, len(block) * width)
+        return counts.reshape(len(block), width).astype(np.float64)
+
+    sums = [per_cell(cell_RV), per_cell(cell_RV, p_RV.ravel())]
+    for sign_J in (block.judged_positive_J, ~block.judged_positive_J):
+        row_S, item_S = block.request_J[sign_J], block.judged_item_J[sign_J]
+        count_R = np.bincount(row_S, minlength=len(block))
+        cell_S = cell_RV[row_S, item_S - 1]
+        sums += [per_cell(cell_S, 1 / count_R[row_S]), per_cell(cell_S)]
+    return tuple(sums)
+
+
+def calibration_figures(found: dict[str, list[Bin]]) -> dict[str, float | int]:
+    """Flat figures: `calibration/positive/p=3e-04`, …`_predicted`, `_low`, `_high`, `_n`."""
+    return {
+        f"calibration/{sign}/p={one.edge:.0e}{end}": value
+        for sign, bins in found.items()
+        for one in bins
+        for end, value in (("", one.observed), ("_predicted", one.predicted),
+                           ("_low", one.low), ("_high", one.high), ("_n", one.n))
+    }  # fmt: skip

@@ -1,0 +1,145 @@
+"""A few users to look at: their history, and their list without and with a dislike at its end.
+
+Both lists come from the same history; only the dislike bit of its last event differs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from negflax.data import Catalogue, Sequences
+from negflax.evaluate.protocol import Requests, history_items
+from negflax.evaluate.scorer import model_scorer
+from negflax.train.restore import Trained
+
+NO, YES = 1, 2  # codes of Sequences.dislike_E, beside 0, unknown
+MIN_HISTORY = 4
+SHOWN_EVENTS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """An item of a history or list.
+
+    Attributes:
+      name: its title or id.
+      detail: its creator and clusters.
+      mark: of a history: `liked`, `disliked`, `skipped` or nothing; of a list: `liked later`,
+        `disliked later` or nothing.
+      kin: of a list: shares a creator or cluster with the history's last item.
+      moved: of a list: `gone` from the other one, `new` in it, or nothing.
+    """
+
+    name: str
+    detail: str
+    mark: str = ""
+    kin: bool = False
+    moved: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """A user: newest events first, then the list without and with the dislike."""
+
+    user: str
+    history: list[Line]
+    before: list[Line]
+    after: list[Line]
+
+
+def examples(
+    trained: Trained, requests: Requests, sequences: Sequences, count: int = 3
+) -> list[Example]:
+    """Users with a history and a liked item later, drawn by config.eval.seed.
+
+    Args:
+      trained: the model; one that does not read dislikes gives the same list twice.
+      requests: what was asked and judged.
+      sequences: the events.
+      count: users; fewer where there are not as many.
+    """
+    config = trained.config.eval
+    length_R = requests.end_R - sequences.offsets_U1[requests.user_R]
+    liked_R = np.bincount(requests.request_J, requests.judged_positive_J, minlength=len(requests))
+    able = np.flatnonzero((length_R >= MIN_HISTORY) & (liked_R > 0))
+    chosen = np.random.default_rng(config.seed).permutation(able)[:count]
+    asked = Requests(
+        requests.user_R[chosen], requests.end_R[chosen], np.zeros(len(chosen) + 1, np.int64),
+        requests.judged_item_J[:0], requests.judged_positive_J[:0],
+    )  # fmt: skip
+    k = min(config.ks[0], 10)
+    lists = [_lists(trained, asked, sequences, disliked, k) for disliked in (False, True)]
+    return [
+        _example(requests, r, sequences, before, after)
+        for r, before, after in zip(chosen, *lists, strict=True)
+    ]
+
+
+def _lists(
+    trained: Trained, asked: Requests, sequences: Sequences, disliked: bool, k: int
+) -> list[np.ndarray]:
+    """Rows of each list, seen items left out; the last event of each history disliked or not."""
+    if not len(asked):
+        return []
+    dislike_E, last_R = sequences.dislike_E.copy(), asked.end_R - 1
+    dislike_E[last_R] = YES if disliked else np.minimum(dislike_E[last_R], NO)
+    scorer = model_scorer(
+        trained.model, trained.state, dataclasses.replace(sequences, dislike_E=dislike_E),
+        trained.mesh, trained.config.eval.history,
+    )  # fmt: skip
+    scores_RV = np.array(scorer(asked))
+    scores_RV[:, 0] = -np.inf
+    scores_RV[history_items(sequences, asked)] = -np.inf
+    order_RV = np.argsort(-scores_RV, axis=1, kind="stable")[:, :k]
+    both = zip(order_RV, scores_RV, strict=True)
+    return [order_K[np.isfinite(scores_V[order_K])] for order_K, scores_V in both]
+
+
+def _example(
+    requests: Requests, r: int, sequences: Sequences, before: np.ndarray, after: np.ndarray
+) -> Example:
+    catalogue, start = sequences.catalogue, sequences.offsets_U1[requests.user_R[r]]
+    events = np.arange(max(start, requests.end_R[r] - SHOWN_EVENTS), requests.end_R[r])[::-1]
+    history = [_line(catalogue, sequences.item_E[e], _mark(sequences, e)) for e in events]
+    one = requests.block(r, r + 1)
+    later = dict(zip(one.judged_item_J, one.judged_positive_J, strict=True))
+    names = {True: "liked later", False: "disliked later", None: ""}
+    kin_V = _kin(catalogue, sequences.item_E[requests.end_R[r] - 1])
+
+    def lines(own: np.ndarray, other: np.ndarray, moved: str) -> list[Line]:
+        return [
+            _line(catalogue, row, names[later.get(row)], bool(kin_V[row]),
+                  "" if row in other else moved)
+            for row in own
+        ]  # fmt: skip
+
+    user = str(sequences.user_ids[requests.user_R[r]])
+    return Example(user, history, lines(before, after, "gone"), lines(after, before, "new"))
+
+
+def _mark(sequences: Sequences, event: int) -> str:
+    if sequences.dislike_E[event] == YES:
+        return "disliked"
+    if sequences.positive_weight_E[event] > 0:
+        return "liked"
+    return "skipped" if sequences.negative_weight_E[event] > 0 else ""
+
+
+def _kin(catalogue: Catalogue, row: int) -> np.ndarray:
+    """bool (V,): same creator, or a cluster in common."""
+    creator, clusters = catalogue.creator_V[row], catalogue.clusters_VC[row]
+    same_V = (catalogue.creator_V == creator) & (creator > 0)
+    return same_V | np.isin(catalogue.clusters_VC, clusters[clusters > 0]).any(axis=1)
+
+
+def _line(catalogue: Catalogue, row: int, mark: str, kin: bool = False, moved: str = "") -> Line:
+    title = catalogue.titles[row] if catalogue.titles is not None else ""
+    creator, clusters = catalogue.creator_V[row], catalogue.clusters_VC[row]
+    parts = [f"creator {creator}"] if creator else []
+    if clusters.any():
+        parts.append("cluster " + ", ".join(str(c) for c in clusters if c))
+    return Line(
+        str(title or f"item {catalogue.item_ids[row - 1]}"), " · ".join(parts), mark, kin, moved
+    )

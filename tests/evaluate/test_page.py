@@ -1,0 +1,136 @@
+"""The report of one and of several runs: what is in the page, whatever a browser makes of it."""
+
+import dataclasses
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from negflax.config import Config, EvalConfig, MeshConfig, ModelConfig
+from negflax.evaluate import page, run
+from negflax.evaluate.examples import NO, YES, examples
+from negflax.mesh import make_mesh
+from negflax.model import Recommender
+from negflax.train.restore import Trained
+from negflax.train.step import Trainer
+from negflax.train.writers import MetricWriter
+
+CONFIG = Config(
+    name="first",
+    model=ModelConfig(hidden=6, embedding=6, feature_dim=4, features=("dislike",)),
+    eval=EvalConfig(ks=(5,), history=6, bootstrap=40),
+)
+
+
+@pytest.fixture(scope="module")
+def sequences(log):
+    """The random log with creators, clusters and titles, a third of the events disliked."""
+    rng = np.random.default_rng(3)
+    creator_V = np.append(0, rng.integers(1, 6, 40)).astype(np.int32)
+    titles = np.array(["", *(f"Title <{i}>" for i in range(40))])
+    catalogue = dataclasses.replace(
+        log.catalogue, creator_V=creator_V, clusters_VC=creator_V[:, None] % 3, titles=titles
+    )
+    dislike_E = rng.integers(NO, YES + 1, len(log.item_E)).astype(np.uint8)
+    return dataclasses.replace(log, catalogue=catalogue, dislike_E=dislike_E)
+
+
+@pytest.fixture(scope="module")
+def shown(sequences, tmp_path_factory):
+    """A run with random parameters, and a copy under another name."""
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+    model = Recommender(CONFIG.model, sequences.catalogue)
+    state = Trainer(CONFIG, model, sequences.catalogue.train_count_V, 1, mesh).init()
+    trained = Trained(CONFIG, sequences.catalogue, model, state, 3, mesh)
+    result = run.evaluate_trained(trained, "test", "", sequences)
+    workdir = tmp_path_factory.mktemp("run")
+    writer = MetricWriter(workdir)
+    for step in (1, 2, 3):
+        writer.write(step, "train", {"loss": 3.0 / step, "loss_negative": 0.1})
+    writer.write(3, "valid", {"hr_p@5": 0.2, "hr_n@5": 0.1, "ndcg_p@5": 0.1})
+    writer.close()
+    first = page.look_at("first", trained, result, sequences, "test", workdir)
+    return first, dataclasses.replace(first, name="second")
+
+
+def sections(path):
+    """title → HTML of the section."""
+    text = path.read_text(encoding="utf-8")
+    found = re.findall(r"<section.*?<h2>(.*?)</h2>(.*?)</section>", text, re.S)
+    assert len(found) == text.count("<section")
+    return dict(found)
+
+
+def test_the_page_of_one_run(shown, tmp_path):
+    found = sections(page.write_page(tmp_path / "page.html", "test", shown[:1]))
+    assert list(found) == [
+        "What this is", "Ranking, seen items masked", "Training", "Against the floors",
+        "Positives and negatives in the list", "Where it holds", "Calibration of p",
+        "Calibration of p, in figures", "Example users", "Further metrics, seen items masked",
+        "Seen items kept",
+    ]  # fmt: skip
+    metrics = shown[0].result.metrics
+    assert (
+        f"{metrics['users']:,} requests with {metrics['positives']:,} positives"
+        in (found["What this is"])
+    )
+    for title in ("Ranking, seen items masked", "Seen items kept"):
+        rows = re.findall(r"<tr>(.*?)</tr>", found[title], re.S)[1:]
+        assert len(rows) == len(shown[0].result.values) // 2 + 1
+        for row in rows[:-1]:  # every figure with its interval
+            assert len(re.findall(r"\d\.\d{4} \[-?\d\.\d{4}, -?\d\.\d{4}\]", row)) == 5
+        assert rows[-1].startswith('<td class="word">n</td>')
+    assert f">{metrics['hr_n@5_n']}<" in found["Ranking, seen items masked"]
+    charts = {title: text.count("<svg") for title, text in found.items() if "<svg" in text}
+    assert list(charts.values()) == [2, 3, 1, 5, 1]
+    assert f"(n {metrics['kept/negative=same_item/hr_n@5_n']:,})" in found["Where it holds"]
+    assert found["Example users"].count("<article") == 3
+    assert found["Example users"].count("<li") >= 3 * (4 + 5 + 5)
+    assert "Title &lt;" in found["Example users"]
+
+
+def test_the_page_of_two_runs(shown, tmp_path):
+    found = sections(page.write_page(tmp_path / "page.html", "valid", shown))
+    for title in ("Training", "Example users"):
+        assert {f"{title}: first", f"{title}: second"} <= set(found)
+    rows = re.findall(r'<tr><td class="word">(.*?)</td>', found["Ranking, seen items masked"])
+    assert rows[:2] == ["first", "second"] and "model" not in rows and rows[-1] == "n"
+    for title in ("Positives and negatives in the list", "Where it holds"):
+        assert ">first<" in found[title] and ">second<" in found[title]
+    assert found["Calibration of p"].count("<svg") == 2
+
+
+def test_the_lists_of_an_example(shown, sequences):
+    """The lists are the best unseen items, and the dislike is all that differs."""
+    first = shown[0]
+    found = first.examples
+    assert len({one.user for one in found}) == 3
+    changed = [one for one in found if one.before != one.after]
+    assert changed  # the model reads the bit
+    for one in found:
+        u = list(sequences.user_ids).index(one.user)
+        events = np.arange(*sequences.offsets_U1[u : u + 2])
+        history = events[sequences.split_E[events] < 2][::-1]
+        names = [sequences.catalogue.titles[i] for i in sequences.item_E[history]]
+        assert [line.name for line in one.history] == names[:8]
+        for line, event in zip(one.history, history, strict=False):
+            assert (line.mark == "disliked") == (sequences.dislike_E[event] == YES)
+        for own, other, moved in ((one.before, one.after, "gone"), (one.after, one.before, "new")):
+            listed = [line.name for line in own]
+            assert len(listed) == 5 == len(set(listed)) and not set(listed) & set(names)
+            for line in own:
+                assert (line.moved == moved) == (line.name not in {x.name for x in other})
+                assert line.kin == (set(line.detail.split(" · ")[0:1]) <= {one.history[0].detail
+                    .split(" · ")[0]} or line.detail.split(" · ")[1:] == one.history[0].detail
+                    .split(" · ")[1:] != [])  # fmt: skip
+
+
+def test_a_model_that_reads_no_dislikes_gives_the_same_list_twice(shown, sequences):
+    config = dataclasses.replace(CONFIG, model=dataclasses.replace(CONFIG.model, features=()))
+    mesh = shown[0].trained.mesh
+    model = Recommender(config.model, sequences.catalogue)
+    state = Trainer(config, model, sequences.catalogue.train_count_V, 1, mesh).init()
+    blind = Trained(config, sequences.catalogue, model, state, 0, mesh)
+    for one in examples(blind, shown[0].result.requests, sequences):
+        assert one.before == one.after
