@@ -179,6 +179,8 @@ class LossConfig:
       ramp_steps: steps over which the negative weight then grows linearly to its full size.
       averaging_steps: window of the running means of `running_p` and `balance`.
       block_elements: budget, in elements, of the block of logits that is alive at a time.
+      implementation: of the log-sum-exp: `auto` (by platform), `xla`, or the Pallas kernels
+        `mosaic_gpu` and `mosaic_tpu` (docs/kernel.md).
     """
 
     objective: str = "ntr"
@@ -194,6 +196,7 @@ class LossConfig:
     ramp_steps: int = 100
     averaging_steps: int = 100
     block_elements: int = 8_000_000
+    implementation: str = "auto"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -357,6 +360,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "model.dtype": ("float32", "float64"),
     "loss.objective": ("ntr", "ssm"),
     "loss.weight_policy": ("constant", "frozen_p", "running_p", "density", "balance"),
+    "loss.implementation": ("auto", "xla", "mosaic_gpu", "mosaic_tpu"),
     "loss.candidates": ("full", "uniform", "unigram", "in_batch"),
     "optimizer.dense": ("adam", "adagrad", "sgd"),
     "optimizer.tables": (

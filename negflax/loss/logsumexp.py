@@ -18,6 +18,8 @@ from negflax.loss import xla
 
 BLOCK_ELEMENTS = 8_000_000  # logits alive at a time where the caller names no budget
 IMPLEMENTATIONS = ("auto", "xla", "mosaic_gpu", "mosaic_tpu")
+# What `auto` is. A kernel takes its platform's place once it has run there (docs/gpu.md).
+AUTO = {"cpu": "xla", "gpu": "xla", "tpu": "xla"}
 
 
 def candidate_logsumexp(
@@ -45,7 +47,7 @@ def candidate_logsumexp(
       valid_S: False removes a candidate for every state (padding rows).
       impl: `xla` runs anywhere. `mosaic_gpu` (Hopper, 16-bit operands; others take `xla`) and
         `mosaic_tpu` are Pallas kernels that were checked in interpreters and by lowering, but not
-        yet on a device: `auto` is `xla` until they were (docs/gpu.md).
+        yet on a device: `auto`, the platform's choice in `AUTO`, is `xla` until they were.
       block_elements: budget for the logits that are alive at a time, in elements.
 
     Returns:
@@ -55,8 +57,7 @@ def candidate_logsumexp(
     Raises:
       ValueError: shapes disagree, ids are missing or not integers, or `impl` is unknown.
     """
-    if impl not in IMPLEMENTATIONS:
-        raise ValueError(f"impl={impl!r}: choose from {', '.join(IMPLEMENTATIONS)}")
+    impl = implementation(impl)
     bias_S, ids_S, exclude_NL = fold_masks(
         states_ND, candidates_SD, bias_S, candidate_ids_S, exclude_ids_NL, valid_S
     )
@@ -70,6 +71,17 @@ def candidate_logsumexp(
 
         return mosaic_tpu.logsumexp(*arguments)
     return xla.logsumexp(*arguments, block_elements)
+
+
+def implementation(impl: str) -> str:
+    """The implementation that `impl` names on this platform.
+
+    Raises:
+      ValueError: there is none of that name.
+    """
+    if impl not in IMPLEMENTATIONS:
+        raise ValueError(f"impl={impl!r}: choose from {', '.join(IMPLEMENTATIONS)}")
+    return AUTO.get(jax.default_backend(), "xla") if impl == "auto" else impl
 
 
 def fold_masks(

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from negflax.loss import xla
-from negflax.loss.logsumexp import BLOCK_ELEMENTS, candidate_logsumexp, fold_masks
+from negflax.loss.logsumexp import (
+    BLOCK_ELEMENTS,
+    candidate_logsumexp,
+    combine_over,
+    fold_masks,
+    implementation,
+)
 from negflax.loss.objectives import Objective, margins
 
 
@@ -22,11 +32,14 @@ def objective_sum(
     r_NL: jax.Array,
     w_NL: jax.Array,
     block_elements: int = BLOCK_ELEMENTS,
+    impl: str = "auto",
+    split_over: tuple[str, ...] = (),
 ) -> tuple[jax.Array, jax.Array]:
     """(Σ objective, margins_NL): differentiable in states, label logits, candidates and bias.
 
-    The gradient is made in the forward pass (6·N·S·D operations) while one block of states fits the
-    budget with all candidates; a larger candidate set takes the two-pass path (8·N·S·D).
+    The gradient is made in the forward pass (6·N·S·D operations) by `xla` while a block of states
+    fits the budget with all candidates, and these are on one device. Else `candidate_logsumexp`
+    does it in two passes (8·N·S·D).
 
     Args:
       objective: see negflax.loss.objectives.
@@ -39,6 +52,9 @@ def objective_sum(
       r_NL: weights of positive labels, 0 where none.
       w_NL: weights of negative labels, 0 where none.
       block_elements: budget for the logits alive at a time, in elements.
+      impl: as in candidate_logsumexp.
+      split_over: mesh axes over which the candidates are split, inside shard_map: each device has
+        other candidates and other states. States are gathered, not candidates.
 
     Returns:
       The sum, a scalar, and the margins (N, L) behind a stop_gradient, for metrics.
@@ -50,7 +66,9 @@ def objective_sum(
 
     extras = (label_ids_NL, r_NL, w_NL)
     active_N = jnp.any(label_ids_NL >= 0, axis=1)
-    if len(candidates_SD) * xla.MIN_STATES <= block_elements:
+    split = bool(split_over) and lax.axis_size(split_over) > 1
+    fits = len(candidates_SD) * xla.MIN_STATES <= block_elements
+    if implementation(impl) == "xla" and fits and not split:
         bias_S, ids_S, exclude_NL = fold_masks(
             states_ND, candidates_SD, bias_S, candidate_ids_S, label_ids_NL, None
         )
@@ -59,9 +77,29 @@ def objective_sum(
             active_N, extras, block_elements,
         )  # fmt: skip
     else:
-        lse_N = candidate_logsumexp(
-            states_ND, candidates_SD, bias_S=bias_S, candidate_ids_S=candidate_ids_S,
-            exclude_ids_NL=label_ids_NL, block_elements=block_elements,
+        lse = functools.partial(
+            candidate_logsumexp, candidates_SD=candidates_SD, bias_S=bias_S,
+            candidate_ids_S=candidate_ids_S, block_elements=block_elements, impl=impl,
         )  # fmt: skip
+        if split:
+            lse_N = _over_all_candidates(lse, states_ND, label_ids_NL, split_over)
+        else:
+            lse_N = lse(states_ND, exclude_ids_NL=label_ids_NL)
         total = jnp.sum(state_loss(label_logits_NL, lse_N, extras))
-    return total, jax.lax.stop_gradient(margins(label_logits_NL, label_ids_NL, lse_N))
+    return total, lax.stop_gradient(margins(label_logits_NL, label_ids_NL, lse_N))
+
+
+def _over_all_candidates(
+    lse: Callable[..., jax.Array],
+    states_ND: jax.Array,
+    label_ids_NL: jax.Array,
+    axes: tuple[str, ...],
+) -> jax.Array:
+    """(N,) log-sum-exps of this device's states over the candidates of all devices along `axes`.
+
+    Every device sums over its own candidates for everyone's states; the parts are combined.
+    """
+    states, label_ids = lax.all_gather((states_ND, label_ids_NL), axes, tiled=True)
+    combined = combine_over(lse(states, exclude_ids_NL=label_ids), axes)
+    n = len(states_ND)
+    return lax.dynamic_slice_in_dim(combined, lax.axis_index(axes) * n, n)

@@ -5,6 +5,7 @@ Runs inside shard_map. Shapes: K ids of this device, U distinct ids, S candidate
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -23,11 +24,15 @@ from negflax.tables.exchange import Merged
 
 
 def draw(
-    config: LossConfig, num_rows: int, key: jax.Array, batch: Batch, unigram: Any
+    config: LossConfig, num_rows: int, key: jax.Array, batch: Batch, unigram: Any, mesh: MeshConfig
 ) -> sampling.Candidates:
-    """Candidates of the step, the same on every device."""
+    """Candidates of the step, the same on every device; of a full softmax, this device's rows."""
     if config.candidates == "full":
-        return sampling.full(num_rows, tables.padded_rows(num_rows, lax.axis_size(AXES)))
+        shards, padded = lax.axis_size(mesh.rows), tables.padded_rows(num_rows, lax.axis_size(AXES))
+        first, size = lax.axis_index(mesh.rows) * (padded // shards), padded // shards
+        return jax.tree.map(
+            lambda x: lax.dynamic_slice_in_dim(x, first, size), sampling.full(num_rows, padded)
+        )
     if config.candidates == "uniform":
         return sampling.draw_uniform(key, num_rows, config.num_candidates)
     if config.candidates == "unigram":
@@ -41,12 +46,12 @@ class Fetched(NamedTuple):
 
     Attributes:
       rows_UD: what this device reads; the loss is differentiated with respect to them.
-      index: use → index into them; None: the rows themselves.
+      index: use → index into them.
       merge: gradient of rows_UD → what the devices together have for the rows held here.
     """
 
     rows_UD: jax.Array
-    index: dict[str, jax.Array | None]
+    index: dict[str, jax.Array | slice]
     merge: Callable[[jax.Array], Merged]
 
 
@@ -59,16 +64,16 @@ def fetch(
       shard_VD: this device's rows.
       num_rows: V of the whole table; ids outside it read zeros and change nothing.
       uses: use → ids. `candidate` is the same on every device, the others are this device's.
-      whole: every row is touched anyway (full softmax): take them all, in their order; the index
-        of `candidate` is then None, as its rows are the table itself.
+      whole: every row is a candidate (full softmax): `candidate` is the shard as it stands, and
+        no table is gathered.
       mesh: its row axes and form of lookup.
     """
-    shards = lax.axis_size(mesh.rows)
     if whole:
-        rows_VD = lax.all_gather(shard_VD, mesh.rows, tiled=True)
-        ids_V = jnp.arange(len(rows_VD), dtype=jnp.int32)
-        merge = functools.partial(_merge_by_psum, shard_VD, ids_V, mesh.rows)
-        return Fetched(rows_VD, uses | {"candidate": None}, merge)
+        asked = {use: ids for use, ids in uses.items() if use != "candidate"}
+        return _with_shard(
+            shard_VD, fetch(shard_VD, num_rows, asked, False, psum_lookup(mesh)), mesh.rows
+        )
+    shards = lax.axis_size(mesh.rows)
     nowhere = len(shard_VD) * shards  # beyond the padded table: no shard has it
     uses = {
         use: jnp.where((ids >= 0) & (ids < num_rows), ids, nowhere) for use, ids in uses.items()
@@ -83,10 +88,30 @@ def fetch(
     )
     by_form = _fetch_by_psum if form == "psum" else _fetch_by_exchange
     rows_UD, own_place, shared_place, merge = by_form(shard_VD, own_K, shared_S, mesh.rows)
-    index: dict[str, jax.Array | None] = {"candidate": shared_place} if len(shared_S) else {}
+    index: dict[str, jax.Array | slice] = {"candidate": shared_place} if len(shared_S) else {}
     for use, ids in own.items():
         index[use], own_place = own_place[: ids.size].reshape(ids.shape), own_place[ids.size :]
     return Fetched(rows_UD, index, merge)
+
+
+def psum_lookup(mesh: MeshConfig) -> MeshConfig:
+    """The same mesh with lookups in one round, for updates of every row."""
+    return dataclasses.replace(mesh, lookup="psum")
+
+
+def _with_shard(shard_VD: jax.Array, asked: Fetched, axes: tuple[str, ...]) -> Fetched:
+    """What was asked for, and behind it all rows that this device holds, as candidates."""
+    copies, size = tuple(axis for axis in AXES if axis not in axes), len(asked.rows_UD)
+
+    def merge(gradient_UD: jax.Array) -> Merged:
+        sparse, gradient_VD = asked.merge(gradient_UD[:size]), gradient_UD[size:]
+        gradient_VD = lax.psum(gradient_VD, copies) if copies else gradient_VD
+        gradient_VD = gradient_VD.at[sparse.place_W].add(sparse.gradient_WD, mode="drop")
+        places_V = jnp.arange(len(shard_VD), dtype=jnp.int32)
+        return Merged(jnp.sum(gradient_VD**2), places_V, gradient_VD, 1, None)
+
+    rows_UD = jnp.concatenate([asked.rows_UD, shard_VD])
+    return Fetched(rows_UD, asked.index | {"candidate": slice(size, None)}, merge)
 
 
 def _fetch_by_psum(shard_VD, own_K, shared_S, axes):

@@ -10,7 +10,6 @@ rows, D width.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -59,7 +58,7 @@ class Trainer:
         self.row_optimizer = optimizers.get(config.optimizer, largest)
         self.lookup_mesh = config.mesh
         if self.row_optimizer.every_row:  # in one round: a second one would move every row again
-            self.lookup_mesh = dataclasses.replace(config.mesh, lookup="psum")
+            self.lookup_mesh = rows_of_step.psum_lookup(config.mesh)
         alpha = 1.0 if config.loss.candidates == "in_batch" else config.loss.alpha
         sampled = config.loss.candidates in ("unigram", "in_batch")
         self.unigram = sampling.unigram(train_count_V, alpha) if sampled else None
@@ -96,7 +95,7 @@ class Trainer:
         key = jax.random.fold_in(jax.random.wrap_key_data(state["rng"]), step)
         candidate_key, dropout_key = jax.random.split(key)
         candidates = rows_of_step.draw(
-            config.loss, self.model.num_rows, candidate_key, batch, unigram
+            config.loss, self.model.num_rows, candidate_key, batch, unigram, config.mesh
         )
         w = weights.negative_weight(state["weight_sums"], step, strength, config.loss)
 
@@ -121,7 +120,7 @@ class Trainer:
 
         def loss(dense: Any, rows: Any) -> tuple[jax.Array, jax.Array]:
             vectors = {
-                use: rows[name] if place is None else rows[name][place]
+                use: rows[name][place]
                 for name, table in fetched.items()
                 for use, place in table.index.items()
             }
@@ -200,4 +199,6 @@ class Trainer:
             r_NL=r * per_label(batch.positive_weight_BTL),
             w_NL=w * per_label(batch.negative_weight_BTL),
             block_elements=self.config.loss.block_elements,
+            impl=self.config.loss.implementation,
+            split_over=self.config.mesh.rows if self.config.loss.candidates == "full" else (),
         )

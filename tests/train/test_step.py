@@ -1,3 +1,5 @@
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -25,6 +27,7 @@ def largest_difference(a, b, model):
     ("candidates", "eight"),
     [
         ("full", {"table": 1}),
+        ("full", {"table": 4, "rows": ("table",)}),
         ("uniform", {"table": 4, "lookup": "all_to_all"}),
         ("unigram", {"table": 2, "lookup": "psum", "rows": ("data",)}),
         ("in_batch", {"table": 2, "lookup": "all_to_all", "rows": ("table",)}),
@@ -94,6 +97,17 @@ def test_no_array_of_the_tables_size_and_donation_happens():
     table_bytes = 4 * 100_001 * (9 + 1)
     assert large.temp_size_in_bytes < small.temp_size_in_bytes + 0.05 * table_bytes
     assert large.alias_size_in_bytes >= table_bytes
+
+
+def test_a_full_softmax_gathers_states_not_the_table():
+    sequences = tiny.make_sequences(items=5_000)
+    config = tiny.changed(model={"features": ()}, loss={"candidates": "full"})
+    trainer, batches = tiny.make_trainer(config, sequences, 8)
+    batch = jax.device_put(batches.batch(0), split(trainer.mesh))
+    text = jax.jit(trainer.step, donate_argnums=0).lower(trainer.init(), batch).compile().as_text()
+    moved = re.findall(r"= \(?\w+\[(\d+)[,\d]*\]\S* (all-gather|all-reduce)\(", text)
+    assert moved and all(int(leading) < 5_000 for leading, _ in moved)
+    assert not re.search(r"\[5008,", text)
 
 
 def test_the_negative_weight_waits_for_p_bar_and_then_is_omega_over_it():
