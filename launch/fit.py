@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,20 +12,36 @@ import jax
 from absl import logging
 
 from negflax.config import Config, ConfigError
-from negflax.data import Sequences, StreamBatches
+from negflax.data import Catalogue, Sequences, StreamBatches
 from negflax.evaluate import build_requests, evaluate_scorer
 from negflax.evaluate.checks import check_list_lengths
 from negflax.evaluate.scorer import model_scorer
+from negflax.files import write_json
 from negflax.mesh import make_mesh
 from negflax.model import Recommender
+from negflax.tables import padded_rows
 from negflax.train.checkpoint import write_config
+from negflax.train.inherit import inherit
 from negflax.train.loop import Outcome, planned_steps, train, warm_up_steps
 from negflax.train.restore import save_catalogue
+from negflax.train.state import State
 from negflax.train.step import Trainer
 
+INIT_REPORT = "init_report.json"
 
-def fit(config: Config, workdir: Path, sequences: Sequences, stop: int = 0) -> Outcome:
-    """Trains one run into `workdir`; `stop` ends it before its schedule does."""
+
+def fit(
+    config: Config, workdir: Path, sequences: Sequences, stop: int = 0, init_from: str = ""
+) -> Outcome:
+    """Trains one run into `workdir`.
+
+    Args:
+      config: the run.
+      workdir: its folder.
+      sequences: its data.
+      stop: step that ends it before its schedule does; 0 is none.
+      init_from: folder of a run whose parameters it starts from (negflax/train/inherit.py).
+    """
     mesh = make_mesh(config.mesh)
     if config.batch.rows % mesh.size:
         raise ConfigError(
@@ -50,7 +67,29 @@ def fit(config: Config, workdir: Path, sequences: Sequences, stop: int = 0) -> O
         steps, config.batch.rows, config.batch.length, batches.num_targets,
         sequences.catalogue.num_rows - 1, mesh.size,
     )  # fmt: skip
-    return train(config, trainer, batches, stop or steps, workdir, validate)
+    for name, spec in model.tables.items():
+        padded = padded_rows(spec.num_rows, mesh.size)
+        if padded > spec.num_rows:
+            logging.info(
+                "table %s: %d rows, rounded up to %d for %d devices", name, spec.num_rows, padded,
+                mesh.size,
+            )  # fmt: skip
+    init = functools.partial(_inherit, trainer, sequences.catalogue, workdir, init_from)
+    return train(
+        config, trainer, batches, stop or steps, workdir, validate, init if init_from else None
+    )
+
+
+def _inherit(trainer: Trainer, catalogue: Catalogue, workdir: Path, init_from: str) -> State:
+    state, report = inherit(trainer, catalogue, init_from)
+    write_json(workdir / INIT_REPORT, report)
+    logging.info(
+        "starting from %s: %d items kept, %d new (%d at the mean of their creator, %d of their "
+        "cluster), %d dropped",
+        init_from, report["kept"], report["new"], report["new_at_creator_mean"],
+        report["new_at_cluster_mean"], report["dropped"],
+    )  # fmt: skip
+    return state
 
 
 def _validation(
@@ -65,7 +104,9 @@ def _validation(
     return validate
 
 
-def refit(config: Config, workdir: Path, sequences: Sequences, best_step: int) -> Outcome:
+def refit(
+    config: Config, workdir: Path, sequences: Sequences, best_step: int, init_from: str = ""
+) -> Outcome:
     """Trains anew on training + validation events, for as many epochs as the best step had."""
     splits = ("train", "valid")
     first = StreamBatches(sequences, config.batch, config.labels, config.train.splits)
@@ -77,5 +118,6 @@ def refit(config: Config, workdir: Path, sequences: Sequences, best_step: int) -
     )  # fmt: skip
     logging.info("refitting on training + validation events, best step was %d", best_step)
     return fit(
-        dataclasses.replace(config, train=again), workdir, sequences, round(best_step * growth)
-    )
+        dataclasses.replace(config, train=again), workdir, sequences, round(best_step * growth),
+        init_from,
+    )  # fmt: skip

@@ -3,7 +3,8 @@
   python -m launch.train --config=configs/synthetic.py --workdir=runs/synthetic
 
 Any setting can be changed on the command line: --config.loss.omega=1.0. A run that was killed goes
-on from its newest checkpoint when the same command is given again.
+on from its newest checkpoint when the same command is given again. --init_from=FOLDER starts from
+the best checkpoint of another run, whose catalogue may differ: rows go by item id.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from negflax.train.restore import REFIT, load_trained
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "One of configs/*.py.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, metrics, report.")
+INIT_FROM = flags.DEFINE_string("init_from", "", "Folder of a run to start the parameters from.")
 TEST = flags.DEFINE_boolean("test", True, "Score the test period once training has ended.")
 
 
@@ -54,10 +56,10 @@ def main(argv: list[str]) -> None:
     write_config(workdir, config)  # another run's folder is refused before any work
     sequences = open_sequences(config, workdir)
     write_json(workdir / "data_report.json", sequences.report)
-    outcome = fit(config, workdir, sequences)
+    outcome = fit(config, workdir, sequences, init_from=INIT_FROM.value)
     results = figures(outcome)
     if config.train.refit:
-        refit(config, workdir / REFIT, sequences, outcome.best_step)
+        refit(config, workdir / REFIT, sequences, outcome.best_step, INIT_FROM.value)
     if TEST.value:
         trained = load_trained(workdir, "best", make_mesh(config.mesh))
         result = run.evaluate_trained(trained, "test", workdir, sequences)

@@ -91,6 +91,7 @@ def train(
     steps: int,
     workdir: Path,
     validate: Validate | None = None,
+    init: Callable[[], State] | None = None,
 ) -> Outcome:
     """Trains to `steps` (or until patience ends), resuming from the newest checkpoint.
 
@@ -101,6 +102,7 @@ def train(
       steps: last step.
       workdir: where checkpoints and metrics go.
       validate: state → metrics, called every config.train.eval_every steps; None: never.
+      init: makes the state of step 0 where there is no checkpoint; None: `trainer.init`.
     """
     goodput, settings = Goodput(), config.train
     checkpoints = open_checkpoints(config, workdir, trainer.model)
@@ -108,7 +110,7 @@ def train(
         target = abstract_state(jax.eval_shape(trainer.init), trainer.shardings)
         _, state = checkpoints.restore_first("latest", target)
     else:
-        state = trainer.init()
+        state = (init or trainer.init)()
     start = int(state["step"])
     if start:
         logging.info("resuming from step %d", start)

@@ -60,6 +60,12 @@ def save_catalogue(workdir: str | Path, catalogue: Catalogue) -> None:
     catalogue.save(path)
 
 
+def best_folder(workdir: str | Path) -> Path:
+    """Where the best model of a run is: that of its refit, if it was refitted."""
+    refitted = Path(workdir) / REFIT
+    return refitted if (refitted / DONE).exists() else Path(workdir)
+
+
 def load_trained(
     workdir: str | Path, which: str, mesh: Mesh, model: Recommender | None = None
 ) -> Trained:
@@ -75,9 +81,7 @@ def load_trained(
     Raises:
       CheckpointError: see Checkpoints.restore_first.
     """
-    workdir = Path(workdir)
-    if which == "best" and (workdir / REFIT / DONE).exists():
-        workdir = workdir / REFIT
+    workdir = best_folder(workdir) if which == "best" else Path(workdir)
     config = read_config(workdir)
     catalogue = Catalogue.load(workdir / CATALOGUE)
     model = model or Recommender(config.model, catalogue)
