@@ -39,6 +39,8 @@ class DataConfig:
       valid_fraction: share of the events, by time, that validate when `valid_from` is empty.
       test_fraction: share of the events, by time, that test when `test_from` is empty.
       min_item_events: items with fewer events in the training period are unknown items.
+      spread_rows: give popular items rows far from each other, so that shards of the item tables
+        are asked for equally many rows; else rows are in the order of the item ids.
       cache_dir: where prepared sequences and the synthetic data set are kept, for any number of
         runs; empty means <workdir>/data.
     """
@@ -54,6 +56,7 @@ class DataConfig:
     valid_fraction: float = 0.1
     test_fraction: float = 0.1
     min_item_events: int = 1
+    spread_rows: bool = False
     cache_dir: str = ""
 
 

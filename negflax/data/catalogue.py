@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
 import os
 import zipfile
 import zlib
@@ -23,7 +25,7 @@ class Catalogue:
     """Items of the vocabulary. Row 0 is the padding, the start of a user and the unknown item.
 
     Attributes:
-      item_ids: (n,) original ids, int64 or text, sorted; item_ids[i] is row i + 1.
+      item_ids: (n,) original ids, int64 or text, distinct; item_ids[i] is row i + 1.
       creator_V: (n+1,) int32 number of the item's creator, 0 unknown.
       clusters_VC: (n+1, C) int32 numbers of its clusters in the order given, 0 padding.
       train_count_V: (n+1,) int64 events in the training period.
@@ -80,8 +82,24 @@ class Catalogue:
             raise DataError(f"item ids of this catalogue are {kind}; got `{ids.ravel()[0]}`")
         if len(self.item_ids) == 0:
             return np.zeros(ids.shape, np.int32)
-        place = np.minimum(np.searchsorted(self.item_ids, ids), len(self.item_ids) - 1)
-        return np.where(self.item_ids[place] == ids, place + 1, 0).astype(np.int32)
+        place = np.searchsorted(self.item_ids, ids, sorter=self._by_id)
+        index = self._by_id[np.minimum(place, len(self.item_ids) - 1)]
+        return np.where(self.item_ids[index] == ids, index + 1, 0).astype(np.int32)
+
+    @functools.cached_property
+    def _by_id(self) -> np.ndarray:
+        return np.argsort(self.item_ids, kind="stable")
+
+    def reordered(self, order_I: np.ndarray) -> Catalogue:
+        """The same items in other rows: item order_I[i] of this one gets row i + 1."""
+        row_V = np.append(0, order_I + 1)
+        rest = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name != "item_ids"
+        }
+        rows = {name: None if x is None else x[row_V] for name, x in rest.items()}
+        return dataclasses.replace(self, item_ids=self.item_ids[order_I], **rows)
 
     def ids(self, rows: Any) -> np.ndarray:
         """Original ids of rows 1..n.
@@ -97,7 +115,8 @@ class Catalogue:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes an .npz without pickle; the file appears whole or not at all."""
         path = Path(path)
-        arrays = {k: v for k, v in vars(self).items() if v is not None}
+        names = [field.name for field in dataclasses.fields(self)]
+        arrays = {k: getattr(self, k) for k in names if getattr(self, k) is not None}
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         with open(temporary, "wb") as file:
             np.savez(file, **arrays)
@@ -117,6 +136,27 @@ class Catalogue:
             raise DataError(f"{path} does not exist: it holds the items of the run") from error
         except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise DataError(f"{path} is no whole catalogue: {error}") from error
+
+
+def spread(count_I: np.ndarray) -> np.ndarray:
+    """An order of items in which every block of consecutive rows has its share of popular ones.
+
+    Shards hold such blocks. The item of popularity rank r goes to place r·step mod n, with step
+    near n/φ: by the three-gap theorem the r most popular items then lie almost evenly over the
+    places, whatever r and however many shards there are.
+
+    Args:
+      count_I: (n,) events of each item.
+
+    Returns:
+      (n,) the item at each place, for `Catalogue.reordered`.
+    """
+    n, order_I = len(count_I), np.empty(len(count_I), np.int64)
+    step = max(1, round(n * (math.sqrt(5) - 1) / 2))
+    while math.gcd(step, n) > 1:
+        step += 1
+    order_I[np.arange(n, dtype=np.int64) * step % max(1, n)] = np.argsort(-count_I, kind="stable")
+    return order_I
 
 
 def build_catalogue(item_ids: np.ndarray, events: pa.Table, items: pa.Table | None) -> Catalogue:

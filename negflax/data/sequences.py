@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from negflax.config import Config
+from negflax.config import Config, DataConfig
 from negflax.data import features
-from negflax.data.catalogue import Catalogue, build_catalogue, describing
+from negflax.data.catalogue import Catalogue, build_catalogue, describing, spread
 from negflax.data.cells import DataError
 from negflax.data.columns import as_text, factorize, floats, integers, runs
 from negflax.data.labels import label_weights
@@ -147,7 +147,7 @@ def prepare(
 
     is_new = catalogue is None
     if catalogue is None:
-        catalogue = _vocabulary(parts, split, items, config.data.min_item_events)
+        catalogue = _vocabulary(parts, split, items, config.data)
 
     tally: Counter[tuple[str, ...]] = Counter()
     user_ids, lengths, count_V = [], [], np.zeros(catalogue.num_rows, np.int64)
@@ -181,7 +181,7 @@ _Split = Callable[[pa.Table, np.ndarray], tuple[np.ndarray, int]]
 
 
 def _vocabulary(
-    parts: Parts, split: _Split, items: pa.Table | None, min_item_events: int
+    parts: Parts, split: _Split, items: pa.Table | None, config: DataConfig
 ) -> Catalogue:
     """The items with enough events in the training period."""
 
@@ -200,7 +200,9 @@ def _vocabulary(
         np.add.at(total_I, place, np.concatenate([count_I, more_I]))
         count_I = total_I
         described = describing(pa.concat_tables([described, more]))
-    return build_catalogue(item_ids[count_I >= min_item_events], described, items)
+    known_I = count_I >= config.min_item_events
+    catalogue = build_catalogue(item_ids[known_I], described, items)
+    return catalogue.reordered(spread(count_I[known_I])) if config.spread_rows else catalogue
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from negflax.data import Catalogue, DataError
-from negflax.data.catalogue import build_catalogue
+from negflax.data.catalogue import build_catalogue, spread
 
 
 def events(**columns):
@@ -88,3 +88,42 @@ def test_a_cut_file_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(DataError, match=r"vocabulary\.npz"):
         Catalogue.load(path)
+
+
+def test_reordered_items_keep_their_ids_and_attributes(tmp_path):
+    plain = Catalogue(
+        item_ids=np.array([10, 20, 30]),
+        creator_V=np.array([0, 1, 2, 1], np.int32),
+        clusters_VC=np.array([[0], [3], [2], [1]], np.int32),
+        train_count_V=np.array([0, 5, 6, 7]),
+        titles=np.array(["", "a", "b", "c"]),
+    )
+    moved = plain.reordered(np.array([2, 0, 1]))
+    np.testing.assert_array_equal(moved.item_ids, [30, 10, 20])
+    np.testing.assert_array_equal(moved.rows([10, 20, 30, 25]), [2, 3, 1, 0])
+    for name in ("creator_V", "train_count_V", "titles"):
+        np.testing.assert_array_equal(
+            getattr(moved, name)[moved.rows([10, 20, 30])],
+            getattr(plain, name)[plain.rows([10, 20, 30])],
+        )
+    assert moved.fingerprint != plain.fingerprint
+    moved.save(tmp_path / "catalogue.npz")
+    again = Catalogue.load(tmp_path / "catalogue.npz")
+    np.testing.assert_array_equal(again.rows([10, 20, 30, 25]), [2, 3, 1, 0])
+
+
+@pytest.mark.parametrize("shards", [2, 3, 8, 64])
+def test_spread_rows_share_popular_items_among_any_number_of_shards(shards):
+    rng, n = np.random.default_rng(0), 10_000
+    count_I = rng.permutation(1e6 / np.arange(1, n + 1))
+    order_I = spread(count_I)
+    np.testing.assert_array_equal(np.sort(order_I), np.arange(n))
+    for most in (640, 5_000, n):
+        popular = count_I[order_I] >= np.sort(count_I)[-most]
+        by_shard = [block.sum() for block in np.array_split(popular, shards)]
+        assert max(by_shard) - min(by_shard) <= 4
+
+
+def test_spread_of_few_items():
+    for n in range(4):
+        np.testing.assert_array_equal(np.sort(spread(np.ones(n))), np.arange(n))
