@@ -39,7 +39,7 @@ MANIFEST = "manifest.json"
 CATALOGUE = "catalogue.npz"
 ARRAYS = [f.name for f in dataclasses.fields(Sequences) if f.name not in ("catalogue", "report")]
 # Where the data lies, and how labels are batched, change nothing of what is stored.
-NOT_IN_DATA = ("cache_dir", "root", "path", "items_path")
+NOT_IN_DATA = ("cache_dir", "root", "path", "items_path", "manual_dir")
 NOT_IN_LABELS = ("horizon",)
 
 

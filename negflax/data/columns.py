@@ -59,6 +59,15 @@ def runs(column: Column) -> tuple[np.ndarray, np.ndarray]:
     return np.repeat(np.arange(len(length)), length), values(encoded.values)
 
 
+def stable_order(code_E: np.ndarray) -> np.ndarray:
+    """`argsort(kind="stable")` of codes from 0 up to 2^32, by radix: NumPy has that for 16 bits."""
+    order = np.argsort((code_E & 0xFFFF).astype(np.uint16), kind="stable")
+    high_E = code_E >> 16
+    if high_E.any():
+        order = order[np.argsort(high_E[order].astype(np.uint16), kind="stable")]
+    return order
+
+
 def is_text(kind: pa.DataType) -> bool:
     """Whether a column of this type holds strings."""
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)

@@ -24,7 +24,7 @@ from negflax.data.cells import DataError
 from negflax.data.columns import ID_COLUMNS, PLAIN_INTEGER, flat, is_text
 from negflax.data.schema import as_signals, binary, order, spans
 
-PART_EVENTS = 2_000_000  # of an average part; about 100 bytes an event are in memory, times WORKERS
+PART_EVENTS = 1_000_000  # of an average part; WORKERS parts are in memory at a time
 MAX_PARTS = 512  # files that are open at a time while events are spread
 WORKERS = min(4, os.cpu_count() or 1)
 _ODD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: consecutive ids spread evenly

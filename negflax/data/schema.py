@@ -16,7 +16,15 @@ import pyarrow.compute as pc
 
 from negflax.data import cells
 from negflax.data.cells import DataError
-from negflax.data.columns import factorize, flat, integers, is_list, is_number, is_text
+from negflax.data.columns import (
+    factorize,
+    flat,
+    integers,
+    is_list,
+    is_number,
+    is_text,
+    stable_order,
+)
 
 SPLITS = ("train", "valid", "test")
 SIGNALS = ("dislike", "dismissal", "skip", "like")
@@ -136,7 +144,7 @@ def order(table: pa.Table) -> tuple[pa.Table, dict[str, int]]:
     """
     user_E, _ = factorize(table["user_id"])
     key_E = integers(table["pos" if "pos" in table.column_names else "timestamp_ms"], 0)
-    by_user = np.argsort(user_E, kind="stable")
+    by_user = stable_order(user_E)
     same = np.diff(user_E[by_user]) == 0
     unsorted = int(np.sum(same & (np.diff(key_E[by_user]) < 0)))
     rows = np.lexsort((key_E, user_E)) if unsorted else by_user
