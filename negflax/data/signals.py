@@ -80,7 +80,7 @@ class Signals:
             if kind == "text":
                 raise ConfigError(f"config.labels: `{name}` is text, not a number")
             make = self._derived.get(name)
-            self._values[name] = make() if make else self._own(name)
+            self._values[name] = make(self) if make else self._own(name)
         return self._values[name]
 
     def known(self, name: str) -> np.ndarray:
@@ -117,17 +117,21 @@ class Signals:
             )
         return self[name] == 1
 
-    def _derivations(self) -> dict[str, Callable[[], np.ndarray]]:
-        """Name → how it follows from the log; a column of that name wins over all but `skip`."""
-        found: dict[str, Callable[[], np.ndarray]] = {}
+    def _derivations(self) -> dict[str, Callable[[Signals], np.ndarray]]:
+        """Name → how it follows from the log; a column of that name wins over all but `skip`.
+
+        Functions of the signals, not of their own `self`: a circle of references would keep the
+        events of a large log in memory.
+        """
+        found: dict[str, Callable[[Signals], np.ndarray]] = {}
         if "dwell_ms" in self._kinds:
-            found["dwell_s"] = lambda: self["dwell_ms"] / 1000
+            found["dwell_s"] = lambda signals: signals["dwell_ms"] / 1000
         if "duration_ms" in self._kinds:
-            found["duration_s"] = lambda: self["duration_ms"] / 1000
+            found["duration_s"] = lambda signals: signals["duration_ms"] / 1000
         if {"dwell_ms", "duration_ms"} <= set(self._kinds):
-            found["watch_ratio"] = self._watch_ratio
+            found["watch_ratio"] = Signals._watch_ratio
         found = {name: make for name, make in found.items() if name not in self._kinds}
-        return found | ({"skip": self._skips} if self._skip else {})
+        return found | ({"skip": Signals._skips} if self._skip else {})
 
     def _own(self, name: str) -> np.ndarray:
         if name != "duration_ms" or self._items is None:

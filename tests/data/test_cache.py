@@ -1,6 +1,7 @@
 """The cache of sequences: what it holds, that it is shared, that nothing half written is read."""
 
 import dataclasses
+import gc
 import os
 import signal
 import subprocess
@@ -89,6 +90,20 @@ def test_parts_give_what_one_table_gives(
     found = open_sequences(config, tmp_path)
     assert_same(found, expected, same_order=False)
     assert not found.item_E.flags.writeable
+
+
+def test_a_part_is_freed_as_soon_as_it_is_done(tmp_path, random_log, make_config, small_parts):
+    table = random_log(3, users=400, items=15)
+    config = config_of(make_config, write_log(tmp_path / "log", table))
+    del table
+    gc.collect()
+    gc.disable()  # no circle of references may hold events of a large log
+    try:
+        before = pa.total_allocated_bytes()
+        open_sequences(config, tmp_path)
+        assert pa.total_allocated_bytes() - before < 4096
+    finally:
+        gc.enable()
 
 
 def test_a_small_log_keeps_the_order_of_its_users(tmp_path, random_log, make_config):
