@@ -137,35 +137,66 @@ def _tokamax(implementation: str) -> Callable[[Problem], Calls]:
     return build
 
 
-def _torch(compiled: bool) -> Callable[[Problem], Calls]:
+def _torch(make_loss: Callable[..., Any], gpu_only: bool = False) -> Callable[[Problem], Calls]:
+    """Calls of make_loss(torch)(states, candidates, label); bfloat16 operands on a GPU."""
+
     def build(p: Problem) -> Calls:
         import torch
 
-        states = torch.tensor(p.states_ND, requires_grad=True)
-        candidates = torch.tensor(p.candidates_SD, requires_grad=True)
-        label = torch.tensor(p.label_N1[:, 0], dtype=torch.long)
+        on_gpu = torch.cuda.is_available()
+        if gpu_only and not on_gpu:
+            raise RuntimeError("needs a GPU")
+        kind = {"device": "cuda", "dtype": torch.bfloat16} if on_gpu else {}
+        states = torch.tensor(p.states_ND, requires_grad=True, **kind)
+        candidates = torch.tensor(p.candidates_SD, requires_grad=True, **kind)
+        label = torch.tensor(p.label_N1[:, 0], dtype=torch.long, device=states.device)
+        loss = make_loss(torch)
 
-        def loss(states, candidates):
-            return torch.nn.functional.cross_entropy(states @ candidates.T, label, reduction="sum")
-
-        function = torch.compile(loss) if compiled else loss
+        def wait():
+            if on_gpu:
+                torch.cuda.synchronize()
 
         def both():
             states.grad = candidates.grad = None
-            function(states, candidates).backward()
+            loss(states, candidates, label).backward()
+            wait()
 
         def forward():
             with torch.no_grad():
-                return function(states, candidates)
+                loss(states, candidates, label)
+            wait()
 
         def gradient():
             both()
-            return states.grad.numpy()
+            return states.grad.float().cpu().numpy()
 
         both()  # compile now: a failure is this method's row
         return Calls(both, forward, gradient, None)
 
     return build
+
+
+def _torch_eager(torch):
+    cross_entropy = torch.nn.functional.cross_entropy
+    return lambda s, c, label: cross_entropy(s @ c.T, label, reduction="sum")
+
+
+def _torch_linear(torch):
+    loss = torch.nn.functional.linear_cross_entropy
+    return lambda s, c, label: loss(s, c, label, reduction="sum")
+
+
+def _cut_cross_entropy(torch):
+    from cut_cross_entropy import linear_cross_entropy
+
+    return lambda s, c, label: linear_cross_entropy(s, c, label, reduction="sum")
+
+
+def _liger(torch):
+    from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
+
+    loss = LigerFusedLinearCrossEntropyLoss(reduction="sum")
+    return lambda s, c, label: loss(c, s, label)
 
 
 METHODS = {
@@ -178,6 +209,11 @@ METHODS = {
     "optax": Method(_jax(_optax), both_terms=False, arrays=2),
     "tokamax xla": Method(_tokamax("xla"), both_terms=False, arrays=2),
     "tokamax chunked": Method(_tokamax("chunked_xla"), both_terms=False, arrays=0),
-    "torch eager": Method(_torch(False), both_terms=False, arrays=2),
-    "torch compiled": Method(_torch(True), both_terms=False, arrays=2),
+    "torch eager": Method(_torch(_torch_eager), both_terms=False, arrays=2),
+    "torch compiled": Method(
+        _torch(lambda torch: torch.compile(_torch_eager(torch))), both_terms=False, arrays=2
+    ),
+    "torch linear_cross_entropy": Method(_torch(_torch_linear), both_terms=False, arrays=2),
+    "Cut Cross-Entropy": Method(_torch(_cut_cross_entropy, True), both_terms=False, arrays=0),
+    "Liger": Method(_torch(_liger, True), both_terms=False, arrays=0),
 }
