@@ -22,6 +22,7 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 
 autosummary_generate = True
+autodoc_mock_imports = ["apache_beam"]  # of an environment of its own: docs/dependencies.md
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True

@@ -3,6 +3,12 @@
   python -m launch.prepare --data_set=kuairand/pure --manual_dir=downloads --data_dir=data
   python -m launch.train --config=configs/kuairand_full.py --config.data.root=data --workdir=runs/k
 
+Past one machine, your own logs become Parquet shards of whole users by an Apache Beam pipeline:
+
+  python -m launch.prepare --data_set=event_logs/mine --manual_dir=logs --data_dir=data \
+    --shards=64 --beam="--runner=DirectRunner"
+  python -m launch.train --config=configs/event_log.py --config.data.path=data/event_logs/mine/shards
+
 Without --manual_dir the archive is downloaded, where its licence allows it. docs/data_sets.md lists
 the data sets and where their files come from.
 """
@@ -15,6 +21,7 @@ from typing import Any
 from absl import flags, logging
 
 from launch import flags as shared
+from negflax.data import DataError
 from negflax.data.builders import prepared
 from negflax.files import write_json
 
@@ -24,6 +31,8 @@ MANUAL_DIR = flags.DEFINE_string("manual_dir", "", "Folder with the original fil
 REGISTER = flags.DEFINE_boolean(
     "register_checksums", False, "Keep the checksums of these files with the builders, to enforce."
 )
+BEAM = flags.DEFINE_string("beam", "", "Options of Apache Beam; prepares event_logs by it.")
+SHARDS = flags.DEFINE_integer("shards", 16, "With --beam: number of shards.", lower_bound=1)
 
 
 def main(argv: list[str]) -> None:
@@ -31,9 +40,22 @@ def main(argv: list[str]) -> None:
     del argv
     logging.set_verbosity(logging.INFO)
     start = time.monotonic()
-    infos = prepared.prepare(DATA_SET.value, DATA_DIR.value, MANUAL_DIR.value, REGISTER.value)
+    if BEAM.value:
+        figures = _by_beam()
+    else:
+        figures = _here()
     seconds = time.monotonic() - start
-    figures: dict[str, Any] = {"seconds": seconds, "folder": str(infos[0].data_dir)}
+    print(f"{seconds:.1f} s; train with {figures.pop('train')}")
+    if shared.JSON.value:
+        write_json(shared.JSON.value, figures | {"seconds": seconds})
+
+
+def _here() -> dict[str, Any]:
+    infos = prepared.prepare(DATA_SET.value, DATA_DIR.value, MANUAL_DIR.value, REGISTER.value)
+    figures: dict[str, Any] = {
+        "folder": str(infos[0].data_dir),
+        "train": f"--config.data.source={DATA_SET.value} --config.data.root={DATA_DIR.value}",
+    }
     for info in infos:
         for split, rows in info.metadata["rows"].items():
             size = info.splits[split].num_bytes
@@ -41,10 +63,26 @@ def main(argv: list[str]) -> None:
             figures[f"rows/{split}"] = rows
         for file in info.metadata["originals"]:
             print(f"{file['file']}: sha256 {file['sha256'][:12]}…, checksum {file['checksum']}")
-    print(f"{seconds:.1f} s; train with --config.data.source={DATA_SET.value} "
-          f"--config.data.root={DATA_DIR.value}")  # fmt: skip
-    if shared.JSON.value:
-        write_json(shared.JSON.value, figures)
+    return figures
+
+
+def _by_beam() -> dict[str, Any]:
+    builder, _, name = DATA_SET.value.partition("/")
+    if builder != "event_logs" or not name:
+        raise DataError(f"--beam prepares event_logs/<name>, your own logs, not {DATA_SET.value}")
+    try:
+        from negflax.data.builders import beam
+    except ModuleNotFoundError as error:
+        raise DataError(f"{error.name} is not installed: pip install 'negflax[beam]'") from error
+    out = f"{DATA_DIR.value}/{DATA_SET.value}/shards"
+    manifest = beam.run(MANUAL_DIR.value, out, SHARDS.value, BEAM.value.split())
+    rows = manifest["rows"]
+    print(f"{out}: {sum(rows):,} events in {len(rows)} shards; repairs: {manifest['repairs']}")
+    return {
+        "folder": out,
+        "rows/events": sum(rows),
+        "train": f"--config.data.source=event_log --config.data.path={out}",
+    }
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from negflax.data.columns import is_list, is_number, is_text
 
-_NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
+NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 _BOOLEAN = r"^(?i:true|false|0|1)$"
 
 
@@ -123,7 +123,7 @@ def number(column: pa.Array, kind: pa.DataType, place: Place, at_least_zero: boo
     """
     remedy = "write a number, and null where it is unknown"
     if is_text(column.type):
-        row = first(pc.invert(pc.match_substring_regex(column, _NUMBER)))
+        row = first(pc.invert(pc.match_substring_regex(column, NUMBER)))
         if row is not None:
             raise place.error(row, f"text {column[row].as_py()!r} in a number column", remedy)
         column = pc.cast(pc.utf8_trim_whitespace(column), pa.float64())

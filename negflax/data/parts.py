@@ -6,6 +6,7 @@ then sorted on its own (schema.order). What is in memory at a time is a few chun
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 import zlib
@@ -89,18 +90,17 @@ def partition(
     num_parts = min(max(1, -(-num_events // PART_EVENTS)), MAX_PARTS)
     spread = _Spread(folder, num_parts)
     progress = Progress(f"{name}: reading", num_events)
-    for chunk, place in in_order((lambda c=c: _by_part(c, num_parts) for c in chunks), WORKERS):
+    for chunk, place in in_order((lambda c=c: by_part(c, num_parts) for c in chunks), WORKERS):
         spread.write(chunk, place)
         progress.add(chunk.num_rows)
     spread.close()
-    schema, signals = spread.schema(name), binary(spread.spans)
+    schema, signals = spread.kinds.schema(name), binary(spread.kinds.spans)
     repairs: dict[str, int] = {}
     progress = Progress(f"{name}: sorting", progress.done)
 
     def sort(part: int) -> tuple[Path, dict[str, int], int]:
         files = spread.files(part)
-        tables = [_conform(_read(file), schema) for file in files]
-        events, found = order(as_signals(pa.concat_tables(tables).combine_chunks(), signals))
+        events, found = finish([_read(file) for file in files], schema, signals)
         path = folder / f"part-{part:05d}.arrow"
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, events.schema) as writer:
             writer.write_table(events)
@@ -116,6 +116,70 @@ def partition(
             repairs[repair] = repairs.get(repair, 0) + count
         progress.add(rows)
     return Parts([lambda path=path: _read(path) for path in paths], WORKERS), repairs
+
+
+def finish(
+    tables: list[pa.Table], schema: pa.Schema, signals: list[str]
+) -> tuple[pa.Table, dict[str, int]]:
+    """Puts the chunks of one part together: sorted, without duplicates.
+
+    Args:
+      tables: conforming events of whole users.
+      schema: of the whole log (Kinds.schema).
+      signals: integer columns that are signals (schema.binary of Kinds.spans).
+
+    Returns:
+      (events, counted repairs), as `schema.validate`.
+    """
+    together = pa.concat_tables([_conform(table, schema) for table in tables])
+    return order(as_signals(together.combine_chunks(), signals))
+
+
+@dataclasses.dataclass
+class Kinds:
+    """What the chunks of a log, seen in any order, say together about its columns.
+
+    Attributes:
+      schemas: that occur.
+      words: id columns with text that is no plain integer.
+      spans: (smallest, largest) of integer columns that may be signals.
+    """
+
+    schemas: list[pa.Schema] = dataclasses.field(default_factory=list)
+    words: set[str] = dataclasses.field(default_factory=set)
+    spans: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
+
+    def add(self, chunk: pa.Table) -> Kinds:
+        """One more chunk."""
+        words = {n for n in ID_COLUMNS if n in chunk.column_names and not _all_plain(chunk[n])}
+        return self.join(Kinds([chunk.schema], words, spans(chunk)))
+
+    def join(self, other: Kinds) -> Kinds:
+        """What the chunks of another say, too."""
+        self.schemas += [schema for schema in other.schemas if schema not in self.schemas]
+        self.words |= other.words
+        for column, (low, high) in other.spans.items():
+            before = self.spans.get(column, (low, high))
+            self.spans[column] = min(low, before[0]), max(high, before[1])
+        return self
+
+    def schema(self, name: str) -> pa.Schema:
+        """What all of them become: ids are text where one is no plain integer.
+
+        Raises:
+          DataError: the chunks disagree on the type of a column.
+        """
+        schemas = []
+        for schema in self.schemas:
+            for i, field in enumerate(schema):
+                if field.name in ID_COLUMNS:
+                    kind = pa.string() if field.name in self.words else pa.int64()
+                    schema = schema.set(i, field.with_type(kind))
+            schemas.append(schema)
+        try:
+            return pa.unify_schemas(schemas, promote_options="permissive")
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise disagree(name, error) from error
 
 
 class Progress:
@@ -147,21 +211,11 @@ class _Spread:
     def __init__(self, folder: Path, num_parts: int) -> None:
         self._folder, self._num_parts = folder, num_parts
         self._writers: dict[tuple[int, int], pa.ipc.RecordBatchFileWriter] = {}
-        self._schemas: list[pa.Schema] = []
-        self._words: set[str] = set()  # id columns with text that is no plain integer
-        self.spans: dict[str, tuple[int, int]] = {}
+        self.kinds = Kinds()
 
     def write(self, chunk: pa.Table, place: np.ndarray) -> None:
         """Events sorted by part, those of part p at [place[p], place[p + 1])."""
-        if chunk.schema not in self._schemas:
-            self._schemas.append(chunk.schema)
-        kind = self._schemas.index(chunk.schema)
-        for column, (low, high) in spans(chunk).items():
-            before = self.spans.get(column, (low, high))
-            self.spans[column] = min(low, before[0]), max(high, before[1])
-        for column in ID_COLUMNS:
-            if column in chunk.column_names and not _all_plain(chunk[column]):
-                self._words.add(column)
+        kind = self.kinds.add(chunk).schemas.index(chunk.schema)
         for part in np.flatnonzero(np.diff(place)):
             key = int(part), kind
             if key not in self._writers:
@@ -176,23 +230,9 @@ class _Spread:
         """In the order of the schemas' first appearance."""
         return [
             self._path(part, kind)
-            for kind in range(len(self._schemas))
+            for kind in range(len(self.kinds.schemas))
             if (part, kind) in self._writers
         ]
-
-    def schema(self, name: str) -> pa.Schema:
-        """What all of them become: ids are text where one is no plain integer."""
-        schemas = []
-        for schema in self._schemas:
-            for i, field in enumerate(schema):
-                if field.name in ID_COLUMNS:
-                    kind = pa.string() if field.name in self._words else pa.int64()
-                    schema = schema.set(i, field.with_type(kind))
-            schemas.append(schema)
-        try:
-            return pa.unify_schemas(schemas, promote_options="permissive")
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise disagree(name, error) from error
 
     def _path(self, part: int, kind: int) -> Path:
         return self._folder / f"unsorted-{part:05d}-{kind}.arrow"
@@ -221,7 +261,8 @@ def user_hash(user_id: pa.Array) -> np.ndarray:
     return (code ^ (code >> np.uint64(32))) * _ODD
 
 
-def _by_part(chunk: pa.Table, num_parts: int) -> tuple[pa.Table, np.ndarray]:
+def by_part(chunk: pa.Table, num_parts: int) -> tuple[pa.Table, np.ndarray]:
+    """The events sorted by part, those of part p at [place[p], place[p + 1]), and place."""
     part_E = (user_hash(flat(chunk["user_id"])) >> np.uint64(32)) % np.uint64(num_parts)
     part_E = part_E.astype(np.uint16)  # a stable sort of 16 bits is a radix sort
     place = np.append(0, np.cumsum(np.bincount(part_E, minlength=num_parts)))

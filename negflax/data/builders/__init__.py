@@ -6,6 +6,7 @@ No TensorFlow is needed.
 """
 
 from negflax.data.builders.base import LogBuilder, LogConfig
+from negflax.data.builders.event_logs import EventLogs
 from negflax.data.builders.kuairand import Kuairand
 from negflax.data.builders.kuairec import Kuairec
 from negflax.data.builders.mind import Mind
@@ -15,7 +16,8 @@ from negflax.data.builders.sequences import S3rec, Sasrec
 from negflax.data.builders.yambda import Yambda
 
 BUILDERS: dict[str, type[LogBuilder]] = {
-    cls.name: cls for cls in (Kuairand, Kuairec, Yambda, MovieLens, Mind, Recbole, Sasrec, S3rec)
+    cls.name: cls
+    for cls in (Kuairand, Kuairec, Yambda, MovieLens, Mind, Recbole, Sasrec, S3rec, EventLogs)
 }
 
 __all__ = ["BUILDERS", "LogBuilder", "LogConfig"]

@@ -29,6 +29,7 @@ from negflax.data.builders.blocks import ROWS, encode, features
 from negflax.data.builders.originals import Archive, Originals
 from negflax.data.cells import DataError
 from negflax.data.columns import flat
+from negflax.data.parts import Parts
 from negflax.data.schema import conform, validate_items
 
 CHECKSUMS = Path(__file__).with_name("checksums.tsv")  # where tensorflow-datasets keeps them
@@ -47,12 +48,16 @@ class LogConfig(tfds.core.BuilderConfig):
       archive: that holds them, or None.
       items: whether the rows are items.
       columns: of a user's own files, which are looked into before; None for published formats.
+      parts: the events of a user's own log by hash of the user, where they are sorted before.
+      left_out: repairs that were made then, counted.
     """
 
     files: tuple[str, ...] = ()
     archive: Archive | None = None
     items: bool = False
-    columns: pa.Schema | None = None
+    columns: pa.Schema | None = dataclasses.field(default=None, repr=False)
+    parts: Parts | None = dataclasses.field(default=None, repr=False)
+    left_out: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 class LogBuilder(FileReaderBuilder, skip_registration=True):
@@ -79,13 +84,18 @@ class LogBuilder(FileReaderBuilder, skip_registration=True):
         super().__init__(file_format=file_format, **options)
 
     @classmethod
-    def configs_for(cls, name: str, manual_dir: str) -> list[LogConfig]:
+    def configs_for(cls, name: str, manual_dir: str, scratch: Path) -> list[LogConfig]:
         """The configs of the events of this name and, where there are any, of their items.
 
+        Args:
+          name: of the variant.
+          manual_dir: builders of a user's own files look into it.
+          scratch: empty folder that lasts until the configs are prepared.
+
         Raises:
-          DataError: there is no such variant.
+          DataError: there is no such variant, or the user's files are unusable.
         """
-        del manual_dir  # builders of a user's own files look into it
+        del manual_dir, scratch
         if name not in cls.builder_configs:
             names = [key for key in cls.builder_configs if not key.endswith(ITEMS)]
             raise DataError(f"{cls.name}/{name} is no data set; choose from {', '.join(names)}")
@@ -192,13 +202,13 @@ class LogBuilder(FileReaderBuilder, skip_registration=True):
         )
 
     def _conform(self, table: pa.Table, path: Path, start: int) -> pa.Table:
-        name = f"{path} from row {start}" if start else str(path)
-        schema = self.schema()
+        name, schema = str(path), self.schema()
         for i, column in enumerate(table.column_names):
             if pa.types.is_boolean(schema.field(column).type):
-                signal = cells.signal(flat(table[column]), cells.Place(name, column))
+                signal = cells.signal(flat(table[column]), cells.Place(name, column, start))
                 table = table.set_column(i, column, signal)
-        table = (validate_items if self.builder_config.items else conform)(table, name)
+        items = self.builder_config.items
+        table = validate_items(table, name) if items else conform(table, name, start)
         return table.select(schema.names).cast(schema)
 
     def _recorded(self) -> dict[str, Any]:

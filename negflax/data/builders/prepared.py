@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,16 +38,23 @@ def prepare(
       DataError: no such data set, or its files are missing, wrong or cut short.
     """
     cls, config = _parse(name)
+    folders = [Path(data_dir, cls.name, config + suffix) for suffix in ("", ITEMS)]
+    if _newest(folders[0]) == folders[0] / str(cls.VERSION):
+        found = [_newest(folder) for folder in folders]
+        return [tfds.builder_from_directory(path).info for path in found if path]
+    Path(data_dir).mkdir(parents=True, exist_ok=True)
     infos = []
-    for chosen in cls.configs_for(config, manual_dir):
-        builder = cls(config=chosen, data_dir=os.fspath(data_dir))
-        builder.download_and_prepare(
-            file_format="array_record",
-            download_config=tfds.download.DownloadConfig(
-                manual_dir=manual_dir or None, register_checksums=register_checksums
-            ),
-        )
-        infos.append(builder.info)
+    with tempfile.TemporaryDirectory(dir=data_dir, prefix=".preparing-") as scratch:
+        configs = cls.configs_for(config, manual_dir, Path(scratch))
+        for chosen in reversed(configs):  # the items first: with the events, all is there
+            builder = cls(config=chosen, data_dir=os.fspath(data_dir))
+            builder.download_and_prepare(
+                file_format="array_record",
+                download_config=tfds.download.DownloadConfig(
+                    manual_dir=manual_dir or None, register_checksums=register_checksums
+                ),
+            )
+            infos.insert(0, builder.info)
     return infos
 
 

@@ -35,7 +35,7 @@ class Recbole(LogBuilder):
     MANUAL_DOWNLOAD_INSTRUCTIONS = "Put <name>.inter, and <name>.item if any, into manual_dir."
 
     @classmethod
-    def configs_for(cls, name: str, manual_dir: str) -> list[LogConfig]:
+    def configs_for(cls, name: str, manual_dir: str, scratch: Path) -> list[LogConfig]:
         """See the base class."""
         folder = cls.folder(manual_dir)
         inter, items = Path(folder, f"{name}.inter"), Path(folder, f"{name}.item")

@@ -26,7 +26,7 @@ class Sasrec(LogBuilder):
     _NAMES = ("user_id", "item_id")
 
     @classmethod
-    def configs_for(cls, name: str, manual_dir: str) -> list[LogConfig]:
+    def configs_for(cls, name: str, manual_dir: str, scratch: Path) -> list[LogConfig]:
         """See the base class."""
         path = Path(cls.folder(manual_dir), f"{name}.txt")
         columns = cls._ids(path) | {"pos": INT, "interaction": pa.bool_()}

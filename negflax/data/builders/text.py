@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as csv
 
 from negflax.data.cells import DataError
+from negflax.data.columns import PLAIN_INTEGER
 
 BLOCK_BYTES = 16 * 2**20  # of text that is parsed at a time
 _AT_COLUMN = re.compile(
@@ -101,7 +102,7 @@ def id_type(path: Path, column: str, **options: Any) -> pa.DataType:
       DataError: as `read_text`.
     """
     for table in read_text(path, {column: TEXT}, quotes=False, **options):
-        if not pc.all(pc.match_substring_regex(table[column], r"^(0|-?[1-9]\d{0,17})$")).as_py():
+        if not pc.all(pc.match_substring_regex(table[column], PLAIN_INTEGER)).as_py():
             return TEXT
     return INT
 
