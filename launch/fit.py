@@ -95,7 +95,9 @@ def _inherit(trainer: Trainer, catalogue: Catalogue, workdir: Path, init_from: s
 def _validation(
     config: Config, model: Recommender, sequences: Sequences, mesh: Any
 ) -> Callable[[dict[str, Any]], dict[str, float]]:
-    requests = build_requests(sequences, "valid", config.eval.valid_users, config.eval.seed)
+    requests = build_requests(
+        sequences, "valid", config.eval.valid_users, config.eval.seed, config.eval.state
+    )
 
     def validate(state: dict[str, Any]) -> dict[str, float]:
         scorer = model_scorer(model, state, sequences, mesh, config.eval.history)

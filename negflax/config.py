@@ -285,9 +285,15 @@ class EvalConfig:
       ks: list lengths K.
       lambdas: values of λ, what a listed negative costs in units of a listed positive.
       history: newest events of a user that the encoder reads.
-      users_per_block: users that are scored at a time.
+      users_per_block: requests that are scored at a time.
+      state: from which state a user is asked. `last_only`: once, at the start of the period, with
+        all its events judged. `successive`: before each labelled event, from the state just before
+        it, with that event judged.
       valid_users: users (a fixed sample) in the validations during training; 0 means all.
       loss_weight_negative: w⁻ of the weighted loss, metric 9, with w⁺ = 1.
+      negative_popularity: c of the floor that counts an item's positives minus c × its negatives.
+      rate_betas: values of β of the floor model + β·log(item's positive rate); the one with the
+        best delta at the first K on the validation period is used.
       bootstrap: resamples of the user-clustered paired bootstrap.
       seed: of samples, random floor and bootstrap.
     """
@@ -296,8 +302,11 @@ class EvalConfig:
     lambdas: tuple[float, ...] = (0.0, 1.0, 2.0, 5.0)
     history: int = 100
     users_per_block: int = 256
+    state: str = "last_only"
     valid_users: int = 2_000
     loss_weight_negative: float = 3.0
+    negative_popularity: float = 1.0
+    rate_betas: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
     bootstrap: int = 10_000
     seed: int = 0
 
@@ -378,6 +387,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     ),
     "optimizer.table_dtype": ("model", "bfloat16"),
     "optimizer.schedule": ("constant", "linear", "cosine"),
+    "eval.state": ("last_only", "successive"),
     "train.splits": ("train", "valid"),
     "train.hubs": ("wandb", "mlflow"),
     "mesh.rows": ("data", "table"),
@@ -470,6 +480,8 @@ def _check(config: Config) -> None:
             raise ConfigError(f"config.{key} = {get(key)}: at least 1 is needed")
     if any(k < 1 for k in config.eval.ks) or not config.eval.ks:
         raise ConfigError(f"config.eval.ks = {config.eval.ks}: list lengths of at least 1")
+    if not config.eval.rate_betas:
+        raise ConfigError("config.eval.rate_betas is empty: give at least one value of β")
     if any(one < 0 for one in config.eval.lambdas):
         raise ConfigError(f"config.eval.lambdas = {config.eval.lambdas}: numbers of at least 0")
     for key in _NOT_NEGATIVE:

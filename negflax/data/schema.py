@@ -4,8 +4,8 @@ An event log is a `pyarrow.Table`. Required: user_id, item_id (int64 or text) an
 timestamp_ms and pos (order within the user; wins where both exist). Optional: split (train, valid,
 test); the signals dislike, dismissal, skip, like and any other boolean or 0-1 column; rating,
 dwell_ms, duration_ms, creator_id, cluster_ids (scalar or list), surface, reward, propensity, reason
-(text, of a dismissal). Null means unknown, never 0. Other number columns are kept for rules, other
-text is left out.
+(text, of a dismissal), random_exposure (the item was shown at random). Null means unknown, never 0.
+Other number columns are kept for rules, other text is left out.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def conform(table: pa.Table, name: str, start: int = 0) -> pa.Table:
             column = cells.clusters(column, cell)
         elif column_name == "split":
             column = _split(column, cell)
-        elif column_name in SIGNALS:
+        elif column_name in (*SIGNALS, "random_exposure"):
             column = cells.signal(column, cell)
         elif column_name == "reason":
             column = cells.text(column, cell)

@@ -9,15 +9,24 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
+from negflax.config import EvalConfig
 from negflax.data import SPLITS, Sequences
 from negflax.evaluate.protocol import Requests, Scorer
 
+PRIOR_EVENTS = 10.0  # labelled events that an item's positive rate is smoothed with
 
-def default_floors(sequences: Sequences, splits: tuple[str, ...], seed: int) -> dict[str, Scorer]:
+
+def default_floors(
+    sequences: Sequences,
+    splits: tuple[str, ...],
+    seed: int,
+    negative_popularity: float = EvalConfig.negative_popularity,
+) -> dict[str, Scorer]:
     """The floors that stand beside every table, by name; `splits` are the events they count."""
     return {
         "markov": markov_scorer(sequences, splits),
         "popularity": popularity_scorer(sequences, splits),
+        "signed_popularity": signed_popularity_scorer(sequences, splits, negative_popularity),
         "random": random_scorer(sequences, seed),
     }
 
@@ -42,6 +51,49 @@ def popularity_scorer(sequences: Sequences, splits: tuple[str, ...]) -> Scorer:
 
     def score(requests: Requests) -> np.ndarray:
         return np.broadcast_to(score_V, (len(requests), len(score_V)))
+
+    return score
+
+
+def signed_popularity_scorer(sequences: Sequences, splits: tuple[str, ...], c: float) -> Scorer:
+    """Positive events minus c × negative events of each item, as ±log(1 + |difference|)."""
+    difference_V = _positive_count(sequences, splits) - c * _negative_count(sequences, splits)
+    score_V = np.sign(difference_V) * np.log1p(np.abs(difference_V))
+
+    def score(requests: Requests) -> np.ndarray:
+        return np.broadcast_to(score_V, (len(requests), len(score_V)))
+
+    return score
+
+
+def rate_adjusted(
+    scorer: Scorer, sequences: Sequences, splits: tuple[str, ...], beta: float
+) -> Scorer:
+    """The scorer + β · log(the item's positive rate): item quality, but no taste.
+
+    The rate is the share of positives among the item's labelled events in `splits`, smoothed by
+    PRIOR_EVENTS events of the overall rate. Over a positives-only model this is the floor that a
+    model with negative feedback has to beat.
+    """
+    positive_V, negative_V = (
+        count(sequences, splits).astype(np.float64) for count in (_positive_count, _negative_count)
+    )
+    labelled_V = positive_V + negative_V
+    overall = (positive_V.sum() + 1) / (labelled_V.sum() + 1)
+    rate_V = (positive_V + PRIOR_EVENTS * overall) / (labelled_V + PRIOR_EVENTS)
+    shift_V = (beta * np.log(rate_V)).astype(np.float32)
+    return lambda requests: scorer(requests) + shift_V
+
+
+def cached(scorer: Scorer) -> Scorer:
+    """The scorer, which remembers its last block: for scorers that build on it."""
+    last: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+
+    def score(requests: Requests) -> np.ndarray:
+        asked = requests.user_R, requests.end_R
+        if not last or not all(map(np.array_equal, asked, last[0])):
+            last[:] = [(*asked, scorer(requests))]
+        return last[0][2]
 
     return score
 
@@ -84,8 +136,16 @@ def _chosen(sequences: Sequences, splits: tuple[str, ...]) -> np.ndarray:
 
 
 def _positive_count(sequences: Sequences, splits: tuple[str, ...]) -> np.ndarray:
-    positive_E = _chosen(sequences, splits) & (sequences.positive_weight_E > 0)
-    return np.bincount(sequences.item_E[positive_E], minlength=sequences.catalogue.num_rows)
+    return _count(sequences, splits, sequences.positive_weight_E)
+
+
+def _negative_count(sequences: Sequences, splits: tuple[str, ...]) -> np.ndarray:
+    return _count(sequences, splits, sequences.negative_weight_E)
+
+
+def _count(sequences: Sequences, splits: tuple[str, ...], weight_E: np.ndarray) -> np.ndarray:
+    counted_E = _chosen(sequences, splits) & (weight_E > 0)
+    return np.bincount(sequences.item_E[counted_E], minlength=sequences.catalogue.num_rows)
 
 
 def _mix(bits: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from negflax.config import EvalConfig
 from negflax.data import SPLITS, Sequences
 
 
@@ -67,39 +68,70 @@ class Requests:
 Scorer = Callable[[Requests], np.ndarray]
 
 
-def build_requests(sequences: Sequences, split: str, max_users: int = 0, seed: int = 0) -> Requests:
-    """One request per user with labelled events in the window `split` (SPEC section 5).
+def build_requests(
+    sequences: Sequences,
+    split: str,
+    max_users: int = 0,
+    seed: int = 0,
+    state: str = EvalConfig.state,
+) -> Requests:
+    """The questions of the window `split` (SPEC section 5).
 
-    The history is everything before the user's first event of the window, so no event of the
-    window, judged or not, is ever an input. An item that is both positive and negative within the
-    window counts as negative.
+    `last_only`: one request per user with labelled events in the window. Its history is everything
+    before the user's first event of the window, so no event of the window, judged or not, is ever
+    an input. An item that is both positive and negative within the window counts as negative.
+
+    `successive`: one request per labelled event of the window, which alone is judged. Its history
+    is everything before that event: earlier events of the window are inputs, as they have been
+    scored by then; the event's own feedback and all later events are not.
 
     Args:
       sequences: events of all users.
       split: `valid` or `test`.
       max_users: a fixed sample of that many users; 0 means all.
       seed: of the sample.
+      state: `last_only` or `successive`.
 
     Raises:
-      EvaluationError: an unknown split, or no labelled event in it.
+      EvaluationError: an unknown split or state, or no labelled event in the split.
     """
     if split not in SPLITS[1:]:
         raise EvaluationError(f"split {split!r} cannot be evaluated: choose `valid` or `test`")
-    code = SPLITS.index(split)
-    offsets_U1, split_E = sequences.offsets_U1, sequences.split_E
+    if state not in ("last_only", "successive"):
+        raise EvaluationError(f"state {state!r}: choose `last_only` or `successive`")
     labelled_E = (sequences.positive_weight_E > 0) | (sequences.negative_weight_E > 0)
-    event_J = np.flatnonzero((split_E == code) & labelled_E)
+    event_J = np.flatnonzero((sequences.split_E == SPLITS.index(split)) & labelled_E)
     if not len(event_J):
         raise EvaluationError(
             f"no event of the {split} period has a label: widen the period or check the label rules"
         )
-    user_J = np.searchsorted(offsets_U1, event_J, side="right") - 1
+    user_J = np.searchsorted(sequences.offsets_U1, event_J, side="right") - 1
     if max_users:
         users = np.unique(user_J)
         chosen = np.random.default_rng(seed).permutation(len(users))[:max_users]
         keep_J = np.isin(user_J, users[chosen])
         event_J, user_J = event_J[keep_J], user_J[keep_J]
+    if state == "successive":
+        return each_event(sequences, event_J, user_J)
+    return _windows(sequences, event_J, user_J, SPLITS.index(split))
 
+
+def each_event(sequences: Sequences, event_J: np.ndarray, user_J: np.ndarray) -> Requests:
+    """One request an event, asked just before it; it alone is judged, as positive or not."""
+    return Requests(
+        user_R=user_J,
+        end_R=event_J,
+        judged_offsets_R1=np.arange(len(event_J) + 1),
+        judged_item_J=sequences.item_E[event_J],
+        judged_positive_J=sequences.positive_weight_E[event_J] > 0,
+    )
+
+
+def _windows(
+    sequences: Sequences, event_J: np.ndarray, user_J: np.ndarray, split_code: int
+) -> Requests:
+    """One request a user, asked before its window; its labelled items are judged, once each."""
+    offsets_U1, split_E = sequences.offsets_U1, sequences.split_E
     # One sortable number per (user, item): each item once, negatives win.
     rows = sequences.catalogue.num_rows
     pair_J = user_J * rows + sequences.item_E[event_J]
@@ -109,7 +141,7 @@ def build_requests(sequences: Sequences, split: str, max_users: int = 0, seed: i
     order = np.argsort(pair_J)
     user_R, count_R = np.unique(pair_J // rows, return_counts=True)
 
-    before_E1 = np.concatenate([[0], np.cumsum(split_E < code)])
+    before_E1 = np.concatenate([[0], np.cumsum(split_E < split_code)])
     history_R = before_E1[offsets_U1[user_R + 1]] - before_E1[offsets_U1[user_R]]
     return Requests(
         user_R=user_R,

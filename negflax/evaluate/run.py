@@ -9,16 +9,17 @@ from typing import Any
 from negflax.config import Config
 from negflax.data import Sequences, open_sequences
 from negflax.evaluate.checks import check_finite, check_list_lengths, circumstances
-from negflax.evaluate.floors import default_floors
+from negflax.evaluate.floors import cached, default_floors
+from negflax.evaluate.model_floors import model_floors
 from negflax.evaluate.page import headline_keys
-from negflax.evaluate.protocol import Scorer
 from negflax.evaluate.scoreboard import MODEL, Result, evaluate_scorers
 from negflax.evaluate.scorer import model_scorer
 from negflax.evaluate.tabulate import format_table, summary_rows
 from negflax.train.loop import warm_up_steps
 from negflax.train.restore import Trained
 
-SCORERS = (MODEL, "markov", "popularity", "random")
+SCORERS = (MODEL, "rate_adjusted", "block_creator", "drop_disliked", "markov", "popularity",
+           "signed_popularity", "random")  # fmt: skip
 
 
 def evaluate_trained(
@@ -35,24 +36,29 @@ def evaluate_trained(
     config = trained.config
     if sequences is None:
         sequences = open_sequences(config, workdir, trained.catalogue)
-    floors = default_floors(sequences, config.train.splits, config.eval.seed)
-    return _evaluate(trained, floors, split, sequences)
+    return _evaluate(trained, split, sequences, floors=True)
 
 
 def evaluate_model(trained: Trained, split: str, sequences: Sequences) -> Result:
     """The model alone, for checkpoints that are compared with each other."""
-    return _evaluate(trained, {}, split, sequences)
+    return _evaluate(trained, split, sequences, floors=False)
 
 
-def _evaluate(
-    trained: Trained, floors: dict[str, Scorer], split: str, sequences: Sequences
-) -> Result:
-    config = trained.config.eval
+def _evaluate(trained: Trained, split: str, sequences: Sequences, floors: bool) -> Result:
+    config, splits = trained.config.eval, trained.config.train.splits
     check_list_lengths(config.ks, trained.catalogue)
     check_finite(trained)
-    scorer = model_scorer(trained.model, trained.state, sequences, trained.mesh, config.history)
-    result = evaluate_scorers({MODEL: scorer} | floors, sequences, config, split)
-    facts = circumstances(sequences, result.requests, split)
+    model = cached(
+        model_scorer(trained.model, trained.state, sequences, trained.mesh, config.history)
+    )
+    scorers, facts = {MODEL: model}, {}
+    if floors:
+        on_model, facts = model_floors(model, sequences, splits, config)
+        scorers |= on_model | default_floors(
+            sequences, splits, config.seed, config.negative_popularity
+        )
+    result = evaluate_scorers(scorers, sequences, config, split)
+    facts |= circumstances(sequences, result.requests, split)
     return dataclasses.replace(result, metrics=result.metrics | facts)
 
 

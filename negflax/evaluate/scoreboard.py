@@ -10,9 +10,10 @@ prefixed.
     ndcg_p@10/vs_popularity               ratio of the model to the floor, same users
     negative_rank_change/vs_popularity    mean change of the negatives' rank, model - floor
     item_popularity=low/hr_n@10           the model on a part of the judged items (slices.py)
+    replay/positive_rate@10               on randomly shown items, if the log has any (replay.py)
     ..._low, ..._high                     95 % user-clustered paired bootstrap interval
     ..._n                                 requests for which the metric is defined
-    users, positives, negatives           requests and judged items; kept/... likewise
+    users, requests, positives, negatives who was asked, how often, on what; kept/... likewise
     seen_positives, seen_negatives        left out of the headline: the user had them before
     negative=kin/negatives                judged items of a part
 """
@@ -33,6 +34,7 @@ from negflax.evaluate.lists import catalogue_coverage, diversity
 from negflax.evaluate.metrics import RequestValues, aggregate, request_values
 from negflax.evaluate.protocol import Requests, Scorer, build_requests
 from negflax.evaluate.ranking import Ranks, rank_requests, rank_scorers
+from negflax.evaluate.replay import replay_requests, replay_values
 from negflax.evaluate.slices import slices
 
 MODEL = "model"  # the scorer whose keys carry no name
@@ -88,7 +90,7 @@ def evaluate_scorers(
     Raises:
       EvaluationError: no labelled event in the split, or scores that are not finite.
     """
-    requests = build_requests(sequences, split)
+    requests = build_requests(sequences, split, state=config.state)
     ranks = rank_scorers(
         scorers, requests, sequences, (True, False), config.users_per_block, max(config.ks)
     )
@@ -99,7 +101,8 @@ def evaluate_scorers(
         counts |= _counts(one, requests, masked) | _coverages(one, sequences, config, masked, name)
     parts, part_counts = _part_values(ranks, requests, sequences, config)
     figures = _figures(values, parts, requests.user_R, config)
-    return Result({**counts, **part_counts, **figures}, requests, values)
+    replayed = _replay_figures(scorers, sequences, config, split)
+    return Result({**counts, **part_counts, **figures, **replayed}, requests, values)
 
 
 def metric_key(metric: str, scorer: str = MODEL, masked: bool = True) -> str:
@@ -111,7 +114,8 @@ def _counts(ranks: Ranks, requests: Requests, masked: bool) -> dict[str, int]:
     mode = "" if masked else "kept/"
     positive_J, eligible_J = requests.judged_positive_J, ranks.eligible_J
     counts = {
-        f"{mode}users": len(requests),
+        f"{mode}users": len(np.unique(requests.user_R)),
+        f"{mode}requests": len(requests),
         f"{mode}positives": int((positive_J & eligible_J).sum()),
         f"{mode}negatives": int((~positive_J & eligible_J).sum()),
     }
@@ -174,6 +178,25 @@ class _Estimate(NamedTuple):
     mean: float
     draws_B: np.ndarray
     count: int
+
+
+def _replay_figures(
+    scorers: Mapping[str, Scorer], sequences: Sequences, config: EvalConfig, split: str
+) -> dict[str, float | int | None]:
+    """Feedback on randomly shown items, seen items masked; empty where the log has none."""
+    requests = replay_requests(sequences, split)
+    if requests is None:
+        return {}
+    ranks = rank_scorers(scorers, requests, sequences, (True,), config.users_per_block)
+    columns = {
+        metric_key(metric, name): one
+        for (_, name), found in ranks.items()
+        for metric, one in replay_values(found, requests, sequences, config.ks).items()
+    }
+    figures: dict[str, float | int | None] = {"replay/requests": len(requests)}
+    for key, one in _estimates(columns, requests.user_R, config).items():
+        figures |= _with_interval(key, one.mean, one.draws_B) | {f"{key}_n": one.count}
+    return figures
 
 
 def _figures(

@@ -8,9 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from negflax.data import Catalogue, Sequences
+from negflax.evaluate.filters import DISLIKED
 from negflax.evaluate.protocol import Requests, history_events
-
-DISLIKED = 2  # in `Sequences.dislike_E`
 
 
 def slices(sequences: Sequences, requests: Requests) -> dict[str, np.ndarray]:

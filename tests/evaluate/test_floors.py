@@ -1,9 +1,13 @@
 """Floors: popularity, Markov and random scorers."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from negflax.evaluate import build_requests, markov_scorer, popularity_scorer, random_scorer
+from negflax.evaluate.filters import block_creator, drop_disliked
+from negflax.evaluate.floors import PRIOR_EVENTS, cached, rate_adjusted, signed_popularity_scorer
 
 USERS = [
     [(1, "+", "train"), (2, "+", "train"), (1, "", "train"), (2, "+", "train"), (1, "-", "valid"),
@@ -47,3 +51,60 @@ def test_random_depends_on_user_item_and_seed_only(log):
     assert len(np.unique(whole[:, 1:].argmax(axis=1))) == 40
     assert abs(np.corrcoef(whole[:50, 1:])[np.triu_indices(50, 1)]).mean() < 0.2
     assert not np.array_equal(whole, random_scorer(log, 4)(requests))
+
+
+def test_positives_minus_negatives(make_sequences):
+    sequences = make_sequences(USERS, 4)
+    requests = build_requests(sequences, "test")
+    scores = signed_popularity_scorer(sequences, ("train",), 2.0)(requests)
+    np.testing.assert_allclose(scores[0, 1:], np.log([1 / 2, 3, 3, 1 / 3]))  # 1-2·1, 2, 2, 0-2·1
+
+
+def test_rate_adjusted_adds_the_smoothed_log_rate(make_sequences):
+    sequences = make_sequences(USERS, 4)
+    requests = build_requests(sequences, "test")
+    base = random_scorer(sequences, 0)
+    overall = (5 + 1) / (7 + 1)
+    positive, labelled = np.array([1, 2, 2, 0]), np.array([2, 2, 2, 1])
+    rate = (positive + PRIOR_EVENTS * overall) / (labelled + PRIOR_EVENTS)
+    shift = rate_adjusted(base, sequences, ("train",), 2.0)(requests) - base(requests)
+    np.testing.assert_allclose(shift[:, 1:], np.tile(2 * np.log(rate), (3, 1)), atol=1e-6)
+
+
+def test_cached_asks_once_a_block(log):
+    asked = []
+    base = random_scorer(log, 0)
+    scorer = cached(lambda block: (asked.append(len(block)), base(block))[1])
+    requests = build_requests(log, "test").without_answers()
+    for block in (requests.block(0, 5), requests.block(0, 5), requests.block(5, 9)):
+        np.testing.assert_array_equal(scorer(block), base(block))
+    assert asked == [5, 4]
+
+
+@pytest.fixture
+def disliker(make_sequences):
+    """User 0 disliked item 1 (creator 1, with items 1 and 3) and item 4, whose creator is unknown.
+
+    Item 2, of the same unknown creator, was skipped, not disliked.
+    """
+    users = [[(1, "-", "train"), (2, "-", "train"), (4, "-", "train"), (5, "+", "test")],
+             [(5, "+", "train"), (1, "+", "test")]]  # fmt: skip
+    sequences = make_sequences(users, 5)
+    creator_V = np.array([0, 1, 0, 1, 0, 2], np.int32)
+    return dataclasses.replace(
+        sequences,
+        catalogue=dataclasses.replace(sequences.catalogue, creator_V=creator_V),
+        dislike_E=np.array([2, 1, 2, 0, 1, 0], np.uint8),
+    )
+
+
+@pytest.mark.parametrize(("filtered", "blocked"), [(drop_disliked, [1, 4]),
+                                                   (block_creator, [1, 3, 4])])  # fmt: skip
+def test_filters_put_what_they_block_last(disliker, filtered, blocked):
+    requests = build_requests(disliker, "test")
+    scores = np.array([[0, 5, 4, 3, 2, 1.0]] * 2, np.float32)
+    found = filtered(lambda block: scores, disliker)(requests)
+    np.testing.assert_array_equal(found[1], scores[1])  # who disliked nothing
+    order = (1 + np.argsort(-found[0, 1:])).tolist()
+    assert order == [i for i in range(1, 6) if i not in blocked] + blocked
+    assert np.isfinite(found).all()

@@ -16,6 +16,8 @@ from negflax.evaluate import (
     rank_requests,
     request_values,
 )
+from negflax.evaluate.filters import block_creator
+from negflax.evaluate.floors import rate_adjusted
 from negflax.evaluate.protocol import history_items
 
 USERS = [
@@ -50,6 +52,18 @@ def test_valid_requests_blocks_and_samples(log):
     assert len(sample) == 20 and np.isin(sample.user_R, requests.user_R).all()
     assert sample.user_R.tolist() == again.user_R.tolist()
     assert sample.user_R.tolist() != build_requests(log, "valid", 20, seed=2).user_R.tolist()
+
+
+def test_successive_requests(make_sequences):
+    requests = build_requests(make_sequences(USERS, 6), "test", state="successive")
+    assert requests.user_R.tolist() == [0, 0, 2, 2, 2, 2, 3, 3]
+    assert requests.end_R.tolist() == [3, 4, 7, 8, 9, 10, 14, 15]  # the event itself is not input
+    assert requests.judged_item_J.tolist() == [4, 5, 2, 2, 3, 3, 1, 4]
+    assert requests.judged_positive_J.tolist() == [True, False, True, False, True, True, False,
+                                                   True]  # fmt: skip
+    assert np.diff(requests.judged_offsets_R1).tolist() == [1] * 8
+    with pytest.raises(EvaluationError, match="choose `last_only` or `successive`"):
+        build_requests(make_sequences(USERS, 6), "test", state="rolling")
 
 
 def test_unusable_windows(make_sequences):
@@ -153,31 +167,64 @@ def test_no_scorer_sees_an_answer(log):
     assert all(not block.judged_offsets_R1.any() for block in seen)
 
 
-def test_feedback_of_the_window_changes_no_score(log):
-    """SPEC 5.3: shuffling what happens from the window on leaves every input as it was."""
+FEEDBACK = ("item_E", "positive_weight_E", "negative_weight_E", "dislike_E")
+
+
+def shuffled_from(log, first_U):
+    """The log with what happens to each user from an event on, and its feedback, permuted."""
     rng = np.random.default_rng(1)
     order = np.arange(len(log.item_E))
-    window = np.flatnonzero(log.split_E == 2)
+    user_E = np.repeat(np.arange(len(log.user_ids)), np.diff(log.offsets_U1))
+    window = np.flatnonzero(order >= first_U[user_E])
     order[window] = rng.permutation(window)
-    shuffled = dataclasses.replace(
-        log,
-        **{
-            field: getattr(log, field)[order]
-            for field in ("item_E", "positive_weight_E", "negative_weight_E", "dislike_E")
-        },
-    )
+    return dataclasses.replace(log, **{field: getattr(log, field)[order] for field in FEEDBACK})
+
+
+def assert_same_questions(log, other, requests):
+    """Both logs give a model the same inputs and the floors the same scores."""
+    for one, two in zip(history_items(log, requests), history_items(other, requests), strict=True):
+        np.testing.assert_array_equal(one, two)
+    histories = (history_batch(x, requests.end_R, requests.user_R, 12) for x in (log, other))
+    for one, two in zip(*histories, strict=True):
+        np.testing.assert_array_equal(one, two)
+    scorers = [default_floors(x, ("train",), 0) for x in (log, other)]
+    for x, floors in zip((log, other), scorers, strict=True):
+        floors["rate"] = rate_adjusted(floors["markov"], x, ("train",), 1.0)
+        floors["filter"] = block_creator(floors["markov"], x)
+    for name in scorers[0]:
+        np.testing.assert_array_equal(scorers[0][name](requests), scorers[1][name](requests))
+
+
+def test_feedback_of_the_window_changes_no_score(log):
+    """SPEC 5.3: shuffling what happens from the window on leaves every input as it was."""
     requests = build_requests(log, "test").without_answers()
-    for one, other in zip(
-        history_items(log, requests), history_items(shuffled, requests), strict=True
-    ):
-        np.testing.assert_array_equal(one, other)
-    for one, other in zip(
-        history_batch(log, requests.end_R, requests.user_R, 12),
-        history_batch(shuffled, requests.end_R, requests.user_R, 12),
-        strict=True,
-    ):
-        np.testing.assert_array_equal(one, other)
-    splits = ("train", "valid")
-    floors, other_floors = (default_floors(s, splits, 0) for s in (log, shuffled))
-    for name in floors:
-        np.testing.assert_array_equal(floors[name](requests), other_floors[name](requests))
+    first_U = log.offsets_U1[1:].copy()
+    first_U[requests.user_R] = requests.end_R
+    assert_same_questions(log, shuffled_from(log, first_U), requests)
+
+
+def test_feedback_from_the_scored_event_on_changes_no_successive_score(log):
+    """SPEC 5.3, rolling: neither the event's own feedback nor anything after it is an input."""
+    log = dataclasses.replace(
+        log, dislike_E=np.where(log.negative_weight_E > 0, 2, 1).astype(np.uint8)
+    )
+    requests = build_requests(log, "test", state="successive").without_answers()
+    order = np.random.default_rng(2).permutation(len(requests))
+    chosen = order[np.unique(requests.user_R[order], return_index=True)[1]]  # an event of each user
+    first_U = log.offsets_U1[1:].copy()
+    first_U[requests.user_R[chosen]] = requests.end_R[chosen]
+    other, safe_R = shuffled_from(log, first_U), requests.end_R <= first_U[requests.user_R]
+    assert 100 < safe_R.sum() < len(requests)
+
+    def part(keep_R):
+        return dataclasses.replace(
+            requests,
+            user_R=requests.user_R[keep_R],
+            end_R=requests.end_R[keep_R],
+            judged_offsets_R1=np.zeros(keep_R.sum() + 1, np.int64),
+        )
+
+    assert_same_questions(log, other, part(safe_R))
+    later = part(~safe_R)
+    items = [history_batch(x, later.end_R, later.user_R, 12).item_ids_BT for x in (log, other)]
+    assert (items[0] != items[1]).any()  # the shuffle is one that could have been seen

@@ -1,5 +1,6 @@
 """All scorers side by side: keys, ratios, counts and plain-text tables."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -12,9 +13,11 @@ from negflax.evaluate import (
     evaluate_scorer,
     evaluate_scorers,
     format_table,
+    interval,
     paired_bootstrap,
     summary_rows,
 )
+from negflax.evaluate.replay import replay_requests
 
 CONFIG = EvalConfig(ks=(3, 10), users_per_block=64, bootstrap=300)
 
@@ -78,6 +81,42 @@ def test_undefined_is_none(make_sequences):
     assert metrics["popularity/hr_n@3"] is None and metrics["popularity/hr_n@3_n"] == 0
     assert metrics["popularity/delta@3_low"] is None
     assert "ndcg_p@3/vs_popularity" not in metrics  # there is no model to compare
+
+
+def test_successive_requests_are_clustered_by_user(log):
+    config = EvalConfig(ks=(3,), users_per_block=256, bootstrap=300, state="successive")
+    scorers = {"popularity": default_floors(log, ("train",), 0)["popularity"]}
+    result = evaluate_scorers(scorers, log, config, "test")
+    metrics, requests = result.metrics, result.requests
+    assert metrics["requests"] == len(requests) > metrics["users"]
+    assert metrics["kept/positives"] + metrics["kept/negatives"] == metrics["requests"]
+    one = result.values[True, "popularity"]["hr_p@3"]
+    expected = interval(one.value_R, resamples=300, seed=config.seed, user_R=requests.user_R)
+    got = [metrics[f"popularity/hr_p@3{end}"] for end in ("", "_low", "_high")]
+    assert got == pytest.approx(expected, abs=1e-6)
+
+
+def test_replay_of_randomly_shown_items(make_sequences):
+    users = [
+        [(4, "", "train"), (1, "+", "test"), (2, "-", "test"), (3, "+", "test")],
+        [(1, "-", "test"), (2, "", "test"), (3, "+", "test")],
+    ]
+    sequences = make_sequences(users, 4)
+    assert replay_requests(sequences, "test") is None
+    random_E = np.array([0, 2, 2, 1, 2, 2, 2], np.uint8)  # user 0's item 3 was no random choice
+    dislike_E = np.array([0, 1, 2, 0, 0, 0, 0], np.uint8)
+    sequences = dataclasses.replace(sequences, random_E=random_E, dislike_E=dislike_E)
+    scores = np.array([0, 9.0, 8, 7, 6])  # lists of two: items 1, 2, as long as they are unseen
+    scorers = {"fixed": lambda block: np.tile(scores, (len(block), 1))}
+    config = EvalConfig(ks=(2,), bootstrap=50)
+    metrics = evaluate_scorers(scorers, sequences, config, "test").metrics
+    # Listed: user 0's 1 (+) and 2 (-, the list is 2, 3); user 1's 1 (-), 2 () and 3 (+).
+    assert metrics["replay/requests"] == 5
+    assert metrics["fixed/replay/positive_rate@2"] == pytest.approx(2 / 5)
+    assert metrics["fixed/replay/negative_rate@2"] == pytest.approx(2 / 5)
+    assert metrics["fixed/replay/dislike_rate@2"] == pytest.approx(1 / 2)
+    assert metrics["fixed/replay/dislike_rate@2_n"] == 2
+    assert metrics["fixed/replay/positive_rate@2_low"] <= 0.4
 
 
 def test_tables(result):

@@ -1,0 +1,138 @@
+"""Runs against each other: paired differences on the same requests, with Holm-adjusted p-values.
+
+The family of hypotheses is every metric of FAMILY for every pair of arms that is shown, so that
+`p_holm` < .05 anywhere in the table is an error with probability below .05 for the whole table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from negflax.config import EvalConfig
+from negflax.evaluate import report
+from negflax.evaluate.bootstrap import holm, p_value, percentile_interval, resampled_means
+from negflax.evaluate.metrics import RequestValues
+from negflax.evaluate.protocol import EvaluationError
+from negflax.evaluate.scoreboard import MODEL, Result
+from negflax.evaluate.tabulate import summary_rows
+
+# At each K; negative_rank, whose difference is the mean rank change, and auc besides.
+FAMILY = ("hr_p", "hr_n", "delta", "ndcg_p", "anti_ndcg", "coverage", "negative_f1")
+RATE = "rate_adjusted"  # the floor that a model with negative feedback has to beat
+
+
+def compare(results: Mapping[str, Result], config: EvalConfig) -> list[dict[str, Any]]:
+    """Each run minus the first one, and minus the first one's rate-adjusted scores, paired.
+
+    Args:
+      results: by name of the run, in order, of the same split; seen items masked are compared.
+      config: list lengths K, bootstrap resamples and seed.
+
+    Returns:
+      A row for each comparison and metric: `arms` ("b - a"), `metric`, `difference`, `low`, `high`
+      (95 % user-clustered paired bootstrap), `p`, `p_holm`; NaN where undefined.
+
+    Raises:
+      EvaluationError: fewer than two runs, or runs that were asked different things.
+    """
+    names = list(results)
+    if len(names) < 2:
+        raise EvaluationError(f"a comparison needs two runs, got {', '.join(names) or 'none'}")
+    _check_same_requests(results)
+    first = results[names[0]]
+    arms = {name: result.values[True, MODEL] for name, result in results.items()}
+    pairs = [(name, names[0]) for name in names[1:]]
+    if (True, RATE) in first.values:
+        floor = f"{names[0]}+rate"
+        arms[floor] = first.values[True, RATE]
+        pairs += [(name, floor) for name in names[1:]]
+
+    metrics = [f"{name}@{k}" for k in config.ks for name in FAMILY] + ["auc", "negative_rank"]
+    draws = {name: _draws(values, metrics, first, config) for name, values in arms.items()}
+    rows = []
+    for b, a in pairs:
+        for metric in metrics:
+            (mean_b, draws_b), (mean_a, draws_a) = draws[b][metric], draws[a][metric]
+            low, high = percentile_interval(draws_b - draws_a)
+            rows.append(
+                {
+                    "arms": f"{b} - {a}",
+                    "metric": "negative_rank_change" if metric == "negative_rank" else metric,
+                    "difference": mean_b - mean_a,
+                    "low": low,
+                    "high": high,
+                    "p": p_value(draws_b - draws_a),
+                }
+            )
+    for row, adjusted in zip(rows, holm(np.array([row["p"] for row in rows])), strict=True):
+        row["p_holm"] = float(adjusted)
+    return rows
+
+
+def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """The rows as flat figures: `b - a/hr_p@10`, `…_low`, `…_high`, `…_p`, `…_p_holm`."""
+    found = {}
+    for row in rows:
+        key = f"{row['arms']}/{row['metric']}"
+        for end in ("difference", "low", "high", "p", "p_holm"):
+            value = row[end] if math.isfinite(row[end]) else None
+            found[key if end == "difference" else f"{key}_{end}"] = value
+    return found
+
+
+def write_page(
+    path: str | Path, results: Mapping[str, Result], rows: Sequence[Mapping[str, Any]], ks: Any
+) -> Path:
+    """One self-contained HTML page: each run's figures, then the differences."""
+    keys = [f"{name}@{ks[0]}" for name in ("hr_p", "ndcg_p", "hr_n", "delta", "anti_ndcg")]
+    each = [
+        {"run": name} | {key: summary_rows(result.metrics, [MODEL], [key])[0][key] for key in keys}
+        for name, result in results.items()
+    ]
+    note = (
+        "Differences on the same users, with 95 % user-clustered paired bootstrap intervals; "
+        "p_holm holds for all rows together (Holm)."
+    )
+    sections = [
+        report.Table("Runs, seen items masked", each),
+        report.Table("Paired differences, seen items masked", rows, note),
+    ]
+    return report.write_report(path, " against ".join(results), sections)
+
+
+def _draws(
+    values: Mapping[str, RequestValues], metrics: Sequence[str], first: Result, config: EvalConfig
+) -> dict[str, tuple[float, np.ndarray]]:
+    """metric → (estimate, its value under every resample), under the same resamples for all."""
+    chosen = [metric for metric in values if metric in metrics or metric.split("@")[0] == "hr_p"]
+    draws_BM = resampled_means(
+        np.stack([values[metric].value_R for metric in chosen], axis=1),
+        np.stack([values[metric].weight_R for metric in chosen], axis=1),
+        resamples=config.bootstrap,
+        seed=config.seed,
+        user_R=first.requests.user_R,
+    )
+    found = {
+        metric: (values[metric].mean(), draws_B)
+        for metric, draws_B in zip(chosen, draws_BM.T, strict=True)
+    }
+    for k in config.ks:
+        (hr_p, draws_p), (hr_n, draws_n) = found[f"hr_p@{k}"], found[f"hr_n@{k}"]
+        found[f"delta@{k}"] = hr_p - hr_n, draws_p - draws_n
+    return found
+
+
+def _check_same_requests(results: Mapping[str, Result]) -> None:
+    (first, one), *others = results.items()
+    for name, other in others:
+        for field in ("user_R", "end_R", "judged_offsets_R1", "judged_item_J"):
+            if not np.array_equal(getattr(one.requests, field), getattr(other.requests, field)):
+                raise EvaluationError(
+                    f"{first} and {name} were not asked the same: compare runs of one data set, "
+                    "split and vocabulary, with equal config.labels and config.eval.state"
+                )

@@ -1,0 +1,70 @@
+"""Replay on items that were shown at random: what a list would have got, without exposure bias.
+
+Where a platform showed some items at random, the event log says so in a column `random_exposure`.
+An event counts as one of a scorer's if its item is in the list that the scorer would have given
+just before it (Li et al., WSDM 2011). As every item was equally likely to be shown, the mean
+feedback of those events estimates the mean feedback of the lists' items.
+
+Shapes: R randomly shown events, each a request of its own; K list length.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from negflax.data import SPLITS, Sequences
+from negflax.evaluate.filters import DISLIKED
+from negflax.evaluate.metrics import RequestValues
+from negflax.evaluate.protocol import Requests, each_event
+from negflax.evaluate.ranking import Ranks
+
+RANDOM = 2  # in `Sequences.random_E`
+
+
+def replay_requests(sequences: Sequences, split: str) -> Requests | None:
+    """A request just before each randomly shown event of the split; None if there is none.
+
+    The event's item is the judged one, as positive if it has a positive label.
+    """
+    if sequences.random_E is None:
+        return None
+    in_split_E = sequences.split_E == SPLITS.index(split)
+    event_R = np.flatnonzero((sequences.random_E == RANDOM) & in_split_E)
+    if not len(event_R):
+        return None
+    user_R = np.searchsorted(sequences.offsets_U1, event_R, side="right") - 1
+    return each_event(sequences, event_R, user_R)
+
+
+def replay_values(
+    ranks: Ranks, requests: Requests, sequences: Sequences, ks: tuple[int, ...]
+) -> dict[str, RequestValues]:
+    """Feedback of the events that the lists would have shown, by metric@K.
+
+    Args:
+      ranks: of the requests.
+      requests: from `replay_requests`.
+      sequences: their events.
+      ks: list lengths K.
+
+    Returns:
+      `replay/positive_rate@K` and `replay/negative_rate@K`, shares of events with a positive or a
+      negative label; `replay/dislike_rate@K`, share of explicit dislikes among the events of which
+      it is known. The weight of an event is the probability that its item is in the list: 0 or 1
+      but for ties.
+    """
+    event_R = requests.end_R
+    dislike_R = sequences.dislike_E[event_R]
+    feedback = {
+        "positive_rate": (sequences.positive_weight_E[event_R] > 0, True),
+        "negative_rate": (sequences.negative_weight_E[event_R] > 0, True),
+        "dislike_rate": (dislike_R == DISLIKED, dislike_R > 0),
+    }
+    found = {}
+    for k in ks:
+        listed_R = np.clip((k - ranks.greater_J) / ranks.ties_J, 0, 1) * ranks.eligible_J
+        for name, (got_R, known_R) in feedback.items():
+            weight_R = listed_R * known_R
+            value_R = np.where(weight_R > 0, got_R, np.nan)
+            found[f"replay/{name}@{k}"] = RequestValues(value_R, weight_R)
+    return found

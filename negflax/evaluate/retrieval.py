@@ -1,0 +1,188 @@
+"""Exact top-K of the whole catalogue: row-sharded, chunk by chunk, without an array users × rows.
+
+The K best items lie within the K blocks of consecutive rows whose maxima are largest. So a first
+pass keeps of each product only the maximum of every block; then the best blocks are found among
+those, in two levels; their rows are scored again and ranked. Lists of shards are merged. Excluded
+items need no mask: with H of them the K + H best items hold the K best of the others.
+
+Of equal scores the lower row comes first: blocks are consecutive rows, shards consecutive blocks,
+and `lax.top_k` puts the lower index first. Memory beyond table and result is one block of users:
+their block maxima, V / BLOCK a user, and _REFINED candidate values.
+
+Shapes: R users, D width, V rows of the table, v rows of a shard, C chunks of a shard, B blocks of a
+chunk, W blocks that are looked into, K list length, H excluded rows of a user.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import Mesh
+
+from negflax.mesh import AXES, COPIED, SPLIT
+
+BLOCK = 16  # rows behind one maximum
+GROUP = 32  # maxima behind one maximum of the second level
+CHUNK = 2048  # rows of a product, a multiple of BLOCK · GROUP: small enough for the cache
+_REFINED = 2_000_000  # values of looked-up rows alive at a time, 8 MB
+# More blocks than needed: the second scores of a row may differ from the first in the last bit.
+_SLACK = 8
+
+
+@functools.lru_cache(maxsize=32)
+def top_k_function(mesh: Mesh, num_rows: int, k: int, recall: float = 1.0) -> Any:
+    """Jitted (queries (R, D), rows (V, D) sharded, excluded (R, H)) → (rows (R, K), scores (R, K)).
+
+    Args:
+      mesh: over whose devices the table is split.
+      num_rows: rows from here on are padding; row 0 is no item either.
+      k: K, list length.
+      recall: below 1: blocks are chosen by `lax.approx_max_k` with this expected recall, which is
+        faster than the exact choice on TPUs; elsewhere it is exact, and slower.
+
+    Returns:
+      A function that gives int32 rows by falling score, 0 with score -inf where a list has ended,
+      and float32 scores, NaN for a user whose query is not finite. `excluded` holds rows that are
+      not listed, filled up with 0. The table must be finite (`check_finite` of checks.py): maxima
+      need not show a NaN.
+    """
+    on_shard = functools.partial(top_k_of_shard, num_rows=num_rows, k=k, recall=recall)
+    return jax.jit(
+        jax.shard_map(
+            on_shard, mesh=mesh, check_vma=False, in_specs=(COPIED, SPLIT, COPIED),
+            out_specs=(COPIED, COPIED),
+        )
+    )  # fmt: skip
+
+
+def top_k_of_shard(
+    queries_RD: jax.Array,
+    rows_vD: jax.Array,
+    excluded_RH: jax.Array,
+    *,
+    num_rows: int,
+    k: int,
+    recall: float = 1.0,
+) -> tuple[jax.Array, jax.Array]:
+    """The same inside shard_map: this shard's list, merged with those of the others."""
+    first = lax.axis_index(AXES) * len(rows_vD)
+    padding = lax.axis_size(AXES) * len(rows_vD) - num_rows
+    # Rows that are not listed, and the block that two chunks share, may spoil a maximum each.
+    wanted = k + excluded_RH.shape[1] + 1 + padding + 1 + _SLACK
+    if len(rows_vD) <= max(CHUNK, 2 * wanted * BLOCK):  # few rows: all of them
+        scores_Rv = queries_RD @ rows_vD.T
+        row_Rv = jnp.broadcast_to(first + jnp.arange(len(rows_vD)), scores_Rv.shape)
+        found = _listed(scores_Rv, row_Rv, excluded_RH, num_rows, k)
+    else:
+        maxima_CRB, group_RG = _block_maxima(queries_RD, rows_vD)
+        block_RW = jnp.sort(_best_blocks(maxima_CRB, group_RG, wanted, recall), axis=1)
+
+        def refine(part: tuple) -> tuple[jax.Array, jax.Array]:
+            scores_rc, row_rc = _look_into(rows_vD, *part[:2])
+            return _listed(scores_rc, first + row_rc, part[2], num_rows, k)
+
+        found = _in_parts(refine, (queries_RD, block_RW, excluded_RH), wanted * BLOCK)
+    row_RK, score_RK = found
+    if lax.axis_size(AXES) > 1:
+        row_RnK, score_RnK = (
+            jnp.moveaxis(lax.all_gather(x, AXES), 0, 1).reshape(len(x), -1) for x in found
+        )
+        score_RK, place_RK = lax.top_k(score_RnK, k)
+        row_RK = jnp.take_along_axis(row_RnK, place_RK, axis=1)
+    whole_R = jnp.isfinite(queries_RD).all(axis=1)
+    return row_RK, jnp.where(whole_R[:, None], score_RK, jnp.nan)
+
+
+def _chunk_start(chunk: jax.Array, num_rows: int) -> jax.Array:
+    """First row of a chunk; the last one is read from further up, so that it is whole too."""
+    return jnp.minimum(chunk * CHUNK, num_rows - CHUNK)
+
+
+def _block_maxima(queries_RD: jax.Array, rows_vD: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Largest score of each block of rows (C, R, B), and of each GROUP of blocks (R, groups).
+
+    Blocks of the last chunk that lie within the one before it have -inf. Within a chunk users are
+    the minor axis, so that maxima over rows are maxima of whole vectors.
+    """
+
+    def one(chunk: jax.Array) -> tuple[jax.Array, jax.Array]:
+        start = _chunk_start(chunk, len(rows_vD))
+        scores_cR = lax.dynamic_slice_in_dim(rows_vD, start, CHUNK) @ queries_RD.T
+        maxima_BR = scores_cR.reshape(-1, BLOCK, len(queries_RD)).max(axis=1)
+        last_B = start + BLOCK * (1 + jnp.arange(len(maxima_BR)))
+        maxima_BR = jnp.where((last_B > chunk * CHUNK)[:, None], maxima_BR, -jnp.inf)
+        return maxima_BR.T, maxima_BR.reshape(-1, GROUP, len(queries_RD)).max(axis=1)
+
+    maxima_CRB, groups = lax.map(one, jnp.arange(-(-len(rows_vD) // CHUNK)))
+    return maxima_CRB, groups.reshape(-1, len(queries_RD)).T
+
+
+def _best_blocks(
+    maxima_CRB: jax.Array, group_RG: jax.Array, wanted: int, recall: float
+) -> jax.Array:
+    """(R, W) numbers of the blocks with the largest maxima, of equal ones the first."""
+    chunks, users, per_chunk = maxima_CRB.shape
+    if recall < 1 or group_RG.shape[1] <= 2 * wanted:
+        maxima_RA = jnp.moveaxis(maxima_CRB, 0, 1).reshape(users, -1)
+        if recall < 1:
+            return lax.approx_max_k(maxima_RA, wanted, recall_target=recall)[1]
+        return lax.top_k(maxima_RA, wanted)[1]
+    group_RW = jnp.sort(lax.top_k(group_RG, wanted)[1], axis=1)
+    grouped = maxima_CRB.reshape(chunks, users, -1, GROUP)
+    chunk_RW, within_RW = jnp.divmod(group_RW, per_chunk // GROUP)
+    maxima_RWG = grouped[chunk_RW, jnp.arange(users)[:, None], within_RW]
+    place_RW = lax.top_k(maxima_RWG.reshape(users, -1), wanted)[1]
+    chosen_RW = jnp.take_along_axis(group_RW, place_RW // GROUP, axis=1)
+    return chosen_RW * GROUP + place_RW % GROUP
+
+
+def _look_into(
+    rows_vD: jax.Array, queries_rD: jax.Array, block_rW: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """(scores, rows of the shard) of all that the blocks hold, both (r, W · BLOCK), in row order.
+
+    Rows of the last chunk that belong to the one before it get -inf.
+    """
+    chunk_rW, within_rW = jnp.divmod(block_rW, CHUNK // BLOCK)
+    start_rW = _chunk_start(chunk_rW, len(rows_vD)) + within_rW * BLOCK
+    take = functools.partial(lax.dynamic_slice_in_dim, rows_vD, slice_size=BLOCK)
+    found_rWbD = jax.vmap(jax.vmap(take))(start_rW)
+    scores_rWb = jnp.einsum("rwbd,rd->rwb", found_rWbD, queries_rD)
+    row_rWb = start_rW[:, :, None] + jnp.arange(BLOCK)
+    scores_rWb = jnp.where(row_rWb >= chunk_rW[:, :, None] * CHUNK, scores_rWb, -jnp.inf)
+    return scores_rWb.reshape(len(block_rW), -1), row_rWb.reshape(len(block_rW), -1)
+
+
+def _listed(
+    scores_RC: jax.Array, row_RC: jax.Array, excluded_RH: jax.Array, num_rows: int, k: int
+) -> tuple[jax.Array, jax.Array]:
+    """(rows, scores) of the K best candidates that may be listed; candidates are in row order."""
+    item_RC = (row_RC > 0) & (row_RC < num_rows)
+    scores_RC = jnp.where(item_RC, scores_RC.astype(jnp.float32), -jnp.inf)
+    take = min(k + excluded_RH.shape[1], scores_RC.shape[1])
+    score_RT, place_RT = lax.top_k(scores_RC, take)
+    row_RT = jnp.take_along_axis(row_RC, place_RT, axis=1)
+    if excluded_RH.shape[1]:
+        excluded_RT = (row_RT[:, :, None] == excluded_RH[:, None, :]).any(axis=2)
+        score_RT = jnp.where(excluded_RT, -jnp.inf, score_RT)
+    if take < k:  # a shard of fewer rows than the list is long
+        score_RT = jnp.pad(score_RT, ((0, 0), (0, k - take)), constant_values=-jnp.inf)
+        row_RT = jnp.pad(row_RT, ((0, 0), (0, k - take)))
+    score_RK, place_RK = lax.top_k(score_RT, k)
+    row_RK = jnp.take_along_axis(row_RT, place_RK, axis=1)
+    return jnp.where(score_RK > -jnp.inf, row_RK, 0).astype(jnp.int32), score_RK
+
+
+def _in_parts(function: Any, arrays: tuple, candidates: int) -> Any:
+    """`function` over parts of the users, so that few of their candidates are alive at a time."""
+    width, users = arrays[0].shape[1], len(arrays[0])
+    size = min(users, max(1, _REFINED // (candidates * width)))
+    count = -(-users // size)
+    parts = tuple(
+        jnp.pad(x, ((0, count * size - users), (0, 0))).reshape(count, size, -1) for x in arrays
+    )
+    return jax.tree.map(lambda x: x.reshape(count * size, -1)[:users], lax.map(function, parts))
