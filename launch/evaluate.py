@@ -2,7 +2,12 @@
 
   python -m launch.evaluate --workdir=runs/synthetic --checkpoint=best
 
-Needs nothing but the run's folder (and its data set); runs on any number of devices. While a run
+Needs nothing but the run's folder (and its data set); runs on any number of devices. Several runs
+of one data set are compared on the same requests, each with the first, by paired intervals:
+
+  python -m launch.evaluate --workdir=runs/ssm,runs/ntr
+
+While a run
 is training, or after it, every checkpoint can be evaluated on the validation period, and the best
 one promoted to DIR/best, without a write into the run's folder:
 
@@ -11,16 +16,18 @@ one promoted to DIR/best, without a write into the run's folder:
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from absl import flags
 
 from launch import flags as shared
 from negflax.config import ConfigError, MeshConfig
 from negflax.data import Catalogue, open_sequences
-from negflax.evaluate import follow, page, run
+from negflax.evaluate import comparison, follow, format_table, page, run
 from negflax.evaluate.calibration import calibration_figures
 from negflax.files import write_json
 from negflax.mesh import make_mesh
@@ -28,7 +35,9 @@ from negflax.model import Recommender
 from negflax.train.checkpoint import read_config
 from negflax.train.restore import CATALOGUE, load_trained
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
+WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run; several, parted by commas, are compared."
+)
 CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "latest, best or a step.")
 SPLIT = flags.DEFINE_enum(
     "split", None, ["valid", "test"], "Period to score; default test, with --follow valid."
@@ -50,6 +59,8 @@ def main(argv: list[str]) -> None:
     del argv
     if FOLLOW.value:
         follow_run(Path(WORKDIR.value))
+    elif "," in WORKDIR.value:
+        compare_runs([Path(part) for part in WORKDIR.value.split(",")], SPLIT.value or "test")
     else:
         evaluate_one(Path(WORKDIR.value), SPLIT.value or "test")
 
@@ -68,6 +79,38 @@ def evaluate_one(workdir: Path, split: str) -> None:
         shared.JSON.value or workdir / f"evaluation-{split}.json",
         {"step": trained.step} | result.metrics | calibration_figures(shown.calibration),
     )
+
+
+def compare_runs(workdirs: list[Path], split: str) -> None:
+    """Several runs on the requests of the first one's data, labels and settings."""
+    shared.start(workdirs[0])
+    mesh = make_mesh(MeshConfig(), jax.devices())
+    same_name = len({path.name for path in workdirs}) < len(workdirs)
+    shown: list[page.Run] = []
+    for workdir in workdirs:
+        trained = load_trained(workdir, CHECKPOINT.value, mesh)
+        if not shown:
+            first, sequences = trained, open_sequences(trained.config, workdir, trained.catalogue)
+        if not np.array_equal(trained.catalogue.item_ids, first.catalogue.item_ids):
+            raise ConfigError(
+                f"{workdir} and {workdirs[0]} know different items: compare runs that were trained "
+                "on one data set with equal config.data"
+            )
+        settings = dataclasses.replace(first.config.eval, history=trained.config.eval.history)
+        config = dataclasses.replace(trained.config, eval=settings)
+        trained = dataclasses.replace(trained, config=config)
+        name = str(workdir) if same_name else workdir.name
+        result = run.evaluate_trained(trained, split, workdir, sequences)
+        shown.append(page.look_at(name, trained, result, sequences, split, workdir))
+    results = {one.name: one.result for one in shown}
+    rows = comparison.compare(results, first.config.eval)
+    print(format_table(rows))
+    path = Path(HTML.value or workdirs[0] / f"comparison-{split}.html")
+    print(f"page: {page.write_page(path, split, shown, [comparison.section(rows)])}")
+    figures = comparison.figures(rows)
+    for name, result in results.items():
+        figures |= {f"{name}/{key}": value for key, value in result.metrics.items()}
+    write_json(shared.JSON.value or workdirs[0] / f"comparison-{split}.json", figures)
 
 
 def follow_run(workdir: Path) -> None:

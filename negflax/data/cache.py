@@ -34,7 +34,7 @@ from negflax.data.schema import validate
 from negflax.data.sequences import Sequences, prepare
 from negflax.data.sources import RawData, open_source
 
-VERSION = 1  # of what is stored; raise it when the same events and rules give other columns
+VERSION = 2  # of what is stored; raise it when the same events and rules give other columns
 MANIFEST = "manifest.json"
 CATALOGUE = "catalogue.npz"
 ARRAYS = [f.name for f in dataclasses.fields(Sequences) if f.name not in ("catalogue", "report")]

@@ -48,8 +48,7 @@ class Sequences:
       negative_weight_E: float32 w ≥ 0; r and w are never both above 0.
       split_E: uint8, 0 train, 1 valid, 2 test; nondecreasing within a user.
       report: counts of what was read, kept, repaired and dropped; plain ints, ready for JSON.
-      random_E: uint8 whether the item was shown at random, 0 unknown, 1 no, 2 yes; None where the
-        log has no column `random_exposure`.
+      random_E: uint8 whether the item was shown at random, 0 unknown, 1 no, 2 yes; None: unknown.
     """
 
     catalogue: Catalogue
@@ -306,14 +305,12 @@ def encode_features(
     time_E = integers(events["timestamp_ms"], -1) if timed else np.full(len(item_E), -1, np.int64)
     first_E = np.diff(user_E, prepend=-1) != 0
     dwell_E = column("dwell_ms")
-    shown = {}
-    if "random_exposure" in events.column_names:
-        shown["random_E"] = features.bits(column("random_exposure"))
-    return shown | {
+    return {
         "dislike_E": features.bits(column("dislike")),
         "dwell_E": features.dwell_codes(dwell_E),
         "watch_ratio_E": features.watch_ratio_codes(dwell_E, duration_E),
         "gap_E": features.gap_codes(time_E, first_E),
         "surface_E": features.surface_codes(column("surface")),
         "time_E": time_E,
+        "random_E": features.bits(column("random_exposure")),
     }

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,6 @@ from negflax.evaluate.bootstrap import holm, p_value, percentile_interval, resam
 from negflax.evaluate.metrics import RequestValues
 from negflax.evaluate.protocol import EvaluationError
 from negflax.evaluate.scoreboard import MODEL, Result
-from negflax.evaluate.tabulate import summary_rows
 
 # At each K; negative_rank, whose difference is the mean rank change, and auc besides.
 FAMILY = ("hr_p", "hr_n", "delta", "ndcg_p", "anti_ndcg", "coverage", "negative_f1")
@@ -85,24 +83,14 @@ def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     return found
 
 
-def write_page(
-    path: str | Path, results: Mapping[str, Result], rows: Sequence[Mapping[str, Any]], ks: Any
-) -> Path:
-    """One self-contained HTML page: each run's figures, then the differences."""
-    keys = [f"{name}@{ks[0]}" for name in ("hr_p", "ndcg_p", "hr_n", "delta", "anti_ndcg")]
-    each = [
-        {"run": name} | {key: summary_rows(result.metrics, [MODEL], [key])[0][key] for key in keys}
-        for name, result in results.items()
-    ]
+def section(rows: Sequence[Mapping[str, Any]]) -> report.Table:
+    """The rows as a part of the page."""
     note = (
         "Differences on the same users, with 95 % user-clustered paired bootstrap intervals; "
-        "p_holm holds for all rows together (Holm)."
+        "p_holm holds for all rows together (Holm). “+rate” is the run's scores + β · log of the "
+        "item's share of positives."
     )
-    sections = [
-        report.Table("Runs, seen items masked", each),
-        report.Table("Paired differences, seen items masked", rows, note),
-    ]
-    return report.write_report(path, " against ".join(results), sections)
+    return report.Table("Paired differences, seen items masked", rows, note)
 
 
 def _draws(

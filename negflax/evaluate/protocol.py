@@ -42,6 +42,12 @@ class Requests:
         """int64, the request of each judged item."""
         return np.repeat(np.arange(len(self)), np.diff(self.judged_offsets_R1))
 
+    @classmethod
+    def of_users(cls, user_R: np.ndarray, end_R: np.ndarray) -> Requests:
+        """Requests with nothing to judge."""
+        nothing = np.zeros(0, np.int32), np.zeros(0, bool)
+        return cls(user_R, end_R, np.zeros(len(user_R) + 1, np.int64), *nothing)
+
     def block(self, start: int, stop: int) -> Requests:
         """Requests [start, stop) with their judged items."""
         stop = min(stop, len(self))
@@ -56,12 +62,7 @@ class Requests:
 
     def without_answers(self) -> Requests:
         """The same questions with no judged item: all that a scorer gets to see."""
-        return dataclasses.replace(
-            self,
-            judged_offsets_R1=np.zeros(len(self) + 1, np.int64),
-            judged_item_J=self.judged_item_J[:0],
-            judged_positive_J=self.judged_positive_J[:0],
-        )
+        return Requests.of_users(self.user_R, self.end_R)
 
 
 # Scores of a block of requests over all V catalogue rows, float (R, V); row 0 is ignored.
@@ -165,3 +166,15 @@ def history_items(sequences: Sequences, requests: Requests) -> tuple[np.ndarray,
     """The history of every request, flat: (request number, catalogue row) of each event."""
     request_H, event_H = history_events(sequences, requests)
     return request_H, sequences.item_E[event_H]
+
+
+def padded_history_items(sequences: Sequences, requests: Requests) -> np.ndarray:
+    """The distinct items of each history, int32 (R, H) filled up with 0; H is a power of two."""
+    request_H, item_H = history_items(sequences, requests)
+    width = sequences.catalogue.num_rows
+    request_H, item_H = np.divmod(np.unique(request_H * width + item_H), width)
+    place_H = np.arange(len(request_H)) - np.searchsorted(request_H, request_H)
+    longest = int(place_H.max(initial=0)) + 1
+    items_RH = np.zeros((len(requests), 1 << (longest - 1).bit_length()), np.int32)
+    items_RH[request_H, place_H] = item_H
+    return items_RH

@@ -1,6 +1,6 @@
 """A trained model as a scorer: requests → user states → scores over the catalogue.
 
-Shapes: R requests, T history steps, V catalogue rows.
+Shapes: R requests, T history steps, V catalogue rows, D width, K list length, H excluded rows.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from negflax import tables
 from negflax.data import Batch, Sequences, history_batch
 from negflax.evaluate.protocol import Requests, Scorer
+from negflax.evaluate.retrieval import top_k_of_shard
 from negflax.mesh import COPIED, SPLIT
 from negflax.model import Recommender
 
@@ -24,15 +26,9 @@ def score_function(model: Recommender, mesh: Mesh) -> Any:
     """Jitted (dense, tables, batch of R histories) → scores (R, V padded), sharded over V."""
 
     def on_device(dense: Any, state_tables: Any, batch: Batch) -> jax.Array:
-        vectors = {}
-        for name, uses in model.lookups(batch, None).items():
-            for use, ids in uses.items():
-                if use != "label":
-                    rows = tables.gather(state_tables[name]["rows"], ids.reshape(-1))
-                    vectors[use] = rows.reshape(*ids.shape, -1)
-        states_RTD, _ = model.states(dense, vectors, batch)
+        states_RD = _last_states(model, dense, state_tables, batch)
         weights_VD, bias_V = model.output_vectors(state_tables[model.output_table]["rows"])
-        return states_RTD[:, -1] @ weights_VD.T + bias_V
+        return states_RD @ weights_VD.T + bias_V
 
     return jax.jit(
         jax.shard_map(
@@ -40,6 +36,50 @@ def score_function(model: Recommender, mesh: Mesh) -> Any:
             out_specs=jax.sharding.PartitionSpec(None, *SPLIT),
         )
     )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=8)
+def list_function(model: Recommender, mesh: Mesh, k: int) -> Any:
+    """Jitted (dense, tables, batch of R histories, excluded rows (R, H)) → lists, no scores (R, V).
+
+    The lists are (catalogue rows (R, K), scores (R, K)), as `retrieval.top_k_function` gives them.
+    """
+
+    def on_device(
+        dense: Any, state_tables: Any, batch: Batch, excluded_RH: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        states_RD = _last_states(model, dense, state_tables, batch)
+        rows = state_tables[model.output_table]["rows"]
+        if model.config.item_bias:  # the rows' last column, times one
+            states_RD = jnp.pad(states_RD, ((0, 0), (0, 1)), constant_values=1)
+        return top_k_of_shard(states_RD, rows, excluded_RH, num_rows=model.num_rows, k=k)
+
+    return jax.jit(
+        jax.shard_map(
+            on_device, mesh=mesh, check_vma=False, in_specs=(COPIED, SPLIT, COPIED, COPIED),
+            out_specs=(COPIED, COPIED),
+        )
+    )  # fmt: skip
+
+
+def scored_tables(model: Recommender, state: dict[str, Any]) -> dict[str, Any]:
+    """The tables of a state as these functions read them: plain rows, no optimizer slots."""
+    return {
+        name: {"rows": tables.unpack(table["rows"], model.config.dtype)}
+        for name, table in state["tables"].items()
+    }
+
+
+def _last_states(model: Recommender, dense: Any, state_tables: Any, batch: Batch) -> jax.Array:
+    """User states (R, D) after the whole history, inside shard_map."""
+    vectors = {}
+    for name, uses in model.lookups(batch, None).items():
+        for use, ids in uses.items():
+            if use != "label":
+                rows = tables.gather(state_tables[name]["rows"], ids.reshape(-1))
+                vectors[use] = rows.reshape(*ids.shape, -1)
+    states_RTD, _ = model.states(dense, vectors, batch)
+    return states_RTD[:, -1]
 
 
 def model_scorer(
@@ -58,10 +98,7 @@ def model_scorer(
       A scorer whose blocks are (R, V) float32, row 0 included.
     """
     score = score_function(model, mesh)
-    parts = {
-        name: {"rows": tables.unpack(table["rows"], model.config.dtype)}
-        for name, table in state["tables"].items()
-    }
+    parts = scored_tables(model, state)
 
     def scorer(requests: Requests) -> np.ndarray:
         batch = history_batch(sequences, requests.end_R, requests.user_R, history)

@@ -16,7 +16,9 @@ from jax.sharding import Mesh
 from negflax.config import ConfigError, MeshConfig
 from negflax.data import Sequences, build_histories, history_batch
 from negflax.evaluate import EvaluationError
-from negflax.evaluate.scorer import score_function
+from negflax.evaluate.checks import check_finite
+from negflax.evaluate.protocol import Requests, padded_history_items
+from negflax.evaluate.scorer import list_function, scored_tables
 from negflax.mesh import make_mesh
 from negflax.train.restore import Trained, load_trained
 
@@ -29,9 +31,14 @@ class TrainedRecommender:
     """
 
     def __init__(self, trained: Trained):
-        """What `negflax.train.restore.load_trained` gives; `load` does both."""
+        """What `negflax.train.restore.load_trained` gives; `load` does both.
+
+        Raises:
+          EvaluationError: a table has a value that is not finite.
+        """
+        check_finite(trained)
         self.trained = trained
-        self._score = score_function(trained.model, trained.mesh)
+        self._tables = scored_tables(trained.model, trained.state)
 
     @classmethod
     def load(
@@ -100,33 +107,22 @@ class TrainedRecommender:
     def _top_blocks(self, histories: Sequences, k: int, exclude_seen: bool) -> Any:
         """(catalogue rows (R, K), scores (R, K), −inf where the list has ended), block by block."""
         trained, users = self.trained, len(histories.user_ids)
-        offsets_U1, length = histories.offsets_U1, trained.config.eval.history
+        lists = list_function(trained.model, trained.mesh, k)
         # One shape of power-of-two size for all blocks, so that few programs are compiled.
         size = min(trained.config.eval.users_per_block, 1 << (users - 1).bit_length())
-        tables = {name: {"rows": table["rows"]} for name, table in trained.state["tables"].items()}
         for start in range(0, users, size):
             stop = min(start + size, users)
             user_R = np.minimum(np.arange(start, start + size), users - 1)
-            batch = history_batch(histories, offsets_U1[user_R + 1], user_R, length)
-            scores = self._score(trained.state["dense"], tables, batch)
-            scores_RV = np.array(scores, np.float32)[: stop - start, : trained.model.num_rows]
-            scores_RV[:, 0] = -np.inf  # row 0 is no item
-            if not np.isfinite(scores_RV[:, 1:]).all():
+            asked = Requests.of_users(user_R, histories.offsets_U1[user_R + 1])
+            batch = history_batch(histories, asked.end_R, user_R, trained.config.eval.history)
+            excluded_RH = np.zeros((size, 0), np.int32)
+            if exclude_seen:
+                excluded_RH = padded_history_items(histories, asked)
+            found = lists(trained.state["dense"], self._tables, batch, excluded_RH)
+            row_RK, score_RK = (np.asarray(x)[: stop - start] for x in found)
+            if not (score_RK < np.inf).all():  # NaN neither
                 raise EvaluationError(
                     f"the checkpoint of step {trained.step} gives scores that are not finite: "
                     "choose an earlier one, or train with a lower config.optimizer.learning_rate"
                 )
-            if exclude_seen:
-                first, last = offsets_U1[start], offsets_U1[stop]
-                count_R = np.diff(offsets_U1[start : stop + 1])
-                row_H = np.repeat(np.arange(stop - start), count_R)
-                scores_RV[row_H, histories.item_E[first:last]] = -np.inf
-            yield _top(scores_RV, k)
-
-
-def _top(scores_RV: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """(rows (R, K), scores (R, K)) by falling score; of equals the lower row comes first."""
-    row_RK = np.sort(np.argpartition(scores_RV, -k, axis=1)[:, -k:], axis=1)
-    score_RK = np.take_along_axis(scores_RV, row_RK, axis=1)
-    order_RK = np.argsort(-score_RK, axis=1, kind="stable")
-    return tuple(np.take_along_axis(x, order_RK, axis=1) for x in (row_RK, score_RK))
+            yield row_RK, score_RK

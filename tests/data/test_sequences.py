@@ -67,6 +67,12 @@ def test_dtypes(make_config, random_log):
     assert s.positive_weight_E.dtype == s.negative_weight_E.dtype == np.float32
 
 
+def test_random_exposure(make_config):
+    shown = SMALL.append_column("random_exposure", pa.array([None, 1, 0, 0, 1, None, 0]))
+    assert build_sequences(raw(shown), make_config()).random_E.tolist() == [2, 1, 0, 2, 1]
+    assert not build_sequences(raw(SMALL), make_config()).random_E.any()
+
+
 def test_durations_of_the_item_table_fill_in(make_config):
     items = pa.table({"item_id": [5, 7, 99], "duration_ms": [20, 1, 5]})
     s = build_sequences(raw(SMALL, items), make_config(negative=("dislike",)))

@@ -18,7 +18,7 @@ from negflax.evaluate import (
 )
 from negflax.evaluate.filters import block_creator
 from negflax.evaluate.floors import rate_adjusted
-from negflax.evaluate.protocol import history_items
+from negflax.evaluate.protocol import history_items, padded_history_items
 
 USERS = [
     [(1, "+", "train"), (2, "-", "train"), (3, "+", "valid"), (4, "+", "test"), (5, "-", "test")],
@@ -64,6 +64,14 @@ def test_successive_requests(make_sequences):
     assert np.diff(requests.judged_offsets_R1).tolist() == [1] * 8
     with pytest.raises(EvaluationError, match="choose `last_only` or `successive`"):
         build_requests(make_sequences(USERS, 6), "test", state="rolling")
+
+
+def test_padded_histories(make_sequences):
+    requests = build_requests(make_sequences(USERS, 6), "test", state="successive")
+    found = padded_history_items(make_sequences(USERS, 6), requests)
+    assert found.shape == (8, 4)
+    expected = [[1, 2, 3], [1, 2, 3, 4], [], [2], [2], [2, 3], [4], [1, 4]]
+    assert [sorted(set(row) - {0}) for row in found.tolist()] == expected
 
 
 def test_unusable_windows(make_sequences):

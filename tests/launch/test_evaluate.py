@@ -62,6 +62,21 @@ def test_follow_evaluates_all_promotes_the_best_and_leaves_the_run_alone(workdir
     assert figures(tmp_path / "test")["step"] == found["best"]
 
 
+def test_runs_are_compared_on_the_same_requests(workdir, tmp_path, capsys):
+    other = tmp_path / "again"
+    shutil.copytree(workdir, other)
+    run("evaluate", f"--workdir={workdir},{other}", f"--json={tmp_path / 'c'}",
+        f"--html={tmp_path / 'c.html'}")  # fmt: skip
+    found = figures(tmp_path / "c")
+    pair = f"again - {workdir.name}"
+    assert found[f"{pair}/hr_p@5"] == found[f"{pair}/hr_p@5_high"] == 0
+    assert found[f"{pair}/hr_n@5_p_holm"] == 1
+    assert found[f"{pair}+rate/ndcg_p@5_low"] <= found[f"{pair}+rate/ndcg_p@5"]
+    assert found["again/hr_p@5"] == found[f"{workdir.name}/hr_p@5"]
+    assert "negative_rank_change" in capsys.readouterr().out
+    assert "Paired differences" in (tmp_path / "c.html").read_text()
+
+
 def test_follow_needs_a_folder_and_the_validation_period(workdir, tmp_path):
     with pytest.raises(ConfigError, match="--follow needs --out"):
         run("evaluate", "--follow", f"--workdir={workdir}")
