@@ -69,8 +69,14 @@ def test_dtypes(make_config, random_log):
 
 def test_random_exposure(make_config):
     shown = SMALL.append_column("random_exposure", pa.array([None, 1, 0, 0, 1, None, 0]))
-    assert build_sequences(raw(shown), make_config()).random_E.tolist() == [2, 1, 0, 2, 1]
-    assert not build_sequences(raw(SMALL), make_config()).random_E.any()
+    assert build_sequences(raw(shown), make_config(negative=("dislike",))).random_E.tolist() == [
+        2,
+        1,
+        0,
+        2,
+        1,
+    ]
+    assert not build_sequences(raw(SMALL), make_config(negative=("dislike",))).random_E.any()
 
 
 def test_durations_of_the_item_table_fill_in(make_config):
