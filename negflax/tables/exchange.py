@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from negflax.tables.table import distinct
+from negflax.tables.dedup import distinct
 
 SLACK = 2  # capacity of a bucket over the mean number of ids in it
 ID_BYTES = 4

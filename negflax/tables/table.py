@@ -1,10 +1,10 @@
-"""Row-sharded tables: start values, the distinct rows of a step, and their lookup.
+"""Row-sharded tables: start values, the rows of a step, and their lookup.
 
 A step never differentiates a table. It gathers the distinct rows it touches, differentiates with
 respect to those, and hands their gradient to the row optimizer: duplicates are merged exactly by
 the gather's own gradient, and no array of the table's size appears.
 
-Shapes: V rows of a table, K ids asked for, U distinct ids, D width.
+Shapes: V rows of a table, U ids, D width.
 """
 
 from __future__ import annotations
@@ -54,23 +54,6 @@ def init_rows(
         return rows.at[:, -1].set(0) if spec.bias else rows
 
     return make(key)
-
-
-def distinct(ids_K: jax.Array, num_rows: int) -> tuple[jax.Array, jax.Array]:
-    """(ids_U, index_K): the distinct ids in ascending order, and each id's place among them.
-
-    U = min(K, num_rows + 1) is static; unused places hold `num_rows`, and so does every id outside
-    0..num_rows − 1. It lies beyond the table, so that lookups give 0 there and updates are dropped.
-
-    One sort of the ids alone, then a binary search for each: on a CPU a third of the time of
-    jnp.unique, whose argsort drags the places along (docs/tables.md).
-    """
-    size = min(len(ids_K), num_rows + 1)
-    ids_K = jnp.where((ids_K >= 0) & (ids_K < num_rows), ids_K, num_rows)
-    sorted_K = jnp.sort(ids_K)
-    rank_K = jnp.cumsum(jnp.diff(sorted_K, prepend=-1) != 0) - 1
-    ids_U = jnp.full(size, num_rows, ids_K.dtype).at[rank_K].set(sorted_K)
-    return ids_U, jnp.searchsorted(ids_U, ids_K)
 
 
 def gather(shard_VD: jax.Array, ids_U: jax.Array, axes: tuple[str, ...] = AXES) -> jax.Array:

@@ -1,16 +1,22 @@
 """The sparse update: only the rows that a step touched are read, changed and written.
 
-With donated buffers the scatter happens in place. Shapes: V rows of a shard, U distinct rows, D
-width.
+With donated buffers the scatter happens in place. On a CPU rows are updated in blocks, so that what
+is in between stays in the cache: without, lazy Adam of 32,768 rows takes three times as long, as
+buffers beyond 32 MB are handed back to the system and faulted in again at every step.
+
+Shapes: V rows of a shard, U distinct rows, D width.
 """
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from negflax.tables.optimizers import RowOptimizer, Slots
 from negflax.tables.rounding import pack, stochastic_round, unpack
+
+BLOCK_ROWS = 4096  # that a CPU updates at a time; accelerators take all at once
 
 
 def apply(
@@ -47,6 +53,31 @@ def apply(
     if optimizer.every_row:
         gradient_UD = jnp.zeros_like(rows_VD).at[index_U].add(gradient_UD, mode="drop")
         index_U = jnp.arange(len(rows_VD), dtype=jnp.int32)
+
+    def move(rows_VD, slots, index_U, gradient_UD):
+        return _apply(
+            optimizer, rows_VD, slots, index_U, gradient_UD, rate, decay, step, first_row, seed
+        )
+
+    blocks = -(-len(index_U) // BLOCK_ROWS) if jax.default_backend() == "cpu" else 1
+    if blocks <= 1:
+        return move(rows_VD, slots, index_U, gradient_UD)
+    more = blocks * BLOCK_ROWS - len(index_U)
+    index_U = jnp.pad(index_U, (0, more), constant_values=len(rows_VD))
+    gradient_UD = jnp.pad(gradient_UD, ((0, more), (0, 0)))
+
+    def move_block(i, state):
+        block = (
+            lax.dynamic_slice_in_dim(x, i * BLOCK_ROWS, BLOCK_ROWS) for x in (index_U, gradient_UD)
+        )
+        return move(*state, *block)
+
+    return lax.fori_loop(0, blocks, move_block, (rows_VD, slots))
+
+
+def _apply(
+    optimizer, rows_VD, slots, index_U, gradient_UD, rate, decay, step, first_row, seed
+) -> tuple[jax.Array, Slots]:
     # Dropped places are distinct too, so that the scatter may rely on it.
     index_U = jnp.where(index_U < len(rows_VD), index_U, len(rows_VD) + jnp.arange(len(index_U)))
 

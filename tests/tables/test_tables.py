@@ -2,8 +2,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from negflax import tables
 from negflax.config import MeshConfig
@@ -35,24 +33,6 @@ def test_rows_start_equal_and_are_gathered_from_any_mesh(devices, table):
     found = np.asarray(gather(rows, ids))
     np.testing.assert_array_equal(found[:4], np.asarray(one)[[0, 5, V - 1, 5]])
     np.testing.assert_array_equal(found[4:], 0)  # outside the table: never silently row 0
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.integers(-3, V + 3), min_size=12, max_size=12))
-def test_distinct_ids_and_their_places(ids):
-    ids_U, index = tables.distinct(jnp.array(ids, jnp.int32), V)
-    known = np.where((np.array(ids) >= 0) & (np.array(ids) < V), ids, V)
-    expected = np.full(12, V)
-    expected[: len(np.unique(known))] = np.unique(known)
-    np.testing.assert_array_equal(ids_U, expected)
-    np.testing.assert_array_equal(ids_U[index], known)
-
-
-def test_distinct_is_no_longer_than_the_table():
-    ids_U, index = tables.distinct(jnp.arange(-10, 990, dtype=jnp.int32), V)
-    np.testing.assert_array_equal(ids_U, np.arange(V + 1))
-    assert len(index) == 1000
-    assert [len(x) for x in tables.distinct(jnp.zeros(0, jnp.int32), V)] == [0, 0]
 
 
 def test_axes_cover_the_mesh():
