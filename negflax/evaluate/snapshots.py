@@ -75,15 +75,20 @@ class Snapshots:
                 _link_or_copy(self._workdir / name, half / name)
             copy_folder(checkpoint, half / "checkpoints" / checkpoint.name)
             os.rename(half, self.path(int(checkpoint.name)))
-        except (FileNotFoundError, shutil.Error):
+        except FileNotFoundError:
             shutil.rmtree(half)
             return False
         return True
 
 
 def copy_folder(source: Path, target: Path) -> None:
-    """A folder's twin by hard links, or by copies where those are refused."""
-    shutil.copytree(source, target, copy_function=_link_or_copy)
+    """A folder's twin by hard links, or by copies where those are refused.
+
+    The folders are new ones: a copy of a folder that is read-only could not be deleted.
+    """
+    target.mkdir(parents=True)
+    for path in source.iterdir():
+        (copy_folder if path.is_dir() else _link_or_copy)(path, target / path.name)
 
 
 @contextlib.contextmanager
@@ -119,7 +124,7 @@ def _look(folder: Path) -> tuple:
     return ()
 
 
-def _link_or_copy(source: str | Path, target: str | Path) -> None:
+def _link_or_copy(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except FileNotFoundError:

@@ -3,55 +3,30 @@
 import dataclasses
 import re
 
-import jax
 import numpy as np
 import pytest
+from reported import CONFIG, make_runs
 
-from negflax.config import Config, EvalConfig, MeshConfig, ModelConfig
-from negflax.evaluate import page, run
-from negflax.evaluate.examples import NO, YES, examples
-from negflax.mesh import make_mesh
+from negflax.evaluate import page
+from negflax.evaluate.examples import YES, examples
 from negflax.model import Recommender
 from negflax.train.restore import Trained
 from negflax.train.step import Trainer
-from negflax.train.writers import MetricWriter
-
-CONFIG = Config(
-    name="first",
-    model=ModelConfig(hidden=6, embedding=6, feature_dim=4, features=("dislike",)),
-    eval=EvalConfig(ks=(5,), history=6, bootstrap=40),
-)
 
 
 @pytest.fixture(scope="module")
-def sequences(log):
-    """The random log with creators, clusters and titles, a third of the events disliked."""
-    rng = np.random.default_rng(3)
-    creator_V = np.append(0, rng.integers(1, 6, 40)).astype(np.int32)
-    titles = np.array(["", *(f"Title <{i}>" for i in range(40))])
-    catalogue = dataclasses.replace(
-        log.catalogue, creator_V=creator_V, clusters_VC=creator_V[:, None] % 3, titles=titles
-    )
-    dislike_E = rng.integers(NO, YES + 1, len(log.item_E)).astype(np.uint8)
-    return dataclasses.replace(log, catalogue=catalogue, dislike_E=dislike_E)
+def made(log, tmp_path_factory):
+    return make_runs(log, tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture(scope="module")
-def shown(sequences, tmp_path_factory):
-    """A run with random parameters, and a copy under another name."""
-    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
-    model = Recommender(CONFIG.model, sequences.catalogue)
-    state = Trainer(CONFIG, model, sequences.catalogue.train_count_V, 1, mesh).init()
-    trained = Trained(CONFIG, sequences.catalogue, model, state, 3, mesh)
-    result = run.evaluate_trained(trained, "test", "", sequences)
-    workdir = tmp_path_factory.mktemp("run")
-    writer = MetricWriter(workdir)
-    for step in (1, 2, 3):
-        writer.write(step, "train", {"loss": 3.0 / step, "loss_negative": 0.1})
-    writer.write(3, "valid", {"hr_p@5": 0.2, "hr_n@5": 0.1, "ndcg_p@5": 0.1})
-    writer.close()
-    first = page.look_at("first", trained, result, sequences, "test", workdir)
-    return first, dataclasses.replace(first, name="second")
+def sequences(made):
+    return made[0]
+
+
+@pytest.fixture(scope="module")
+def shown(made):
+    return made[1]
 
 
 def sections(path):
