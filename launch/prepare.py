@@ -7,7 +7,8 @@ Past one machine, your own logs become Parquet shards of whole users by an Apach
 
   python -m launch.prepare --data_set=event_logs/mine --manual_dir=logs --data_dir=data \
     --shards=64 --beam="--runner=DirectRunner"
-  python -m launch.train --config=configs/event_log.py --config.data.path=data/event_logs/mine/shards
+  python -m launch.train --config=configs/event_log.py \
+    --config.data.path=data/event_logs/mine/shards
 
 Without --manual_dir the archive is downloaded, where its licence allows it. docs/data_sets.md lists
 the data sets and where their files come from.

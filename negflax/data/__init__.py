@@ -3,8 +3,8 @@
 schema.py and cells.py say what an event log is and check it; files.py and sources.py read it;
 rules.py, signals.py and labels.py turn feedback into label weights; splits.py, catalogue.py,
 features.py and sequences.py build per-user arrays, parts.py for logs larger than memory, and
-histories.py those to serve from; cache.py and column_files.py keep them on disk; batches.py and
-prefetch.py feed the device. columns.py converts columns.
+histories.py those to serve from; inputs.py, cache.py and column_files.py keep them on disk;
+batches.py and prefetch.py feed the device. columns.py converts columns.
 """
 
 from negflax.data.batches import Batch, StreamBatches, history_batch

@@ -12,27 +12,21 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
-import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from absl import logging
 
 from negflax.config import Config
 from negflax.data.catalogue import Catalogue
 from negflax.data.cells import DataError
 from negflax.data.column_files import ColumnFiles
-from negflax.data.files import CHUNK_EVENTS, count_events, event_chunks, event_files, read_items
-from negflax.data.parts import Parts, partition
-from negflax.data.schema import validate
-from negflax.data.sequences import Sequences, prepare
-from negflax.data.sources import RawData, open_source
+from negflax.data.inputs import Input, digest, open_input
+from negflax.data.sequences import Sequences
 
 VERSION = 2  # of what is stored; raise it when the same events and rules give other columns
 MANIFEST = "manifest.json"
@@ -48,7 +42,7 @@ def open_sequences(
 ) -> Sequences:
     """Opens the sequences of config.data and config.labels, from the cache or by building it.
 
-    An event log of more than PART_EVENTS events is prepared out of core.
+    Event logs and data sets of builders are prepared out of core.
 
     Args:
       config: its sections data, labels and, for `synthetic`, world.
@@ -62,14 +56,14 @@ def open_sequences(
       DataError: unusable data, or a cache that cannot be written.
       ConfigError: a rule or moment that cannot be used.
     """
-    source = _Files(config) if config.data.source == "event_log" else _Table(config, workdir)
+    source = open_input(config, workdir)
     place = Path(config.data.cache_dir) if config.data.cache_dir else Path(workdir) / "data"
     key = _fingerprint(config, source.identity())
     if catalogue is not None:
         found = _open(place / f"sequences-{key}")
         if found is not None and _same(found.catalogue, catalogue):
             return found
-        key = _digest(key, catalogue.item_ids)
+        key = digest(key, catalogue.item_ids)
     folder = place / f"sequences-{key}"
     found = _open(folder)
     if found is not None:
@@ -87,50 +81,7 @@ def open_sequences(
     return found
 
 
-class _Table:
-    """A source that fits into memory."""
-
-    def __init__(self, config: Config, workdir: str | os.PathLike[str]) -> None:
-        self._raw: RawData = open_source(config, workdir)
-
-    def identity(self) -> str:
-        """Hash of the content."""
-        tables = (self._raw.events, self._raw.items)
-        return _digest(self._raw.name, *[table for table in tables if table is not None])
-
-    def prepare(self, scratch: Path, config: Config, *rest: Any) -> dict[str, Any]:
-        raw = self._raw
-        events, repairs = validate(raw.events, raw.name)
-        return prepare(Parts([lambda: events]), raw.items, repairs, raw.name, config, *rest)
-
-
-class _Files:
-    """The files of an event log, of any size."""
-
-    def __init__(self, config: Config) -> None:
-        self._path, self._items_path = config.data.path, config.data.items_path
-        self._files = event_files(self._path, self._items_path)
-
-    def identity(self) -> str:
-        """Names, sizes and times of change."""
-        files = [*self._files, *([Path(self._items_path)] if self._items_path else [])]
-        found = []
-        for file in files:
-            if not file.is_file():
-                raise DataError(f"{file}: there is no such file")
-            found.append((file.name, file.stat().st_size, file.stat().st_mtime_ns))
-        return _digest(json.dumps(found))
-
-    def prepare(self, scratch: Path, config: Config, *rest: Any) -> dict[str, Any]:
-        items, name = read_items(self._items_path), "event_log"
-        chunks, total = event_chunks(self._files, CHUNK_EVENTS), count_events(self._files)
-        parts, repairs = partition(chunks, total, scratch, name)
-        return prepare(parts, items, repairs, name, config, *rest)
-
-
-def _build(
-    folder: Path, source: _Table | _Files, config: Config, catalogue: Catalogue | None
-) -> None:
+def _build(folder: Path, source: Input, config: Config, catalogue: Catalogue | None) -> None:
     """Builds in a folder beside, then renames; the lock is held."""
     stem = f".{folder.name}.building-"
     for left in folder.parent.glob(f"{stem}*"):  # by a process that was killed: the lock was free
@@ -206,20 +157,7 @@ def _fingerprint(config: Config, identity: str) -> str:
         "data": {k: v for k, v in data.items() if k not in NOT_IN_DATA},
         "labels": {k: v for k, v in labels.items() if k not in NOT_IN_LABELS},
     }
-    return _digest(str(VERSION), identity, json.dumps(rules, sort_keys=True))
-
-
-def _digest(*parts: str | np.ndarray | pa.Table) -> str:
-    digest = hashlib.blake2b(digest_size=8)
-    for part in parts:
-        if isinstance(part, pa.Table):
-            digest.update(str(part.schema.remove_metadata()).encode())
-            for batch in part.combine_chunks().to_batches():
-                digest.update(batch.serialize())
-        else:
-            digest.update(part.encode() if isinstance(part, str) else part.tobytes())
-        digest.update(b"\0")
-    return digest.hexdigest()
+    return digest(str(VERSION), identity, json.dumps(rules, sort_keys=True))
 
 
 def _same(one: Catalogue, other: Catalogue) -> bool:

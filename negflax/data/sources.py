@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pyarrow as pa
@@ -150,19 +152,33 @@ def _event_log(config: Config, workdir: Path) -> tuple[pa.Table, pa.Table | None
 
 
 def _builder(config: Config, workdir: Path) -> tuple[pa.Table, pa.Table | None]:
+    return import_prepared(config).open_prepared(config.data.source, builder_dir(config, workdir))
+
+
+def import_prepared(config: Config) -> ModuleType:
+    """negflax.data.builders.prepared, which needs the extra `tfds`.
+
+    Raises:
+      DataError: it is not installed.
+    """
     try:
-        from negflax.data.builders import prepared
+        return importlib.import_module("negflax.data.builders.prepared")
     except ModuleNotFoundError as error:
         raise DataError(
             f"{config.data.source}: {error.name} is not installed: pip install 'negflax[tfds]'"
         ) from error
-    name, root = config.data.source, config.data.root or os.environ.get("NEGFLAX_DATA_DIR", "")
+
+
+def builder_dir(config: Config, workdir: str | os.PathLike[str]) -> str | Path:
+    """Where a builder's data set lies; it is prepared there if config.data.manual_dir is given."""
+    prepared, name = import_prepared(config), config.data.source
+    root = config.data.root or os.environ.get("NEGFLAX_DATA_DIR", "")
     if root and prepared.is_prepared(name, root):
-        return prepared.open_prepared(name, root)
-    folder = config.data.root or workdir / "data"
+        return root
+    folder = config.data.root or Path(workdir) / "data"
     if config.data.manual_dir:
         prepared.prepare(name, folder, config.data.manual_dir)
-    return prepared.open_prepared(name, folder)
+    return folder
 
 
 def _data_set(config: Config, folder: str) -> Path:

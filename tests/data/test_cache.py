@@ -24,6 +24,7 @@ from negflax.data import (
     build_sequences,
     cache,
     files,
+    inputs,
     open_sequences,
     parts,
 )
@@ -66,7 +67,7 @@ def assert_same(one, other, same_order=True):
 def small_parts(monkeypatch):
     """Logs of a few hundred events are then spread over several files and read in chunks."""
     monkeypatch.setattr(parts, "PART_EVENTS", 40)
-    monkeypatch.setattr(cache, "CHUNK_EVENTS", 17)
+    monkeypatch.setattr(inputs, "CHUNK_EVENTS", 17)
 
 
 @pytest.mark.parametrize("split", ["column", "temporal", "leave_one_out"])
@@ -256,7 +257,7 @@ def test_a_damaged_cache_is_built_anew(built, damage):
 def test_files_in_memory_are_known_by_their_content(tmp_path, random_log, make_config, monkeypatch):
     config = make_config(source="movielens_100k")
     table = random_log(0)
-    monkeypatch.setattr(cache, "open_source", lambda *_: RawData(table, None, "it"))
+    monkeypatch.setattr(inputs, "open_source", lambda *_: RawData(table, None, "it"))
     first = open_sequences(config, tmp_path)
     assert_same(open_sequences(config, tmp_path), first)
     table = random_log(1)

@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 
 from negflax.data.builders import BUILDERS, LogBuilder
 from negflax.data.builders.base import ITEMS
-from negflax.data.builders.blocks import decode
+from negflax.data.builders.blocks import ROWS, decode
 from negflax.data.cells import DataError
 
 
@@ -79,6 +79,20 @@ def open_prepared(
     Raises:
       DataError: it is not prepared, or has no such split.
     """
+    folder = prepared_folder(name, data_dir)
+    items = folder.with_name(folder.name + ITEMS)
+    return (
+        pa.concat_tables(blocks(folder, splits)),
+        pa.concat_tables(blocks(items)) if _newest(items) else None,
+    )
+
+
+def prepared_folder(name: str, data_dir: str | os.PathLike[str]) -> Path:
+    """<data_dir>/<builder>/<config>, with a prepared version in it.
+
+    Raises:
+      DataError: no such data set, or it is not prepared.
+    """
     _parse(name)
     folder = Path(data_dir, name)
     if _newest(folder) is None:
@@ -86,11 +100,25 @@ def open_prepared(
             f"{folder} is not prepared: run `python -m launch.prepare --data_set={name} "
             f"--data_dir={data_dir}`, with --manual_dir=… where you have the original files"
         )
+    return folder
+
+
+def open_blocks(
+    name: str, data_dir: str | os.PathLike[str]
+) -> tuple[list[Path], int, Iterator[pa.Table], pa.Table | None]:
+    """As `open_prepared`, with the events piece by piece.
+
+    Returns:
+      (files that hold it, about how many events, blocks of events, item table or None).
+    """
+    folder = prepared_folder(name, data_dir)
     items = folder.with_name(folder.name + ITEMS)
-    return (
-        pa.concat_tables(blocks(folder, splits)),
-        pa.concat_tables(blocks(items)) if _newest(items) else None,
-    )
+    versions = [version for version in (_newest(folder), _newest(items)) if version]
+    files = [path for version in versions for path in sorted(version.iterdir())]
+    info = tfds.builder_from_directory(versions[0]).info
+    num = sum(info.splits[split].num_examples for split in info.metadata["training"]) * ROWS
+    table = pa.concat_tables(blocks(items)) if len(versions) > 1 else None
+    return files, num, blocks(folder), table
 
 
 def blocks(folder: Path, splits: Sequence[str] = ()) -> Iterator[pa.Table]:

@@ -8,10 +8,11 @@ import sys
 import threading
 import zipfile
 
+import numpy as np
 import pytest
 
-from negflax.config import Config, ConfigError, DataConfig, from_config_dict
-from negflax.data import DataError, build_sequences, open_source
+from negflax.config import Config, ConfigError, DataConfig, LabelConfig, from_config_dict
+from negflax.data import DataError, build_sequences, open_sequences, open_source
 
 tfds = pytest.importorskip("tensorflow_datasets", reason="needs the extra `tfds`")
 from negflax.data.builders import BUILDERS, base, prepared, text  # noqa: E402
@@ -195,3 +196,15 @@ def test_a_prepared_file_that_was_cut_short(write, tmp_path):
     path.unlink()
     with pytest.raises(DataError, match="cannot be read"):
         prepared.open_prepared(NAME, tmp_path / "data")
+
+
+def test_the_cache_reads_it_block_by_block(write, tmp_path):
+    data = DataConfig(source=NAME, manual_dir=str(write(FILES)), min_item_events=1)
+    labels = LabelConfig(positive=("rating >= 4",), negative=("rating < 2",))
+    config = Config(data=data, labels=labels)
+    found = open_sequences(config, tmp_path)
+    expected = build_sequences(open_source(config, tmp_path), config)
+    assert found.report == expected.report and found.report["events"]
+    for name in ("user_ids", "offsets_U1", "item_E", "positive_weight_E", "split_E", "time_E"):
+        assert np.array_equal(getattr(found, name), getattr(expected, name)), name
+    assert np.array_equal(found.catalogue.clusters_VC, expected.catalogue.clusters_VC)
