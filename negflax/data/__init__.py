@@ -5,6 +5,8 @@ rules.py, signals.py and labels.py turn feedback into label weights; splits.py, 
 features.py and sequences.py build per-user arrays, parts.py for logs larger than memory, and
 histories.py those to serve from; inputs.py, cache.py and column_files.py keep them on disk;
 batches.py and prefetch.py feed the device. columns.py converts columns.
+
+inspect.py and checks.py show and judge a data set; they are imported by name.
 """
 
 from negflax.data.batches import Batch, StreamBatches, history_batch

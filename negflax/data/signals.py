@@ -73,6 +73,10 @@ class Signals:
             f"config.labels: the log has no signal `{name}`; it has: {', '.join(self._kinds)}{hint}"
         )
 
+    def __contains__(self, name: str) -> bool:
+        """Whether there is such a signal, of the log's own or derived."""
+        return name in self._derived or name in self._kinds
+
     def __getitem__(self, name: str) -> np.ndarray:
         """float64 (E,) of a signal that is no text, NaN where it is null."""
         if name not in self._values:

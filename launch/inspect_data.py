@@ -1,0 +1,55 @@
+"""Shows what a config makes of its data, and warns of leaks and of signals that say nothing.
+
+  python -m launch.inspect_data --config=configs/synthetic.py --html=inspect.html
+
+Prints sizes, densities, periods, label mix, conflicts, nulls, dwell, watch ratios and the strata of
+the held-out negatives; trains nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+
+from absl import flags
+from ml_collections import config_flags
+
+from launch import flags as shared
+from negflax.config import from_config_dict
+from negflax.data import open_source
+from negflax.data.checks import check_data
+from negflax.data.inspect import inspect_data, open_inspected
+from negflax.evaluate import data_page, format_table
+from negflax.files import write_json
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "One of configs/*.py.")
+WORKDIR = flags.DEFINE_string("workdir", "", "Folder of a run, to look at its synthetic data set.")
+HTML = flags.DEFINE_string("html", "", "Write the page, with plots, to this file.")
+
+
+def main(argv: list[str]) -> None:
+    """See the module."""
+    del argv
+    config = from_config_dict(CONFIG.value)
+    with contextlib.ExitStack() as stack:
+        workdir = WORKDIR.value or stack.enter_context(tempfile.TemporaryDirectory())
+        raw = open_source(config, workdir)
+    data = open_inspected(raw, config)
+    figures = inspect_data(data)
+    figures["strata"] = data_page.strata(data.sequences)
+    findings = check_data(raw, data, figures)
+    figures["warnings"] = [finding._asdict() for finding in findings]
+    for title, rows in data_page.tables(figures).items():
+        print(f"\n{title}\n{format_table(rows) if rows else '–'}")
+    print("\nWarnings" if findings else "\nNothing looks wrong.")
+    for about, what, remedy in findings:
+        print(f"! {about}: {what}\n  → {remedy}")
+    if shared.JSON.value:
+        write_json(shared.JSON.value, figures)
+    if HTML.value:
+        print(f"\npage: {data_page.write_page(HTML.value, config.name, figures)}")
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["config"])
+    shared.run(main)
