@@ -3,27 +3,29 @@
   python -m benchmarks.placement --json=placement.json
 
 Ids are drawn from a Zipf law; a device asks for the distinct ones of its draws. `imbalance` is the
-rows asked of the fullest shard over the mean, `rounds` what the exchange needs (SLACK = 2).
+rows asked of the fullest shard over the mean, `rounds` what the exchange then takes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 
 from negflax.data.catalogue import spread
 from negflax.evaluate import format_table
-from negflax.tables.exchange import SLACK
+from negflax.tables.exchange import capacity
 
 
 def imbalance(rows_K: np.ndarray, num_rows: int, shards: int) -> tuple[float, int]:
     """(fullest shard over the mean, rounds) of one device's ids."""
     shard_rows = -(-num_rows // shards)
     asked_P = np.bincount(np.unique(rows_K) // shard_rows, minlength=shards)
-    return asked_P.max() / asked_P.mean(), -(-asked_P.max() // -(-SLACK * len(rows_K) // shards))
+    most = capacity(len(rows_K), shards)
+    return asked_P.max() / asked_P.mean(), 1 << max(0, math.ceil(math.log2(asked_P.max() / most)))
 
 
 def main() -> None:

@@ -126,7 +126,7 @@ def make_plan(config: Config, sizes: Sizes, mesh: Mesh, machine: Machine) -> Pla
     rows = sum(_bytes(table["rows"]) for table in state["tables"].values()) // shards
     tables = _bytes(state["tables"]) // shards
     dense = _bytes(state) - _bytes(state["tables"])
-    candidates = sum(one.shared * one.both_bytes for one in lookups.values())
+    candidates = sum(one.scored * one.both_bytes for one in lookups.values())
     held = sum(one.held_bytes(shards) for one in lookups.values())
     temporary = _temporary(trainer, batch)
     memory = {
@@ -143,6 +143,8 @@ def make_plan(config: Config, sizes: Sizes, mesh: Mesh, machine: Machine) -> Pla
     collectives = {("dense", "all-reduce gradients"): reduced}
     for name, one in lookups.items():
         collectives |= {(name, what): sent for what, sent in one.moved_bytes(shards).items()}
+    if config.loss.candidates == "full" and shards > 1:
+        collectives |= _of_full_softmax(config, batch.label_ids_BTL.size // mesh.size, mesh, shards)
     seconds = _seconds(config, memory, collectives, lookups, mesh.size, machine)
     return Plan(memory, tables + dense, collectives, seconds)
 
@@ -171,30 +173,38 @@ class _Lookup(NamedTuple):
     row_bytes: int
     gradient_bytes: int
     devices: int
+    scored: int  # rows on this device that states are multiplied with
 
     @property
     def both_bytes(self) -> int:
         return self.row_bytes + self.gradient_bytes
 
     def moved_bytes(self, shards: int) -> dict[str, float]:
-        if self.form == "whole":
-            rows = (shards - 1) / shards * self.table_rows
-            return {
-                "all-gather rows": rows * self.row_bytes,
-                "all-reduce gradients": 2 * rows * self.gradient_bytes,
-            }
         return exchange.moved_bytes(*self[:6], shards)
 
     def held_bytes(self, shards: int) -> int:
         """Rows that are not candidates', with their gradients."""
-        if self.form == "whole":
-            return self.table_rows * self.both_bytes
         if self.form == "psum":
             rows = min(self.devices * self.ids + self.shared, self.table_rows + 1) - self.shared
             return max(0, rows) * self.both_bytes
         ids = min(self.ids, self.table_rows + 1)
         merged = shards * exchange.capacity(ids, shards)
         return ids * self.both_bytes + merged * self.gradient_bytes
+
+
+def _of_full_softmax(
+    config: Config, labels: int, mesh: Mesh, shards: int
+) -> dict[tuple[str, str], float]:
+    """States go to every shard of the output table, their log-sum-exps and gradients come back."""
+    states = config.batch.rows * config.batch.length // mesh.size
+    itemsize = jnp.dtype(config.model.dtype).itemsize
+    vectors = (shards - 1) * states * config.model.embedding * itemsize
+    sums = 2 * (shards - 1) * states * max(4, itemsize)
+    return {
+        ("states", "all-gather vectors"): vectors + (shards - 1) * labels * exchange.ID_BYTES,
+        ("states", "all-reduce log-sum-exps"): 3 * sums,  # maxima, sums, and the sums' gradients
+        ("states", "reduce-scatter gradients"): vectors,
+    }
 
 
 def _lookups(
@@ -215,8 +225,10 @@ def _lookups(
             sum(ids for use, ids in uses.items() if use != "candidate"), candidates,
             padded_rows(spec.num_rows, mesh.size), spec.width * row_itemsize, spec.width * itemsize,
         )  # fmt: skip
-        form = exchange.form(lookup, *sizes, _shards(config, mesh))
-        found[name] = _Lookup("whole" if whole else form, *sizes, mesh.size)
+        shards = _shards(config, mesh)
+        form = exchange.form("psum" if whole else lookup, *sizes, shards)
+        scored = sizes[2] // shards if whole else candidates
+        found[name] = _Lookup(form, *sizes, mesh.size, scored)
     return found
 
 
@@ -248,8 +260,10 @@ def _seconds(
 ) -> dict[str, float]:
     """A roofline: products, memory traffic and messages one after the other."""
     states = config.batch.rows * config.batch.length // devices
-    model, (output, *_) = config.model, [one for one in lookups.values() if one.shared] or [None]
-    scored = output.shared if output else max(one.table_rows for one in lookups.values())
+    model = config.model
+    scored = max(one.scored for one in lookups.values())
+    if config.loss.candidates == "full":  # everyone's states with this device's rows
+        scored *= devices
     inputs = model.embedding + model.feature_dim * len(model.features)
     encoder = 3 * 2 * 3 * states * model.hidden * (inputs + model.hidden)
     loss = 6 * states * scored * model.embedding

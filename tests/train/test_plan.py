@@ -24,34 +24,43 @@ PAYLOAD = {"f32": 4, "s32": 4, "u32": 4, "pred": 1}
 
 def sent(text, devices):
     """Kind of collective → bytes that a device sends, from the compiled program's text."""
-    factor = {"all-reduce": 2, "all-gather": 1, "all-to-all": 1}
+    factor = {"all-reduce": 2, "all-gather": 1, "all-to-all": 1, "reduce-scatter": devices}
     total = dict.fromkeys(factor, 0.0)
-    for shapes, kind in re.findall(r" = (.*?) (all-reduce|all-gather|all-to-all)\(", text):
+    for shapes, kind in re.findall(
+        r" = (.*?) (all-reduce|all-gather|all-to-all|reduce-scatter)\(", text
+    ):
         for dtype, shape in re.findall(r"(\w+)\[([\d,]*)\]", shapes):
             size = math.prod(map(int, filter(None, shape.split(",")))) * PAYLOAD[dtype]
             total[kind] += factor[kind] * (devices - 1) / devices * size
     return total
 
 
-@pytest.mark.parametrize(("devices", "lookup"), [(1, "auto"), (8, "psum"), (8, "all_to_all")])
-def test_within_a_tenth_of_the_compiled_step(devices, lookup):
-    config = tiny.changed(CONFIG, mesh={"lookup": lookup})
+@pytest.mark.parametrize(
+    ("devices", "lookup", "candidates"),
+    [(1, "auto", "unigram"), (8, "psum", "full"), (8, "all_to_all", "uniform")],
+)
+def test_within_a_tenth_of_the_compiled_step(devices, lookup, candidates):
+    config = tiny.changed(CONFIG, mesh={"lookup": lookup}, loss={"candidates": candidates})
     mesh = make_mesh(config.mesh, jax.devices()[:devices])
-    plan = planning.make_plan(config, SIZES, mesh, MACHINE)
+    sizes = SIZES._replace(num_rows=40_001) if candidates == "full" else SIZES
+    plan = planning.make_plan(config, sizes, mesh, MACHINE)
 
-    trainer = Trainer(config, Recommender(config.model, SIZES), np.ones(600_001), 1, mesh)
+    trainer = Trainer(config, Recommender(config.model, sizes), np.ones(sizes.num_rows), 1, mesh)
     state = abstract_state(jax.eval_shape(trainer.init), trainer.shardings)
     compiled = trainer.lower(state, planning.abstract_batch(config, mesh)).compile()
     found, memory = compiled.memory_analysis(), plan.memory
     temporary = memory["candidates"] + memory["looked-up rows"] + memory["activations"]
-    assert plan.peak - temporary == pytest.approx(found.argument_size_in_bytes, rel=0.01)
+    # The compiler drops batch columns that the model does not read.
+    assert plan.peak - temporary == pytest.approx(found.argument_size_in_bytes, rel=0.02)
+    # Planned with a smaller catalogue: no temporary array is of the table's size.
     assert temporary == pytest.approx(found.temp_size_in_bytes, rel=0.1)
     assert temporary > 0.1 * plan.peak  # or the tenth would say nothing about it
     peak = found.argument_size_in_bytes + found.temp_size_in_bytes
     assert plan.peak == pytest.approx(peak, rel=0.1)
-    # What is donated is all of the state, and no other array is of a table's size.
+    # All of the state is donated.
     assert found.alias_size_in_bytes == pytest.approx(plan.checkpoint_bytes, rel=0.01)
 
+    # No table is gathered: the collectives are those of the plan.
     text = sent(compiled.as_text(), devices)
     planned = dict.fromkeys(text, 0.0)
     for (_, what), size in plan.collectives.items():
