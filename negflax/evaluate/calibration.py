@@ -1,7 +1,7 @@
 """Is p what it says? Predicted p against the observed share, by bins of p.
 
-p(y|s) is the chance that item y is the next liked one. A request with |P| liked items therefore
-puts 1/|P| on each of them and 0 on the rest of the catalogue; over all pairs of a request and an
+p(y|s) is the chance that item y is the next liked one. A request with n liked items therefore
+puts 1/n on each of them and 0 on the rest of the catalogue; over all pairs of a request and an
 item in a bin of p, the mean of that share is to equal the mean of p. The same for disliked items,
 which an objective with negatives is to push below the line.
 

@@ -14,7 +14,7 @@ from negflax.evaluate.examples import Example, examples
 from negflax.evaluate.protocol import build_requests
 from negflax.evaluate.scoreboard import MODEL, Result, metric_key
 from negflax.evaluate.scorer import model_scorer
-from negflax.evaluate.tabulate import summary_rows
+from negflax.evaluate.tabulate import count_row, summary_rows
 from negflax.train.restore import Trained
 from negflax.train.writers import read_metrics
 
@@ -107,8 +107,7 @@ def write_page(
             "same_item is scored with seen items kept, the rest with seen items masked.",
         ),
         *_calibration(runs),
-        *(report.Examples(_title("Example users", run, runs), run.examples, _EXAMPLES_NOTE)
-          for run in runs if run.examples),
+        *_examples(runs),
         report.Table("Further metrics, seen items masked", _rows(runs, others)),
         report.Table("Seen items kept", _rows(runs, head, masked=False)),
     ]  # fmt: skip
@@ -156,8 +155,7 @@ def _rows(runs: Sequence[Run], keys: Sequence[str], masked: bool = True) -> list
         | ({"scorer": run.name} if name == MODEL and len(runs) > 1 else {})
         for run, name in named
     ]
-    counts = {key: first.result.metrics[metric_key(f"{key}_n", MODEL, masked)] for key in keys}
-    return [*rows, {"scorer": "n"} | counts]
+    return [*rows, count_row(first.result.metrics, keys, masked)]
 
 
 def _curves(runs: Sequence[Run]) -> list[report.Section]:
@@ -193,6 +191,18 @@ def _calibration(runs: Sequence[Run]) -> list[report.Section]:
         report.Figure("Calibration of p", charts, caption),
         report.Table("Calibration of p, in figures", rows),
     ]
+
+
+def _examples(runs: Sequence[Run]) -> list[report.Section]:
+    blind = " This model does not read dislikes, so the two lists are the same."
+    return [
+        report.Examples(
+            _title("Example users", run, runs), run.examples,
+            _EXAMPLES_NOTE + ("" if "dislike" in run.trained.config.model.features else blind),
+        )
+        for run in runs
+        if run.examples
+    ]  # fmt: skip
 
 
 def _front(runs: Sequence[Run], k: int) -> list[report.Section]:

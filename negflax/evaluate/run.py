@@ -14,7 +14,7 @@ from negflax.evaluate.model_floors import model_floors
 from negflax.evaluate.page import headline_keys
 from negflax.evaluate.scoreboard import MODEL, Result, evaluate_scorers
 from negflax.evaluate.scorer import model_scorer
-from negflax.evaluate.tabulate import format_table, summary_rows
+from negflax.evaluate.tabulate import count_row, format_table, summary_rows
 from negflax.train.loop import warm_up_steps
 from negflax.train.restore import Trained
 
@@ -64,7 +64,10 @@ def _evaluate(trained: Trained, split: str, sequences: Sequences, floors: bool) 
 
 def result_table(result: Result, ks: tuple[int, ...]) -> str:
     """The headline figures as text, seen items masked."""
-    return format_table(summary_rows(result.metrics, SCORERS, headline_keys(ks)))
+    keys = headline_keys(ks)
+    return format_table(
+        [*summary_rows(result.metrics, SCORERS, keys), count_row(result.metrics, keys)]
+    )
 
 
 def steps_table(evaluations: dict[int, dict[str, Any]], best: int | None, config: Config) -> str:
@@ -78,9 +81,8 @@ def steps_table(evaluations: dict[int, dict[str, Any]], best: int | None, config
             return "best"
         return "warm-up" if step <= warm_up_steps(config) else ""
 
-    return format_table(
-        [
-            {"step": str(step), **{key: figures.get(key) for key in keys}, "": note(step, figures)}
-            for step, figures in evaluations.items()
-        ]
-    )
+    rows = []
+    for step, figures in evaluations.items():
+        row = summary_rows(figures, [MODEL], keys)[0] | {"": note(step, figures)}
+        rows.append({"step": str(step)} | {k: v for k, v in row.items() if k != "scorer"})
+    return format_table(rows)

@@ -68,3 +68,12 @@ def summary_rows(
         {"scorer": name, **{key: cell(metric_key(key, name, masked)) for key in keys}}
         for name in scorers
     ]
+
+
+def count_row(
+    metrics: Mapping[str, Any], keys: Sequence[str], masked: bool = True
+) -> dict[str, Any]:
+    """The row that ends a table: for how many requests each of the model's metrics is defined."""
+    return {"scorer": "n"} | {
+        key: format_cell(metrics.get(f"{metric_key(key, masked=masked)}_n")) for key in keys
+    }

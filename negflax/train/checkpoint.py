@@ -2,8 +2,7 @@
 
 <workdir>/config.json       the config and the format version
 <workdir>/catalogue.npz     the vocabulary
-<workdir>/checkpoints/STEP  the training state (layout: negflax.train.state), saved in background,
-                            with the fingerprints of its arrays
+<workdir>/checkpoints/STEP  the training state (layout: negflax.train.state) and its fingerprints
 <workdir>/unreadable/STEP   a checkpoint that a resumed run could not restore, and went on without
 """
 
