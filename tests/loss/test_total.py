@@ -1,4 +1,6 @@
 import functools
+import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -153,7 +155,10 @@ def test_no_array_of_states_times_candidates(budget):
     shapes = jax.ShapeDtypeStruct((n, d), jnp.float32), jax.ShapeDtypeStruct((s, d), jnp.float32)
     gradient = jax.jit(jax.value_and_grad(total, (0, 1)))
     assert largest_array(gradient.trace(*shapes).jaxpr) <= 1.1 * budget
-    temporary = gradient.lower(*shapes).compile().memory_analysis().temp_size_in_bytes
+    compiled = gradient.lower(*shapes).compile()
+    dimensions = re.findall(r"= \w+\[([\d,]+)\]", compiled.as_text())
+    assert max(math.prod(map(int, one.split(","))) for one in dimensions) <= 1.1 * budget
+    temporary = compiled.memory_analysis().temp_size_in_bytes
     assert temporary < 4 * (2.5 * budget + 20 * (n + s) * d)
 
 
