@@ -61,21 +61,22 @@ def event_files(path: str, items_path: str = "") -> list[Path]:
       DataError: there is none, or it is of another kind.
     """
     place = Path(path)
-    if place.is_dir():
-        files = sorted(
-            file
-            for file in place.iterdir()
-            if file.suffix in SUFFIXES
-            and not file.name.startswith((".", "_"))
-            and not (items_path and os.path.samefile(file, items_path))
-        )
-        if not files:
-            raise DataError(f"{place}: no {' or '.join(SUFFIXES)} file is in this folder")
-        return files
-    require_suffix(place)
-    if not place.is_file():
-        raise DataError(f"{place}: there is no such file")
-    return [place]
+    with _errors(place):
+        if place.is_dir():
+            files = sorted(
+                file
+                for file in place.iterdir()
+                if file.suffix in SUFFIXES
+                and not file.name.startswith((".", "_"))
+                and not (items_path and os.path.samefile(file, items_path))
+            )
+            if not files:
+                raise DataError(f"{place}: no {' or '.join(SUFFIXES)} file is in this folder")
+            return files
+        require_suffix(place)
+        if not place.is_file():
+            raise DataError(f"{place}: there is no such file")
+        return [place]
 
 
 def count_events(files: list[Path]) -> int:

@@ -358,7 +358,7 @@ def test_builds_that_are_killed_at_any_time(config, tmp_path):
 def test_a_disk_that_runs_full(config, tmp_path):
     disk = tmp_path / "data"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(disk)]
     if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("mounting a small disk takes root")
     try:
