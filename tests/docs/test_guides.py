@@ -114,7 +114,13 @@ def test_the_messages_that_the_guide_explains_exist():
     assert not missing
 
 
-PAGES = ["docs/quickstart.md", "docs/your_own_logs.md", "docs/evaluation.md", "README.md"]
+PAGES = [
+    "docs/quickstart.md",
+    "docs/your_own_logs.md",
+    "docs/data_sets.md",
+    "docs/evaluation.md",
+    "README.md",
+]
 
 
 @pytest.mark.parametrize("page", PAGES)

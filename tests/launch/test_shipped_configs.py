@@ -78,6 +78,43 @@ def own_log(folder):
     }
 
 
+def built(name, folder):
+    """A data set in its original format, prepared by the program."""
+    # It defines a flag once, when it is imported, which is not the program's to take along.
+    pytest.importorskip("array_record.python.array_record_data_source")
+    rng = np.random.default_rng(0)
+    num = 1000
+    user, item = np.repeat(np.arange(40), 25), rng.integers(0, 25, num)
+    (folder / "originals").mkdir()
+    if name == "movie_lens":
+        source, gap = "movie_lens/1m", np.full(num, "")
+        files = {"movies.dat": "".join(f"{i}::Film {i}::Drama|War\n" for i in range(25))}
+        rating, time = rng.integers(1, 6, num), rng.integers(1, 10**9, num)
+        rows = zip(user, gap, item, gap, rating, gap, time, strict=True)  # joined by ":"
+        files["ratings.dat"] = "".join(":".join(map(str, row)) + "\n" for row in rows)
+    else:
+        source = "kuairand/pure"
+        names = "user_id video_id time_ms play_time_ms duration_ms tab is_like is_hate long_view"
+        time = rng.integers(1_649_400_000_000, 1_652_000_000_000, num)
+        plays, signals = rng.integers(0, 9000, (2, num)), rng.integers(0, 2, (4, num))
+        columns = [user, item, time, *plays, *signals]
+        rest = "is_click is_follow is_comment is_forward profile_stay_time comment_stay_time"
+        names = [*names.split(), *rest.split(), "is_profile_enter", "is_rand", "date", "hourmin"]
+        columns += [np.zeros(num, int)] * (len(names) - len(columns))
+        rows = zip(*columns, strict=True)
+        log = ",".join(names) + "\n" + "".join(",".join(map(str, row)) + "\n" for row in rows)
+        periods = ("standard_4_08_to_4_21", "standard_4_22_to_5_08", "random_4_22_to_5_08")
+        files = {f"log_{period}_pure.csv": log for period in periods}
+        videos = "".join(f"{i},{i % 5},9000.0,{i % 3}\n" for i in range(25))
+        files["video_features_basic_pure.csv"] = "video_id,author_id,video_duration,tag\n" + videos
+    for file, text in files.items():
+        (folder / "originals" / file).write_text(text)
+    run("prepare", f"--data_set={source}", f"--manual_dir={folder / 'originals'}",
+        f"--data_dir={folder / 'data'}", f"--json={folder / 'prepared.json'}")  # fmt: skip
+    assert figures(folder / "prepared.json")["rows/items"] == 25
+    return {"data.root": folder / "data", "train.refit": False}  # configs/kuairand.py refits
+
+
 @pytest.mark.parametrize("name", sorted(f.stem for f in CONFIGS.glob("[!_]*.py")))
 def test_from_events_to_figures(name, tmp_path):
     changes = dict(SMALL)
@@ -85,6 +122,8 @@ def test_from_events_to_figures(name, tmp_path):
         if not os.environ.get("NEGFLAX_DATA_DIR"):
             pytest.skip("needs NEGFLAX_DATA_DIR, set by .ci/run")
         changes |= some_users(REAL[name], tmp_path)
+    elif name in ("kuairand_pure", "movie_lens"):
+        changes |= built(name, tmp_path)
     else:
         changes |= own_log(tmp_path) if name == "event_log" else WORLD
     workdir, out = tmp_path / "run", tmp_path / "figures.json"

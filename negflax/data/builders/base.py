@@ -23,6 +23,7 @@ from absl import logging
 from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core.dataset_builder import FileReaderBuilder
 from tensorflow_datasets.core.download import checksums
+from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
 from negflax.data import cells
 from negflax.data.builders.blocks import ROWS, encode, features
@@ -153,7 +154,7 @@ class LogBuilder(FileReaderBuilder, skip_registration=True):
         with tempfile.TemporaryDirectory(dir=self.data_dir) as scratch:
             originals = Originals(
                 manual_dir=Path(manual).expanduser() if manual else None,
-                download=lambda url: Path(os.fspath(dl_manager.download(url))),
+                download=lambda url: _download(dl_manager, url),
                 known={url: info.checksum for url, info in self._recorded().items()},
                 scratch=Path(scratch),
                 instructions=self.MANUAL_DOWNLOAD_INSTRUCTIONS,
@@ -237,6 +238,16 @@ def variants(names: Iterable[str], files: Any, archive: Any, items: Any = None) 
             LogConfig(name=n + ITEMS, files=items(n), archive=archive(n), items=True) for n in names
         ]
     return configs
+
+
+def _download(dl_manager: Any, url: str) -> Path:
+    try:
+        return Path(os.fspath(dl_manager.download(url)))
+    except (OSError, tfds.download.DownloadError, NonMatchingChecksumError) as error:
+        raise DataError(
+            f"{url} cannot be downloaded: {error}; download it yourself and name its folder as "
+            "manual_dir"
+        ) from error
 
 
 def _by_size(parts: Iterable[Part]) -> Iterator[Iterator[Part]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ import tensorflow_datasets as tfds
 
 from negflax.data.builders import BUILDERS, LogBuilder
 from negflax.data.builders.base import ITEMS
-from negflax.data.builders.blocks import ROWS, decode
+from negflax.data.builders.blocks import decode
 from negflax.data.cells import DataError
 
 
@@ -38,24 +39,23 @@ def prepare(
       DataError: no such data set, or its files are missing, wrong or cut short.
     """
     cls, config = _parse(name)
-    folders = [Path(data_dir, cls.name, config + suffix) for suffix in ("", ITEMS)]
-    if _newest(folders[0]) == folders[0] / str(cls.VERSION):
-        found = [_newest(folder) for folder in folders]
-        return [tfds.builder_from_directory(path).info for path in found if path]
-    Path(data_dir).mkdir(parents=True, exist_ok=True)
-    infos = []
-    with tempfile.TemporaryDirectory(dir=data_dir, prefix=".preparing-") as scratch:
-        configs = cls.configs_for(config, manual_dir, Path(scratch))
-        for chosen in reversed(configs):  # the items first: with the events, all is there
-            builder = cls(config=chosen, data_dir=os.fspath(data_dir))
-            builder.download_and_prepare(
-                file_format="array_record",
-                download_config=tfds.download.DownloadConfig(
-                    manual_dir=manual_dir or None, register_checksums=register_checksums
-                ),
-            )
-            infos.insert(0, builder.info)
-    return infos
+    data_dir = Path(data_dir)
+    data_dir.mkdir(parents=True, exist_ok=True)
+    # Processes that want the same wait for the first; a lock ends with the process that holds it.
+    with open(data_dir / f".{cls.name}-{config}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if _newest(data_dir / name) != data_dir / name / str(cls.VERSION):
+            with tempfile.TemporaryDirectory(dir=data_dir, prefix=".preparing-") as scratch:
+                configs = cls.configs_for(config, manual_dir, Path(scratch))
+                for chosen in reversed(configs):  # the events last: with them, all is there
+                    cls(config=chosen, data_dir=os.fspath(data_dir)).download_and_prepare(
+                        file_format="array_record",
+                        download_config=tfds.download.DownloadConfig(
+                            manual_dir=manual_dir or None, register_checksums=register_checksums
+                        ),
+                    )
+    folders = [_newest(data_dir / (name + suffix)) for suffix in ("", ITEMS)]
+    return [tfds.builder_from_directory(folder).info for folder in folders if folder]
 
 
 def is_prepared(name: str, data_dir: str | os.PathLike[str]) -> bool:
@@ -109,14 +109,14 @@ def open_blocks(
     """As `open_prepared`, with the events piece by piece.
 
     Returns:
-      (files that hold it, about how many events, blocks of events, item table or None).
+      (files that hold it, how many events, blocks of events, item table or None).
     """
     folder = prepared_folder(name, data_dir)
     items = folder.with_name(folder.name + ITEMS)
     versions = [version for version in (_newest(folder), _newest(items)) if version]
     files = [path for version in versions for path in sorted(version.iterdir())]
     info = tfds.builder_from_directory(versions[0]).info
-    num = sum(info.splits[split].num_examples for split in info.metadata["training"]) * ROWS
+    num = sum(info.metadata["rows"][split] for split in info.metadata["training"])
     table = pa.concat_tables(blocks(items)) if len(versions) > 1 else None
     return files, num, blocks(folder), table
 

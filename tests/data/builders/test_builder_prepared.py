@@ -102,6 +102,20 @@ def test_a_config_opens_it(write, tmp_path, monkeypatch):
     assert sequences.report["splits"]["train"]["negatives"] > 0
 
 
+def test_two_processes_prepare_it_once(write, tmp_path):
+    manual, folder = write(FILES), tmp_path / "data"
+    code = (
+        "import sys; from negflax.data.builders import prepared; "
+        "print(prepared.prepare(*sys.argv[1:])[0].data_dir)"
+    )
+    command = [sys.executable, "-c", code, NAME, str(folder), str(manual)]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [process.communicate()[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0]
+    assert sum("Downloading and preparing" in text for text in told) == 1
+    assert prepared.open_prepared(NAME, folder)[0].num_rows == 48
+
+
 def test_names_that_are_none(tmp_path):
     with pytest.raises(ConfigError, match="data.source = 'movie_lens': choose from synthetic"):
         config(source="movie_lens")
@@ -182,6 +196,10 @@ def test_downloads_with_checksum(server, tmp_path, monkeypatch):
     for one in BUILDERS["movie_lens"].configs_for("latest-small", "", tmp_path):
         monkeypatch.setattr(one, "archive", Archive(archive.name, archive.url, "0" * 32))
     with pytest.raises(DataError, match=f"its md5 is .*, not {'0' * 32}"):
+        prepared.prepare(NAME, tmp_path / "other")
+    for one in BUILDERS["movie_lens"].configs_for("latest-small", "", tmp_path):
+        monkeypatch.setattr(one, "archive", Archive(archive.name, f"{server}/gone.zip"))
+    with pytest.raises(DataError, match="gone.zip cannot be downloaded: .*404.* as manual_dir"):
         prepared.prepare(NAME, tmp_path / "other")
 
 
