@@ -148,6 +148,11 @@ def test_skips_by_duration():
     ]
 
 
+def test_a_skip_is_unknown_where_its_bucket_asks_for_the_unknown():
+    log = {"duration_ms": [9000, 9000, None], "dwell_ms": [None, 8000, 8000]}
+    assert weights(("skip == 0",), ("skip",), config={"skip": SKIPS}, **log) == ([0, 1, 0], [0] * 3)
+
+
 def test_durations_may_stand_in_the_item_table():
     log = {"dwell_ms": [999, 999, 999], "like": [False] * 3}
     items = {"item_id": [2, 0], "duration_ms": [1500, 60_000]}  # item 1 is not listed

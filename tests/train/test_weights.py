@@ -70,6 +70,16 @@ def test_policies_equal_a_plain_loop(policy, history, w_max, ramp):
     np.testing.assert_allclose(played(config, history), expected, rtol=1e-4)
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+def test_policies_equal_a_plain_loop_over_a_whole_warm_up(policy):
+    rng = np.random.default_rng(0)
+    history = [dict(zip(NAMES, rng.uniform(0.1, 9, len(NAMES)), strict=True)) for _ in range(14)]
+    for steps in (4, 5):
+        config = loss_config(policy, w_max=0.0, positives_only_steps=steps)
+        expected = [plain(config, history, step) for step in range(len(history) + 1)]
+        np.testing.assert_allclose(played(config, history), expected, rtol=1e-4)
+
+
 def test_nothing_is_weighed_by_negatives_that_were_never_seen():
     nothing = dict.fromkeys(NAMES, 0.0) | {"r": 4.0, "loss_positive": 9.0}
     for policy in POLICIES[1:]:
