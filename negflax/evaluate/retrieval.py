@@ -9,8 +9,8 @@ Of equal scores the lower row comes first: blocks are consecutive rows, shards c
 and `lax.top_k` puts the lower index first. Memory beyond table and result is one block of users:
 their block maxima, V / BLOCK a user, and _REFINED candidate values.
 
-Shapes: R users, D width, V rows of the table, v rows of a shard, C chunks of a shard, B blocks of a
-chunk, W blocks that are looked into, K list length, H excluded rows of a user.
+Shapes: R users, D width, V rows of the table, v rows of a shard, A blocks of a shard, B of a chunk,
+W blocks that are looked into, K list length, H excluded rows of a user.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from jax.sharding import Mesh
 
 from negflax.mesh import AXES, COPIED, SPLIT
 
-BLOCK = 16  # rows behind one maximum
+BLOCK = 32  # rows behind one maximum
 GROUP = 32  # maxima behind one maximum of the second level
-CHUNK = 2048  # rows of a product, a multiple of BLOCK · GROUP: small enough for the cache
+CHUNK = 4096  # rows of a product, a multiple of BLOCK · GROUP: small enough for the cache
 _REFINED = 2_000_000  # values of looked-up rows alive at a time, 8 MB
 # More blocks than needed: the second scores of a row may differ from the first in the last bit.
 _SLACK = 8
@@ -78,8 +78,8 @@ def top_k_of_shard(
         row_Rv = jnp.broadcast_to(first + jnp.arange(len(rows_vD)), scores_Rv.shape)
         found = _listed(scores_Rv, row_Rv, excluded_RH, num_rows, k)
     else:
-        maxima_CRB, group_RG = _block_maxima(queries_RD, rows_vD)
-        block_RW = jnp.sort(_best_blocks(maxima_CRB, group_RG, wanted, recall), axis=1)
+        maxima_AR, group_RG = _block_maxima(queries_RD, rows_vD)
+        block_RW = jnp.sort(_best_blocks(maxima_AR, group_RG, wanted, recall), axis=1)
 
         def refine(part: tuple) -> tuple[jax.Array, jax.Array]:
             scores_rc, row_rc = _look_into(rows_vD, *part[:2])
@@ -103,10 +103,10 @@ def _chunk_start(chunk: jax.Array, num_rows: int) -> jax.Array:
 
 
 def _block_maxima(queries_RD: jax.Array, rows_vD: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Largest score of each block of rows (C, R, B), and of each GROUP of blocks (R, groups).
+    """Largest score of each block of rows (A, R), and of each GROUP of blocks (R, groups).
 
-    Blocks of the last chunk that lie within the one before it have -inf. Within a chunk users are
-    the minor axis, so that maxima over rows are maxima of whole vectors.
+    Blocks of the last chunk that lie within the one before it have -inf. Users are the minor axis
+    of products and maxima, so that maxima over rows are maxima of whole vectors.
     """
 
     def one(chunk: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -115,29 +115,27 @@ def _block_maxima(queries_RD: jax.Array, rows_vD: jax.Array) -> tuple[jax.Array,
         maxima_BR = scores_cR.reshape(-1, BLOCK, len(queries_RD)).max(axis=1)
         last_B = start + BLOCK * (1 + jnp.arange(len(maxima_BR)))
         maxima_BR = jnp.where((last_B > chunk * CHUNK)[:, None], maxima_BR, -jnp.inf)
-        return maxima_BR.T, maxima_BR.reshape(-1, GROUP, len(queries_RD)).max(axis=1)
+        return maxima_BR, maxima_BR.reshape(-1, GROUP, len(queries_RD)).max(axis=1)
 
-    maxima_CRB, groups = lax.map(one, jnp.arange(-(-len(rows_vD) // CHUNK)))
-    return maxima_CRB, groups.reshape(-1, len(queries_RD)).T
+    found = lax.map(one, jnp.arange(-(-len(rows_vD) // CHUNK)))
+    maxima_AR, group_GR = (x.reshape(-1, len(queries_RD)) for x in found)
+    return maxima_AR, group_GR.T
 
 
 def _best_blocks(
-    maxima_CRB: jax.Array, group_RG: jax.Array, wanted: int, recall: float
+    maxima_AR: jax.Array, group_RG: jax.Array, wanted: int, recall: float
 ) -> jax.Array:
     """(R, W) numbers of the blocks with the largest maxima, of equal ones the first."""
-    chunks, users, per_chunk = maxima_CRB.shape
-    if recall < 1 or group_RG.shape[1] <= 2 * wanted:
-        maxima_RA = jnp.moveaxis(maxima_CRB, 0, 1).reshape(users, -1)
-        if recall < 1:
-            return lax.approx_max_k(maxima_RA, wanted, recall_target=recall)[1]
-        return lax.top_k(maxima_RA, wanted)[1]
+    if recall < 1:
+        return lax.approx_max_k(maxima_AR.T, wanted, recall_target=recall)[1]
+    if group_RG.shape[1] <= 2 * wanted:
+        return lax.top_k(maxima_AR.T, wanted)[1]
     group_RW = jnp.sort(lax.top_k(group_RG, wanted)[1], axis=1)
-    grouped = maxima_CRB.reshape(chunks, users, -1, GROUP)
-    chunk_RW, within_RW = jnp.divmod(group_RW, per_chunk // GROUP)
-    maxima_RWG = grouped[chunk_RW, jnp.arange(users)[:, None], within_RW]
-    place_RW = lax.top_k(maxima_RWG.reshape(users, -1), wanted)[1]
-    chosen_RW = jnp.take_along_axis(group_RW, place_RW // GROUP, axis=1)
-    return chosen_RW * GROUP + place_RW % GROUP
+    block_RWG = group_RW[:, :, None] * GROUP + jnp.arange(GROUP)
+    block_RN = block_RWG.reshape(len(group_RW), -1)
+    maxima_RN = maxima_AR[block_RN, jnp.arange(len(group_RW))[:, None]]
+    place_RW = lax.top_k(maxima_RN, wanted)[1]
+    return jnp.take_along_axis(block_RN, place_RW, axis=1)
 
 
 def _look_into(
