@@ -108,7 +108,9 @@ def strata_chart(
         _bars(axis, metrics, keys, labels, [colour] * len(parts), width, offset)
         axis.plot([], [], "s", color=colour, label=list(runs)[number])
     if len(runs) > 1:
-        axis.legend(frameon=False, labelcolor=INK, fontsize=8)
+        figure.legend(
+            loc="outside lower center", ncols=3, frameon=False, labelcolor=INK, fontsize=8
+        )
     _title(axis, f"{metric}@{k} {title}")
     return figure
 
@@ -196,7 +198,7 @@ def _bars(
     axis.hlines(places, low, high, color=INK, lw=1.2)
     axis.set_yticks(ticks, labels, color=INK)
     axis.grid(visible=False, axis="y")
-    axis.set_xlim(left=0)
+    axis.set_xlim(left=0, auto=True)  # further bars may reach further
 
 
 def _cycle(count: int) -> list[str]:

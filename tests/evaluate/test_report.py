@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 from negflax.config import EvalConfig
 from negflax.evaluate import default_floors, evaluate_scorers, summary_rows
-from negflax.evaluate.plots import floors_charts, front_chart, learning_curves
+from negflax.evaluate.plots import floors_charts, front_chart, learning_curves, strata_chart
 from negflax.evaluate.report import Figure, Table, Text, write_report
 
 RECORDS = [
@@ -81,3 +81,15 @@ def test_front_leaves_dominated_points_out():
     figure = front_chart({"good": (0.2, 0.1), "worse": (0.15, 0.12), "more": (0.3, 0.2)})
     front = figure.axes[0].get_lines()[-1]
     assert list(front.get_ydata()) == [0.2, 0.3]
+
+
+def test_bars_of_every_run_fit_in():
+    parts = ["history=short", "history=long"]
+    runs = {
+        name: {f"{part}/hr_n@5{end}": value + add for part in parts
+               for end, add in (("", 0), ("_low", -0.1), ("_high", 0.1))}
+        for name, value in (("small", 0.2), ("large", 0.7))
+    }  # fmt: skip
+    axis = strata_chart("by history length", parts, runs, "hr_n", 5).axes[0]
+    assert axis.get_xlim()[0] == 0 and 0.8 <= axis.get_xlim()[1] < 1
+    assert [bar.get_width() for bar in axis.patches] == [0.2, 0.2, 0.7, 0.7]
