@@ -53,6 +53,7 @@ def main(argv: list[str]) -> None:
 
 def _here() -> dict[str, Any]:
     infos = prepared.prepare(DATA_SET.value, DATA_DIR.value, MANUAL_DIR.value, REGISTER.value)
+    print(f"tested on: {infos[0].metadata['tested']}")
     figures: dict[str, Any] = {
         "folder": str(infos[0].data_dir),
         "train": f"--config.data.source={DATA_SET.value} --config.data.root={DATA_DIR.value}",

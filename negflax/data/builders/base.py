@@ -70,6 +70,7 @@ class LogBuilder(FileReaderBuilder, skip_registration=True):
       left_out: {reason: rows} that a preparation left out; it goes into the metadata.
       TRAINING: splits that training reads; others, such as randomly exposed items, are opened by
         name. Empty: all.
+      TESTED: on what; it goes into the metadata.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -79,6 +80,7 @@ class LogBuilder(FileReaderBuilder, skip_registration=True):
     LICENSE: ClassVar[str]
     HOMEPAGE: ClassVar[str]
     TRAINING: ClassVar[tuple[str, ...]] = ()
+    TESTED: ClassVar[str] = "fixtures only"
 
     def __init__(self, *, file_format: str = "array_record", **options: Any):
         """Builders write ArrayRecord, which tensorflow-datasets reads without TensorFlow."""
@@ -155,6 +157,7 @@ class LogBuilder(FileReaderBuilder, skip_registration=True):
             originals = Originals(
                 manual_dir=Path(manual).expanduser() if manual else None,
                 download=lambda url: _download(dl_manager, url),
+                prefix=f"{self.name}/{config.name}",
                 known={url: info.checksum for url, info in self._recorded().items()},
                 scratch=Path(scratch),
                 instructions=self.MANUAL_DOWNLOAD_INSTRUCTIONS,
@@ -167,6 +170,7 @@ class LogBuilder(FileReaderBuilder, skip_registration=True):
         self.info.metadata.update(
             rows=self._splits,
             training=[split for split in self._splits if split in self.TRAINING] or [*self._splits],
+            tested=self.TESTED,
             left_out=dict(self.left_out),
             originals=[dataclasses.asdict(file) for file in originals.checked],
         )

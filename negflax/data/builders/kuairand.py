@@ -101,6 +101,7 @@ class Kuairand(LogBuilder):
         "https://zenodo.org/records/10439422; put the archive, or its CSV files, into manual_dir."
     )
     TRAINING = ("standard",)
+    TESTED = "fixtures, and real rows written back into the original format"
     BUILDER_CONFIGS: ClassVar[list] = variants(_FOLDER, _logs, _archive, _videos)
 
     def schema(self) -> pa.Schema:

@@ -61,6 +61,7 @@ class MovieLens(LogBuilder):
         "ml-100k.zip, ml-1m.zip, … are at https://grouplens.org/datasets/movielens/; put the "
         "archive, or its files, into manual_dir."
     )
+    TESTED = "fixtures, and real rows written back into the original format"
     BUILDER_CONFIGS: ClassVar[list] = variants(
         _SIZES,
         lambda size: (f"ml-{size}/{_RATINGS.get(size, 'ratings.csv')}",),

@@ -43,7 +43,8 @@ class Originals:
       manual_dir: folder of the user, with the files or their archive somewhere in it; None: the
         archive is downloaded.
       download: url → file.
-      known: {url or file name: sha256} recorded at an earlier preparation, which is enforced.
+      prefix: of the names under which files that have no url are recorded.
+      known: {url or prefixed name: sha256} recorded at an earlier preparation, which is enforced.
       scratch: folder for what is unpacked.
       instructions: where to get the files, for the messages.
     """
@@ -52,13 +53,14 @@ class Originals:
         self,
         manual_dir: Path | None,
         download: Callable[[str], Path],
+        prefix: str,
         known: Mapping[str, str],
         scratch: Path,
         instructions: str,
     ):
         self._manual_dir = manual_dir
         self._download = download
-        self._known = known
+        self._prefix, self._known = prefix, known
         self._scratch = scratch
         self._instructions = instructions
         self.checked: list[Checked] = []
@@ -95,11 +97,11 @@ class Originals:
                 f"{self._manual_dir}: {missing[0]} is not in this folder. {self._instructions}"
             )
         for name, path in found.items():
-            self._check(path, name, "")
+            self._check(path, f"{self._prefix}/{name}", "")
         return found
 
     def _unpack(self, path: Path, names: Sequence[str], archive: Archive) -> dict[str, Path]:
-        self._check(path, archive.url or archive.name, archive.md5)
+        self._check(path, archive.url or f"{self._prefix}/{archive.name}", archive.md5)
         return extract(path.resolve(), names, self._scratch)
 
     def _check(self, path: Path, key: str, md5: str) -> None:

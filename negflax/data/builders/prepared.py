@@ -36,10 +36,20 @@ def prepare(
       The tfds.core.DatasetInfo of the events, and of the items if any.
 
     Raises:
-      DataError: no such data set, or its files are missing, wrong or cut short.
+      DataError: no such data set, its files are missing, wrong or cut short, or there is no room.
     """
+    _parse(name)
+    try:
+        return _prepare(name, Path(data_dir), manual_dir, register_checksums)
+    except OSError as error:
+        raise DataError(
+            f"{name} cannot be prepared in {data_dir}: {error}; make room or give the right to "
+            "write there, or name another folder"
+        ) from error
+
+
+def _prepare(name: str, data_dir: Path, manual_dir: str, register_checksums: bool) -> list[Any]:
     cls, config = _parse(name)
-    data_dir = Path(data_dir)
     data_dir.mkdir(parents=True, exist_ok=True)
     # Processes that want the same wait for the first; a lock ends with the process that holds it.
     with open(data_dir / f".{cls.name}-{config}.lock", "w") as lock:

@@ -53,6 +53,7 @@ def test_as_any_other_builder(write, tmp_path):
     assert block["rating"].tolist()[:3] == [4.5, 2.0, 0.5]
     assert again.info.splits["ratings"].num_examples == 1
     assert again.info.metadata["rows"] == {"ratings": 48}
+    assert again.info.metadata["tested"].startswith("fixtures")
     (original,) = again.info.metadata["originals"]
     assert original["checksum"] == "recorded" and original["bytes"] == len(RATINGS)
 
@@ -100,6 +101,12 @@ def test_a_config_opens_it(write, tmp_path, monkeypatch):
     sequences = build_sequences(open_source(config(), "unused"), config())
     assert sequences.report["splits"]["train"]["positives"] > 0
     assert sequences.report["splits"]["train"]["negatives"] > 0
+
+
+def test_a_folder_that_cannot_be_written(write, tmp_path):
+    (tmp_path / "data").write_text("a file")
+    with pytest.raises(DataError, match="latest-small cannot be prepared in .*data: .*make room"):
+        prepared.prepare(NAME, tmp_path / "data", str(write(FILES)))
 
 
 def test_two_processes_prepare_it_once(write, tmp_path):
