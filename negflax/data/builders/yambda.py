@@ -27,8 +27,13 @@ _EVENTS = pa.schema(
 _ITEMS = pa.schema([("item_id", pa.int64()), ("creator_id", pa.int64())])
 
 
+def _files(size: str, multi: str = "") -> tuple[str, ...]:
+    names = ("multi_event",) if multi else _KINDS
+    return tuple(f"flat/{size}/{name}.parquet" for name in names)
+
+
 class Yambda(LogBuilder):
-    """One split, `events`: listens, likes and dislikes, each a row.
+    """One split, `events`: listens, likes and dislikes, each a row; `…_multi` reads multi_event.
 
     A like or dislike that its user takes back at any later time is left out, as is the taking back.
     Of a track with several artists the first of the mapping is the creator. Times are seconds since
@@ -52,8 +57,8 @@ class Yambda(LogBuilder):
         "mapping in it or beside it, into manual_dir."
     )
     BUILDER_CONFIGS: ClassVar[list] = variants(
-        ("50m", "500m", "5b"),
-        lambda size: tuple(f"flat/{size}/{kind}.parquet" for kind in _KINDS),
+        ("50m", "500m", "5b", "50m_multi", "500m_multi", "5b_multi"),
+        lambda size: _files(*size.split("_")),
         lambda size: None,
         lambda size: ("artist_mapping.parquet",),
     )
@@ -66,12 +71,11 @@ class Yambda(LogBuilder):
         """See the base class."""
         if self.builder_config.items:
             return {"items": _artists(*files.values())}
-        return {"events": self._events(*files.values())}
+        return {"events": self._events({path.stem: path for path in files.values()})}
 
-    def _events(
-        self, listens: Path, likes: Path, dislikes: Path, unlikes: Path, undislikes: Path
-    ) -> Iterator[Part]:
-        for log in read_parquet(listens, _LISTEN):
+    def _events(self, paths: dict[str, Path]) -> Iterator[Part]:
+        path = paths.get("listens", paths.get("multi_event"))
+        for log in _rows(paths, "listens", _LISTEN):
             played = pc.multiply(log["played_ratio_pct"], log["track_length_seconds"])
             events = _columns(log) | {
                 "like": pa.nulls(log.num_rows, pa.bool_()),
@@ -80,10 +84,10 @@ class Yambda(LogBuilder):
                 "duration_ms": pc.multiply(log["track_length_seconds"], 1000),
                 "played_ratio_pct": log["played_ratio_pct"],
             }
-            yield listens, pa.table(events)
-        for signal, given, undone in (("like", likes, unlikes), ("dislike", dislikes, undislikes)):
-            log = pa.concat_tables(read_parquet(given, _KEY))
-            stands = _stands(log, pa.concat_tables(read_parquet(undone, _KEY)))
+            yield path, pa.table(events)
+        for signal in ("like", "dislike"):
+            log = pa.concat_tables(_rows(paths, f"{signal}s", _KEY))
+            stands = _stands(log, pa.concat_tables(_rows(paths, f"un{signal}s", _KEY)))
             self.left_out[f"{signal}s taken back"] += int(np.sum(~stands))
             log = log.filter(pa.array(stands))
             other = "dislike" if signal == "like" else "like"
@@ -95,7 +99,16 @@ class Yambda(LogBuilder):
                 },
                 "played_ratio_pct": pa.nulls(log.num_rows, pa.float64()),
             }
-            yield given, pa.table(events)
+            yield paths.get(f"{signal}s", path), pa.table(events)
+
+
+def _rows(paths: dict[str, Path], kind: str, columns: dict[str, pa.DataType]) -> Iterator[pa.Table]:
+    """The rows of one kind, from its own file or out of multi_event.parquet."""
+    if kind in paths:
+        yield from read_parquet(paths[kind], columns)
+        return
+    for table in read_parquet(paths["multi_event"], columns | {"event_type": pa.string()}):
+        yield table.filter(pc.equal(table["event_type"], kind.removesuffix("s")))
 
 
 def _columns(log: pa.Table) -> dict[str, pa.ChunkedArray]:

@@ -95,6 +95,20 @@ def test_yambda(prepared, tmp_path):
     assert info.metadata["left_out"] == {"likes taken back": 1, "dislikes taken back": 2}
 
 
+def test_yambda_in_one_file(prepared):
+    files = yambda()
+    expected, _ = prepared("yambda/50m", files)
+    tables = []
+    for kind in ("listens", "likes", "dislikes", "unlikes", "undislikes"):
+        table = pq.read_table(io.BytesIO(files[f"flat/50m/{kind}.parquet"]))
+        names = pa.array([kind.removesuffix("s")] * table.num_rows).dictionary_encode()
+        tables.append(table.append_column("event_type", names))
+    out = io.BytesIO()
+    pq.write_table(pa.concat_tables(tables, promote_options="default"), out)
+    found, items = prepared("yambda/50m_multi", {"flat/50m/multi_event.parquet": out.getvalue()})
+    assert found == expected and items.num_rows == 2
+
+
 ACTION = st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 4))
 
 
