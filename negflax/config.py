@@ -142,6 +142,8 @@ class ModelConfig:
       features: event features beside the item: any of `dislike`, `dwell`, `watch_ratio`, `gap`,
         `surface`, `creator`, `cluster`. The bits a model must not see are left out here.
       tied: one item table for input and output, or one each.
+      composed: what an item's vector holds besides its own row, on both sides: the row of its
+        `creator`, the mean of the rows of its `cluster`s, both or neither.
       item_bias: a learned bias for each item, kept as one more column of its output row.
       dropout_input: share of the encoder's input that is dropped in training.
       dropout_output: share of the user state that is dropped in training.
@@ -154,6 +156,7 @@ class ModelConfig:
     feature_dim: int = 8
     features: tuple[str, ...] = ("dislike", "dwell", "watch_ratio", "gap")
     tied: bool = True
+    composed: tuple[str, ...] = ()
     item_bias: bool = True
     dropout_input: float = 0.1
     dropout_output: float = 0.1
@@ -369,6 +372,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "data.split": ("temporal", "leave_one_out", "column"),
     "model.encoder": ("gru",),
     "model.features": FEATURES,
+    "model.composed": ("creator", "cluster"),
     "model.dtype": ("float32", "float64"),
     "loss.objective": ("ntr", "ssm"),
     "loss.weight_policy": ("constant", "frozen_p", "running_p", "density", "balance"),

@@ -63,11 +63,12 @@ def list_function(model: Recommender, mesh: Mesh, k: int) -> Any:
 
 
 def scored_tables(model: Recommender, state: dict[str, Any]) -> dict[str, Any]:
-    """The tables of a state as these functions read them: plain rows, no optimizer slots."""
-    return {
-        name: {"rows": tables.unpack(table["rows"], model.config.dtype)}
+    """The tables of a state as these functions read them: plain, composed rows, no slots."""
+    rows = {
+        name: tables.unpack(table["rows"], model.config.dtype)
         for name, table in state["tables"].items()
     }
+    return {name: {"rows": x} for name, x in model.composed(rows).items()}
 
 
 def _last_states(model: Recommender, dense: Any, state_tables: Any, batch: Batch) -> jax.Array:

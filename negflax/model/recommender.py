@@ -15,6 +15,7 @@ from flax import nnx
 
 from negflax.config import ModelConfig
 from negflax.data import Batch, Catalogue
+from negflax.model import kin
 from negflax.model.encoder import Encoder
 from negflax.tables import TableSpec
 
@@ -32,6 +33,7 @@ class Recommender:
       num_rows: V of the catalogue, row 0 included.
       vocabulary: the catalogue's fingerprint: which item each row is.
       tables: name → TableSpec.
+      kin: creators and clusters of every item, where its vector is composed of theirs.
     """
 
     def __init__(self, config: ModelConfig, catalogue: Catalogue):
@@ -47,6 +49,9 @@ class Recommender:
         for name in TABLE_FEATURES:
             if name in config.features:
                 self.tables[name] = TableSpec(feature_sizes[name], config.feature_dim, 1.0)
+        self.kin = kin.kin_of(catalogue, config.composed)
+        for kind in self.kin:
+            self.tables[kin.table_of(kind)] = TableSpec(feature_sizes[kind], width, 0.0)
         self._dense_sizes = {
             k: v
             for k, v in feature_sizes.items()
@@ -67,7 +72,7 @@ class Recommender:
         return nnx.to_pure_dict(nnx.split(self._encoder(key))[1])
 
     def lookups(self, batch: Batch, candidate_ids_S: jax.Array | None) -> dict[str, dict[str, Any]]:
-        """Every row that a step reads: table → use → ids."""
+        """Every row that is read, but for kin's (negflax/model/kin.py): table → use → ids."""
         uses: dict[str, dict[str, Any]] = {"item": {"input": batch.item_ids_BT}}
         output = uses.setdefault(self.output_table, {})
         output["label"] = batch.label_ids_BTL
@@ -88,6 +93,14 @@ class Recommender:
         encoder = nnx.merge(self._graph, dense)
         ids = {name: getattr(batch, f"{name}_BT") for name in self._dense_sizes}
         return encoder(items_BTD, ids, vectors, batch.reset_BT, **encoder_options)
+
+    def composed(self, rows: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        """Tables to score with: the item tables composed, kin's tables left out."""
+        left = {name: x for name, x in rows.items() if name not in map(kin.table_of, self.kin)}
+        compose = jax.jit(kin.compose_rows)
+        for name in {"item", self.output_table} if self.kin else ():
+            left[name] = compose(rows[name], rows, self.kin)
+        return left
 
     def output_vectors(self, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
         """(vectors (…, D), bias (…,)) of rows of the output table."""

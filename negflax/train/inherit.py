@@ -27,8 +27,8 @@ from negflax.train.restore import CATALOGUE, best_folder
 from negflax.train.state import State
 from negflax.train.step import Trainer
 
-SHAPING = ("encoder", "hidden", "embedding", "feature_dim", "features", "tied", "item_bias",
-           "dtype")  # fmt: skip
+SHAPING = ("encoder", "hidden", "embedding", "feature_dim", "features", "tied", "composed",
+           "item_bias", "dtype")  # fmt: skip
 
 
 def inherit(trainer: Trainer, catalogue: Catalogue, workdir: str | Path) -> tuple[State, dict]:
@@ -74,7 +74,8 @@ def inherit(trainer: Trainer, catalogue: Catalogue, workdir: str | Path) -> tupl
     same_slots = old_config.optimizer.tables == trainer.config.optimizer.tables
     state = trainer.init()
     for name, table in state["tables"].items():
-        by_item = name not in sources
+        kind = name.removeprefix("item_")
+        by_item = kind not in sources
         carry = jax.jit(
             _carried, static_argnums=(4, 5), donate_argnums=0,
             out_shardings=trainer.shardings["tables"][name],
@@ -83,7 +84,7 @@ def inherit(trainer: Trainer, catalogue: Catalogue, workdir: str | Path) -> tupl
         state["tables"][name] = carry(
             table,
             before if same_slots else {"rows": before["rows"], "slots": {}},
-            _padded(source_V if by_item else sources[name], len(table["rows"]), -1),
+            _padded(source_V if by_item else sources[kind], len(table["rows"]), -1),
             tuple(_padded(group_V, len(table["rows"]), 0) for group_V in kin if by_item),
             tuple(int(group_V.max()) + 1 for group_V in kin if by_item),
             trainer.config.model.dtype,

@@ -24,6 +24,7 @@ from negflax.config import Config, ConfigError
 from negflax.data import Batch
 from negflax.mesh import split
 from negflax.model import Recommender
+from negflax.model.kin import table_of
 from negflax.tables import exchange, padded_rows
 from negflax.train.checkpoint import abstract_state
 from negflax.train.state import init_state
@@ -40,6 +41,17 @@ class Sizes(NamedTuple):
     num_rows: int
     feature_sizes: dict[str, int]
     fingerprint: str = ""
+    clusters: int = 1  # of an item, at most
+
+    @property
+    def creator_V(self) -> np.ndarray:
+        """Nobody's, without memory: only the shape counts."""
+        return np.broadcast_to(np.int32(0), self.num_rows)
+
+    @property
+    def clusters_VC(self) -> np.ndarray:
+        """As creator_V."""
+        return np.broadcast_to(np.int32(0), (self.num_rows, self.clusters))
 
 
 class Machine(NamedTuple):
@@ -99,6 +111,7 @@ KEYS = {
     "slots": "config.optimizer.tables = 'rowwise_adagrad' (one value a row) or more --devices",
     "dense": "a smaller config.model.hidden",
     "batch": "a smaller config.batch.rows",
+    "kin": "config.model.composed = (), which needs no list of every item's creator and clusters",
     "sampler": "config.loss.candidates = 'uniform', which needs no table of frequencies",
     "candidates": "a smaller config.loss.num_candidates",
     "looked-up rows": "a smaller config.batch.rows, or config.mesh.lookup = 'all_to_all'",
@@ -134,6 +147,7 @@ def make_plan(config: Config, sizes: Sizes, mesh: Mesh, machine: Machine) -> Pla
         "slots": tables - rows,
         "dense": dense,
         "batch": _bytes(batch) // mesh.size,
+        "kin": sum(math.prod(ids.shape) * exchange.ID_BYTES for ids in model.kin.values()),
         "sampler": 0 if trainer.unigram is None else SAMPLER_BYTES * sizes.num_rows,
         "candidates": candidates,
         "looked-up rows": held,
@@ -216,10 +230,17 @@ def _lookups(
         shared += local.label_ids_BTL * mesh.size
     itemsize = jnp.dtype(config.model.dtype).itemsize
     row_itemsize = itemsize if config.optimizer.table_dtype == "model" else 2
+    lookups, whole_table = model.lookups(local, shared), config.loss.candidates == "full"
+    items = lookups["item"] | lookups[model.output_table]
+    if whole_table:
+        items["own candidate"] = model.num_rows // _shards(config, mesh)
+        del items["candidate"]
+    for kind, ids_VC in model.kin.items():
+        lookups[table_of(kind)] = {use: ids * ids_VC.shape[1] for use, ids in items.items()}
     found = {}
-    for name, uses in model.lookups(local, shared).items():
+    for name, uses in lookups.items():
         spec = model.tables[name]
-        whole = config.loss.candidates == "full" and name == model.output_table
+        whole = whole_table and name == model.output_table
         candidates = 0 if whole else uses.get("candidate", 0)
         sizes = (
             sum(ids for use, ids in uses.items() if use != "candidate"), candidates,
@@ -235,14 +256,15 @@ def _lookups(
 def _small_trainer(config: Config, sizes: Sizes, batch: Batch, mesh: Mesh) -> Trainer:
     """A trainer whose step holds as much besides its tables as with the whole catalogue."""
     lookups = _lookups(config, Recommender(config.model, sizes), batch, mesh, "psum")
+    # Temporary arrays of `distinct` grow with its table up to 16 places an id.
     asked = max(3 * one.ids + one.shared for one in lookups.values())
-    enough = max(SMALL, mesh.size * mesh.size * asked)
+    enough = max(SMALL, 16 * mesh.size * asked)
     if config.loss.candidates == "full":
         enough = sizes.num_rows
     features = {name: min(size, enough) for name, size in sizes.feature_sizes.items()}
     small = Sizes(min(sizes.num_rows, enough), features)
     model = Recommender(config.model, small)
-    return Trainer(config, model, np.ones(small.num_rows), 1, mesh)
+    return Trainer(config, model, np.ones(SMALL), 1, mesh)  # a sampler of any size will do
 
 
 def _temporary(trainer: Trainer, batch: Batch) -> int:

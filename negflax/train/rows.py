@@ -80,7 +80,7 @@ def fetch(
     }
     own = {use: ids for use, ids in uses.items() if use != "candidate"}
     own_K = jnp.concatenate([ids.reshape(-1) for ids in own.values()])
-    shared_S = uses.get("candidate", jnp.zeros(0, own_K.dtype))
+    shared_S = uses.get("candidate", jnp.zeros(0, own_K.dtype)).reshape(-1)
     row_bytes = shard_VD.shape[1] * shard_VD.dtype.itemsize
     gradient_bytes = shard_VD.shape[1] * max(4, shard_VD.dtype.itemsize)  # of bfloat16 rows: 4
     form = exchange.form(
@@ -88,7 +88,9 @@ def fetch(
     )
     by_form = _fetch_by_psum if form == "psum" else _fetch_by_exchange
     rows_UD, own_place, shared_place, merge = by_form(shard_VD, own_K, shared_S, mesh.rows)
-    index: dict[str, jax.Array | slice] = {"candidate": shared_place} if len(shared_S) else {}
+    index: dict[str, jax.Array | slice] = {}
+    if len(shared_S):
+        index["candidate"] = shared_place.reshape(uses["candidate"].shape)
     for use, ids in own.items():
         index[use], own_place = own_place[: ids.size].reshape(ids.shape), own_place[ids.size :]
     return Fetched(rows_UD, index, merge)

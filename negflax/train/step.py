@@ -28,6 +28,8 @@ from negflax.loss import candidates as sampling
 from negflax.loss import objective_sum, objectives
 from negflax.mesh import AXES, COPIED, SPLIT
 from negflax.model import Recommender
+from negflax.model import kin as kin_rows
+from negflax.model.kin import Kin
 from negflax.tables import exchange, optimizers, updates
 from negflax.train import optimizer, weights
 from negflax.train import rows as rows_of_step
@@ -62,6 +64,7 @@ class Trainer:
         alpha = 1.0 if config.loss.candidates == "in_batch" else config.loss.alpha
         sampled = config.loss.candidates in ("unigram", "in_batch")
         self.unigram = sampling.unigram(train_count_V, alpha) if sampled else None
+        self.kin = jax.tree.map(jnp.asarray, model.kin)
         self.strength = weights.strength(config.loss, config.model.dtype)
         self.step = self._jit_step()
 
@@ -76,20 +79,24 @@ class Trainer:
         self.shardings = jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), specs)
 
         def sharded(
-            state: State, batch: Batch, unigram: Any, strength: Strength
+            state: State, batch: Batch, unigram: Any, kin: Kin, strength: Strength
         ) -> tuple[State, Metrics]:
             # check_vma=False: each psum below is written out, none is implied.
             return jax.shard_map(
                 self._device_step, mesh=self.mesh, check_vma=False,
-                in_specs=(specs, SPLIT, COPIED, COPIED), out_specs=(specs, COPIED),
-            )(state, batch, unigram, strength)  # fmt: skip
+                in_specs=(specs, SPLIT, COPIED, COPIED, COPIED), out_specs=(specs, COPIED),
+            )(state, batch, unigram, kin, strength)  # fmt: skip
 
         jitted = jax.jit(sharded, donate_argnums=0)
-        self.lower = lambda state, batch: jitted.lower(state, batch, self.unigram, self.strength)
-        return lambda state, batch: jitted(state, batch, self.unigram, self.strength)
+
+        def arguments(state: State, batch: Batch) -> tuple:
+            return state, batch, self.unigram, self.kin, self.strength
+
+        self.lower = lambda state, batch: jitted.lower(*arguments(state, batch))
+        return lambda state, batch: jitted(*arguments(state, batch))
 
     def _device_step(
-        self, state: State, batch: Batch, unigram: Any, strength: Strength
+        self, state: State, batch: Batch, unigram: Any, kin: Kin, strength: Strength
     ) -> tuple[State, Metrics]:
         config, step = self.config, state["step"]
         key = jax.random.fold_in(jax.random.wrap_key_data(state["rng"]), step)
@@ -100,15 +107,19 @@ class Trainer:
         w = weights.negative_weight(state["weight_sums"], step, strength, config.loss)
 
         # 1. rows: distinct ids, fetched once; candidates are shared by all states
+        full = config.loss.candidates == "full"
+        lookups = self.model.lookups(batch, candidates.ids_S)
+        items = lookups["item"] | lookups[self.model.output_table]
+        of_kin = kin_rows.lookups(items, kin, shared=not full)
         fetched = {
             name: rows_of_step.fetch(
                 state["tables"][name]["rows"],
                 self.model.tables[name].num_rows,
                 uses,
-                whole=config.loss.candidates == "full" and name == self.model.output_table,
+                whole=full and name == self.model.output_table,
                 mesh=self.lookup_mesh,
             )
-            for name, uses in self.model.lookups(batch, candidates.ids_S).items()
+            for name, uses in (lookups | of_kin).items()
         }
 
         # 2. loss and gradients of this device's labels, normalised by all devices' labels
@@ -119,11 +130,12 @@ class Trainer:
         seed = jax.random.bits(dropout_key, (), jnp.uint32)
 
         def loss(dense: Any, rows: Any) -> tuple[jax.Array, jax.Array]:
-            vectors = {
-                use: rows[name][place]
+            found = {
+                name: {use: rows[name][place] for use, place in table.index.items()}
                 for name, table in fetched.items()
-                for use, place in table.index.items()
             }
+            vectors = {use: x for name in lookups for use, x in found[name].items()}
+            vectors = kin_rows.add(vectors, {name: found[name] for name in of_kin}, of_kin)
             first_row = lax.axis_index(AXES) * len(batch.item_ids_BT)
             states_BTD, _ = self.model.states(
                 dense, vectors, batch, dropout_seed=seed, first_row=first_row

@@ -98,3 +98,18 @@ def test_a_batch_that_does_not_divide_is_named():
     config = tiny.changed(batch={"rows": 12})
     with pytest.raises(ConfigError, match="batch.rows = 12 does not divide among 8"):
         planning.make_plan(config, SIZES, make_mesh(config.mesh), MACHINE)
+
+
+def test_creators_and_clusters_of_composed_vectors_are_planned():
+    config = tiny.changed(
+        CONFIG, model={"composed": ("creator", "cluster"), "features": ()},
+        loss={"candidates": "uniform"},
+    )  # fmt: skip
+    mesh = make_mesh(config.mesh)
+    model = Recommender(config.model, SIZES._replace(clusters=3))
+    batch = planning.abstract_batch(config, mesh)
+    found = planning._lookups(config, model, batch, mesh, "all_to_all")
+    assert set(found) == {"item", "item_creator", "item_cluster"}
+    asked = {name: (one.ids, one.shared) for name, one in found.items()}
+    assert asked["item"] == asked["item_creator"] == (2 * 64 * 50 // 8, 512)
+    assert asked["item_cluster"] == (3 * 2 * 64 * 50 // 8, 3 * 512)

@@ -24,18 +24,20 @@ def largest_difference(a, b, model):
 
 
 @pytest.mark.parametrize(
-    ("candidates", "eight"),
+    ("candidates", "composed", "eight"),
     [
-        ("full", {"table": 1}),
-        ("full", {"table": 4, "rows": ("table",)}),
-        ("uniform", {"table": 4, "lookup": "all_to_all"}),
-        ("unigram", {"table": 2, "lookup": "psum", "rows": ("data",)}),
-        ("in_batch", {"table": 2, "lookup": "all_to_all", "rows": ("table",)}),
+        ("full", ("creator",), {"table": 1}),
+        ("full", (), {"table": 4, "rows": ("table",)}),
+        ("uniform", ("creator", "cluster"), {"table": 4, "lookup": "all_to_all"}),
+        ("unigram", (), {"table": 2, "lookup": "psum", "rows": ("data",)}),
+        ("in_batch", (), {"table": 2, "lookup": "all_to_all", "rows": ("table",)}),
     ],
 )
-def test_one_device_equals_eight_in_float64(candidates, eight):
+def test_one_device_equals_eight_in_float64(candidates, composed, eight):
     with jax.enable_x64(True):
-        config = tiny.changed(model={"dtype": "float64"}, loss={"candidates": candidates})
+        config = tiny.changed(
+            model={"dtype": "float64", "composed": composed}, loss={"candidates": candidates}
+        )
         sequences = tiny.make_sequences()
         states = []
         for devices, mesh in ((1, {}), (8, eight)):
@@ -44,6 +46,9 @@ def test_one_device_equals_eight_in_float64(candidates, eight):
             )
             states.append(tiny.run_steps(trainer, batches, 50)[0])
         assert largest_difference(*states, trainer.model) < 1e-5
+        for kind in composed:
+            rows = states[0]["tables"][f"item_{kind}"]["rows"]
+            assert not rows[0].any() and rows[1:].any()  # number 0 is nobody's
 
 
 def test_one_device_equals_eight_in_float32():
