@@ -147,7 +147,7 @@ def main(argv: list[str]) -> None:
     k = config.eval.ks[0]
     points = {name: (m[f"hr_p@{k}"], m[f"hr_n@{k}"]) for name, m in valid.items()}
     sections = [report.Table(title, rows) for title, rows in tables.items()]
-    sections.insert(1, report.Figure("Validation front", plots.front_chart(points, k)))
+    sections.insert(1, report.Figure("Validation front", [plots.front_chart(points, k)]))
     page = report.write_report(workdir / "sweep.html", f"{config.name}: {KEY.value}", sections)
     print(f"\nchosen by {SELECT.value}: {chosen}; page: {page}")
     figures = {f"valid/{name}/{k}": v for name, m in valid.items() for k, v in m.items()}
