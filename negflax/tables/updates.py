@@ -72,7 +72,9 @@ def apply(
         )
         return move(*state, *block)
 
-    return lax.fori_loop(0, blocks, move_block, (rows_VD, slots))
+    # Padding is at the end of sorted ids: its blocks are skipped.
+    end = jnp.max(jnp.where(index_U < len(rows_VD), jnp.arange(1, len(index_U) + 1), 0))
+    return lax.fori_loop(0, -(-end // BLOCK_ROWS), move_block, (rows_VD, slots))
 
 
 def _apply(

@@ -13,26 +13,19 @@ distinct = jax.jit(tables.distinct, static_argnums=1)
 def check(ids, num_rows):
     ids_U, index = map(np.asarray, distinct(jnp.asarray(ids, jnp.int32), num_rows))
     known = np.where((ids >= 0) & (ids < num_rows), ids, num_rows)
-    _, first = np.unique(known, return_index=True)
-    expected = known[np.sort(first)]
+    expected = np.unique(known)
     np.testing.assert_array_equal(ids_U[: len(expected)], expected)
     np.testing.assert_array_equal(ids_U[len(expected) :], num_rows)
     np.testing.assert_array_equal(ids_U[index], known)
     assert len(ids_U) == min(len(ids), num_rows + 1)
 
 
-@pytest.mark.parametrize("num_rows", [21, 2**31 - 2])  # a place for each row, and hashed ones
+@pytest.mark.parametrize("num_rows", [21, 2**31 - 2])
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_any_ids(num_rows, data):
     few = st.integers(-3, 24) | st.integers(num_rows - 3, 2**31 - 1) | st.integers(-(2**31), 0)
     check(np.array(data.draw(st.lists(few, min_size=12, max_size=12))), num_rows)
-
-
-@pytest.mark.parametrize("step", [1, 2**14, 2**18 + 2**9])
-def test_many_ids_at_regular_distances(step):
-    ids = np.random.default_rng(0).permutation(np.arange(3000).repeat(2)) * step % (2**31 - 1)
-    check(ids, 2**31 - 2)
 
 
 def test_no_longer_than_the_table_and_no_shorter_than_nothing():
