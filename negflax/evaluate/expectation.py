@@ -99,7 +99,7 @@ def hit_probability(certain_R: jax.Array, marked_R: jax.Array, cut: Cut) -> jax.
 def negative_precision(
     avoided_R: jax.Array, avoided_negatives_R: jax.Array, cut: Cut
 ) -> tuple[jax.Array, jax.Array]:
-    """Metric 6, |N∩A| / |A|: (its expectation where A is not empty, the probability of that).
+    """Metric 6, `|N∩A| / |A|`: (its expectation where A is not empty, the probability of that).
 
     Of the group's m judged items j are listed with hypergeometric probability, and then the share
     m⁻/m of those j is negative in expectation: a sum over j, as long as the largest such m.

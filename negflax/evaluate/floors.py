@@ -56,7 +56,7 @@ def popularity_scorer(sequences: Sequences, splits: tuple[str, ...]) -> Scorer:
 
 
 def signed_popularity_scorer(sequences: Sequences, splits: tuple[str, ...], c: float) -> Scorer:
-    """Positive events minus c × negative events of each item, as ±log(1 + |difference|)."""
+    """Positive events minus c × negative events of each item, as `±log(1 + |difference|)`."""
     difference_V = _positive_count(sequences, splits) - c * _negative_count(sequences, splits)
     score_V = np.sign(difference_V) * np.log1p(np.abs(difference_V))
 

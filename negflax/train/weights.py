@@ -3,8 +3,7 @@
 A negative's p is about its share of the catalogue, so a plain w of order 1 does nothing there. The policies::
 
     constant    w
-    frozen_p    ω / p̄, p̄ the mean p of the negative labels in the second half of a positives-only
-                warm-up, then frozen
+    frozen_p    ω / p̄, p̄ their mean p in the second half of a positives-only warm-up, then frozen
     running_p   ω / p̄, p̄ a running mean
     density     w · r Σ r_i / Σ w_i: the negative labels weigh w times the positive ones together
     balance     w · r Σ r_i l_i / Σ w_i l_i: the negative loss is w times the positive one
