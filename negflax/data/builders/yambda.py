@@ -46,8 +46,7 @@ class Yambda(LogBuilder):
     )
     CITATION = """@article{ploshkin2025yambda,
   title={{Yambda-5B}: A Large-Scale Multi-modal Dataset for Ranking And Retrieval},
-  author={Ploshkin, A. and Tytskiy, V. and Pismenny, A. and Baikalov, V. and Taychinov, E. and
-    Permiakov, A. and Burlakov, D. and Krofto, E.},
+  author={Ploshkin, A. and others},
   journal={arXiv:2505.22238}, year={2025}}"""
     LICENSE = "Apache 2.0"
     HOMEPAGE = "https://huggingface.co/datasets/yandex/yambda"
