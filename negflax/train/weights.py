@@ -1,6 +1,6 @@
 """The weight of the negative term over training: policies on what was measured (SPEC section 3).
 
-A negative's p is about its share of the catalogue, so a plain w of order 1 does nothing there. The policies::
+A negative's p is about its share of the catalogue, so a plain w of order 1 does nothing there::
 
     constant    w
     frozen_p    ω / p̄, p̄ their mean p in the second half of a positives-only warm-up, then frozen
