@@ -53,7 +53,8 @@ def sizes_of(config: Config) -> planning.Sizes:
         return planning.Sizes(ITEMS.value + 1, NUM_VALUES | named)
     with tempfile.TemporaryDirectory() as folder:
         catalogue = build_sequences(open_source(config, folder), config).catalogue
-    return planning.Sizes(catalogue.num_rows, catalogue.feature_sizes)
+    clusters = catalogue.clusters_VC.shape[1]
+    return planning.Sizes(catalogue.num_rows, catalogue.feature_sizes, clusters=clusters)
 
 
 def virtual_devices(number: int) -> list[jax.Device]:

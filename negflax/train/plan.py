@@ -24,8 +24,8 @@ from negflax.config import Config, ConfigError
 from negflax.data import Batch
 from negflax.mesh import split
 from negflax.model import Recommender
-from negflax.model.kin import table_of
-from negflax.tables import exchange, padded_rows
+from negflax.tables import exchange
+from negflax.train import traffic
 from negflax.train.checkpoint import abstract_state
 from negflax.train.state import init_state
 from negflax.train.step import Trainer
@@ -131,11 +131,11 @@ def make_plan(config: Config, sizes: Sizes, mesh: Mesh, machine: Machine) -> Pla
         )
     batch, model = abstract_batch(config, mesh), Recommender(config.model, sizes)
     trainer = _small_trainer(config, sizes, batch, mesh)
-    lookups = _lookups(config, model, batch, mesh, trainer.lookup_mesh.lookup)
+    lookups = traffic.lookups(config, model, batch, mesh, trainer.lookup_mesh.lookup)
     state = jax.eval_shape(
         lambda: init_state(config, model, trainer.dense_optimizer, trainer.row_optimizer, mesh)
     )
-    shards = _shards(config, mesh)
+    shards = traffic.shards_of(config, mesh)
     rows = sum(_bytes(table["rows"]) for table in state["tables"].values()) // shards
     tables = _bytes(state["tables"]) // shards
     dense = _bytes(state) - _bytes(state["tables"])
@@ -158,7 +158,9 @@ def make_plan(config: Config, sizes: Sizes, mesh: Mesh, machine: Machine) -> Pla
     for name, one in lookups.items():
         collectives |= {(name, what): sent for what, sent in one.moved_bytes(shards).items()}
     if config.loss.candidates == "full" and shards > 1:
-        collectives |= _of_full_softmax(config, batch.label_ids_BTL.size // mesh.size, mesh, shards)
+        collectives |= traffic.of_full_softmax(
+            config, batch.label_ids_BTL.size // mesh.size, mesh, shards
+        )
     seconds = _seconds(config, memory, collectives, lookups, mesh.size, machine)
     return Plan(memory, tables + dense, collectives, seconds)
 
@@ -177,92 +179,16 @@ def abstract_batch(config: Config, mesh: Mesh) -> Batch:
     return Batch(*map(array, Batch._fields))
 
 
-class _Lookup(NamedTuple):
-    """One table's lookup in a step: K ids of each device, S shared ones, and how they travel."""
-
-    form: str
-    ids: int
-    shared: int
-    table_rows: int
-    row_bytes: int
-    gradient_bytes: int
-    devices: int
-    scored: int  # rows on this device that states are multiplied with
-
-    @property
-    def both_bytes(self) -> int:
-        return self.row_bytes + self.gradient_bytes
-
-    def moved_bytes(self, shards: int) -> dict[str, float]:
-        return exchange.moved_bytes(*self[:6], shards)
-
-    def held_bytes(self, shards: int) -> int:
-        """Rows that are not candidates', with their gradients."""
-        if self.form == "psum":
-            rows = min(self.devices * self.ids + self.shared, self.table_rows + 1) - self.shared
-            return max(0, rows) * self.both_bytes
-        ids = min(self.ids, self.table_rows + 1)
-        merged = shards * exchange.capacity(ids, shards)
-        return ids * self.both_bytes + merged * self.gradient_bytes
-
-
-def _of_full_softmax(
-    config: Config, labels: int, mesh: Mesh, shards: int
-) -> dict[tuple[str, str], float]:
-    """States go to every shard of the output table, their log-sum-exps and gradients come back."""
-    states = config.batch.rows * config.batch.length // mesh.size
-    itemsize = jnp.dtype(config.model.dtype).itemsize
-    vectors = (shards - 1) * states * config.model.embedding * itemsize
-    sums = 2 * (shards - 1) * states * max(4, itemsize)
-    return {
-        ("states", "all-gather vectors"): vectors + (shards - 1) * labels * exchange.ID_BYTES,
-        ("states", "all-reduce log-sum-exps"): 3 * sums,  # maxima, sums, and the sums' gradients
-        ("states", "reduce-scatter gradients"): vectors,
-    }
-
-
-def _lookups(
-    config: Config, model: Recommender, batch: Batch, mesh: Mesh, lookup: str
-) -> dict[str, _Lookup]:
-    local = jax.tree.map(lambda x: x.size // mesh.size, batch)
-    shared = config.loss.num_candidates
-    if config.loss.candidates == "in_batch":
-        shared += local.label_ids_BTL * mesh.size
-    itemsize = jnp.dtype(config.model.dtype).itemsize
-    row_itemsize = itemsize if config.optimizer.table_dtype == "model" else 2
-    lookups, whole_table = model.lookups(local, shared), config.loss.candidates == "full"
-    items = lookups["item"] | lookups[model.output_table]
-    if whole_table:
-        items["own candidate"] = model.num_rows // _shards(config, mesh)
-        del items["candidate"]
-    for kind, ids_VC in model.kin.items():
-        lookups[table_of(kind)] = {use: ids * ids_VC.shape[1] for use, ids in items.items()}
-    found = {}
-    for name, uses in lookups.items():
-        spec = model.tables[name]
-        whole = whole_table and name == model.output_table
-        candidates = 0 if whole else uses.get("candidate", 0)
-        sizes = (
-            sum(ids for use, ids in uses.items() if use != "candidate"), candidates,
-            padded_rows(spec.num_rows, mesh.size), spec.width * row_itemsize, spec.width * itemsize,
-        )  # fmt: skip
-        shards = _shards(config, mesh)
-        form = exchange.form("psum" if whole else lookup, *sizes, shards)
-        scored = sizes[2] // shards if whole else candidates
-        found[name] = _Lookup(form, *sizes, mesh.size, scored)
-    return found
-
-
 def _small_trainer(config: Config, sizes: Sizes, batch: Batch, mesh: Mesh) -> Trainer:
     """A trainer whose step holds as much besides its tables as with the whole catalogue."""
-    lookups = _lookups(config, Recommender(config.model, sizes), batch, mesh, "psum")
+    lookups = traffic.lookups(config, Recommender(config.model, sizes), batch, mesh, "psum")
     # Temporary arrays of `distinct` grow with its table up to 16 places an id.
     asked = max(3 * one.ids + one.shared for one in lookups.values())
     enough = max(SMALL, 16 * mesh.size * asked)
     if config.loss.candidates == "full":
         enough = sizes.num_rows
     features = {name: min(size, enough) for name, size in sizes.feature_sizes.items()}
-    small = Sizes(min(sizes.num_rows, enough), features)
+    small = sizes._replace(num_rows=min(sizes.num_rows, enough), feature_sizes=features)
     model = Recommender(config.model, small)
     return Trainer(config, model, np.ones(SMALL), 1, mesh)  # a sampler of any size will do
 
@@ -276,14 +202,14 @@ def _seconds(
     config: Config,
     memory: dict[str, int],
     collectives: dict[tuple[str, str], float],
-    lookups: dict[str, _Lookup],
+    lookups: dict[str, traffic.Lookup],
     devices: int,
     machine: Machine,
 ) -> dict[str, float]:
     """A roofline: products, memory traffic and messages one after the other."""
     states = config.batch.rows * config.batch.length // devices
     model = config.model
-    scored = max(one.scored for one in lookups.values())
+    scored = lookups["item" if model.tied else "output"].scored
     if config.loss.candidates == "full":  # everyone's states with this device's rows
         scored *= devices
     inputs = model.embedding + model.feature_dim * len(model.features)
@@ -291,18 +217,14 @@ def _seconds(
     loss = 6 * states * scored * model.embedding
     touched = memory["candidates"] + memory["looked-up rows"]
     # Activations and touched rows are written and read about twice, forward and back.
-    traffic = 4 * (memory["activations"] + touched) + 4 * memory["dense"]
+    moved = 4 * (memory["activations"] + touched + memory["dense"])
     seconds = {
         "compute": (encoder + loss) / machine.flops,
-        "memory": traffic / machine.memory_bytes,
+        "memory": moved / machine.memory_bytes,
         "collectives": sum(collectives.values()) / machine.link_bytes
         + (len(collectives) * machine.latency if devices > 1 else 0),
     }
     return seconds | {"step": sum(seconds.values())}
-
-
-def _shards(config: Config, mesh: Mesh) -> int:
-    return math.prod(mesh.shape[axis] for axis in config.mesh.rows)
 
 
 def _bytes(tree: Any) -> int:

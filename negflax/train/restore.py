@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from negflax import tables
-from negflax.config import Config
+from negflax.config import Config, MeshConfig
 from negflax.data import Catalogue
 from negflax.model import Recommender
 from negflax.train.checkpoint import CheckpointError, abstract_state, read_config
@@ -125,7 +125,8 @@ def load_tables(
 
 
 def _parameters(config: Config, model: Recommender, catalogue: Catalogue, mesh: Mesh) -> State:
-    """The restore target: `dense`, and the tables' rows without optimizer slots."""
+    """The restore target: `dense`, and the tables' rows, over all devices, without slots."""
+    config = dataclasses.replace(config, mesh=MeshConfig())
     trainer = Trainer(config, model, catalogue.train_count_V, steps=1, mesh=mesh)
     state = abstract_state(jax.eval_shape(trainer.init), trainer.shardings)
     return {

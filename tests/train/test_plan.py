@@ -10,6 +10,7 @@ from negflax.config import ConfigError
 from negflax.mesh import make_mesh
 from negflax.model import Recommender
 from negflax.train import plan as planning
+from negflax.train import traffic
 from negflax.train.checkpoint import abstract_state
 from negflax.train.step import Trainer
 
@@ -108,7 +109,7 @@ def test_creators_and_clusters_of_composed_vectors_are_planned():
     mesh = make_mesh(config.mesh)
     model = Recommender(config.model, SIZES._replace(clusters=3))
     batch = planning.abstract_batch(config, mesh)
-    found = planning._lookups(config, model, batch, mesh, "all_to_all")
+    found = traffic.lookups(config, model, batch, mesh, "all_to_all")
     assert set(found) == {"item", "item_creator", "item_cluster"}
     asked = {name: (one.ids, one.shared) for name, one in found.items()}
     assert asked["item"] == asked["item_creator"] == (2 * 64 * 50 // 8, 512)
