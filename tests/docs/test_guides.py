@@ -119,6 +119,7 @@ PAGES = [
     "docs/your_own_logs.md",
     "docs/data_sets.md",
     "docs/evaluation.md",
+    "docs/scale.md",
     "README.md",
 ]
 
