@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from negflax.loss import candidate_logsumexp, margins, ntr, objective_sum
+from negflax.loss import OBJECTIVES, candidate_logsumexp, margins, ntr, objective_sum
 
 OURS = "ours"
 
@@ -93,7 +93,7 @@ def _optax(states, candidates, p):
 
 def _ours(states, candidates, p, r_N1=None, w_N1=None):
     total, _ = objective_sum(
-        ntr, states, _label_logits(states, candidates, p), candidates,
+        OBJECTIVES["ntr"], states, _label_logits(states, candidates, p), candidates,
         bias_S=jnp.zeros(len(candidates)), candidate_ids_S=jnp.arange(len(candidates)),
         label_ids_NL=p.label_N1, r_NL=p.r_N1 if r_N1 is None else r_N1,
         w_NL=p.w_N1 if w_N1 is None else w_N1,

@@ -148,6 +148,7 @@ class ModelConfig:
       dropout_input: share of the encoder's input that is dropped in training.
       dropout_output: share of the user state that is dropped in training.
       dtype: of parameters and products, `float32` or `float64` (needs jax_enable_x64).
+      behaviour_head: estimate the logging policy from the state, for the objective `reinforce`.
     """
 
     encoder: str = "gru"
@@ -161,6 +162,7 @@ class ModelConfig:
     dropout_input: float = 0.1
     dropout_output: float = 0.1
     dtype: str = "float32"
+    behaviour_head: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,7 +170,7 @@ class LossConfig:
     """The objective and its candidates (SPEC sections 2 and 3).
 
     Attributes:
-      objective: `ntr` (both terms) or `ssm` (positives only).
+      objective: `ntr`, `ssm` (positives only) or another of docs/choosing_an_objective.md.
       candidates: `full` (the whole catalogue), `uniform`, `unigram` (frequency to the power
         `alpha`) or `in_batch` (the batch's labels plus `num_candidates` uniform draws).
       num_candidates: S, draws a step, shared by all states.
@@ -179,11 +181,25 @@ class LossConfig:
         over the negative label weight; `balance` w times the positive over the negative loss.
       omega: ω of `frozen_p` and `running_p`.
       w: of `constant`, `density` and `balance`.
-      w_max: cap on the weight of the negative term, 0 for none; `running_p` and `balance` need one.
+      w_max: cap on the weight of the negative term, 0 for none; `running_p` and `balance` need one,
+        and `negative_weight_limited`, which holds each label's weight below it.
       r: weight of the positive term.
       positives_only_steps: length of the positives-only warm-up.
       ramp_steps: steps over which the negative weight then grows linearly to its full size.
       averaging_steps: window of the running means of `running_p` and `balance`.
+      negative_candidates: of sampled ones, what the negative labels' p is taken over: `corrected`
+        (log q subtracted: p of the catalogue) or `uncorrected` (p within the sample, larger).
+      upweight: α of `ssm_upweighted`, copies of a recent negative in the denominator.
+      recent_negatives: E, newest negative items of a state in `ssm_upweighted` and `contrastive`.
+      epsilon: ε of `smoothed`; belongs below 1 over the catalogue's size.
+      penalty: λ of `probability_regularized`.
+      gamma: γ of `focal`.
+      rho_max: cap on the importance weight of `reinforce`.
+      top_k: K of the multiplier of `reinforce`, 1 for none.
+      gbce_t: t of `gbce`, its calibration from 0 to 1.
+      gbce_negatives: K, sampled negatives of a state in `gbce`.
+      contrastive: weight of the contrastive term of `contrastive`.
+      temperature: τ of that term.
       block_elements: budget, in elements, of the block of logits that is alive at a time.
       implementation: of the log-sum-exp: `auto` (by platform), `xla`, or the Pallas kernels
         `mosaic_gpu` and `mosaic_tpu` (docs/kernel.md).
@@ -201,6 +217,18 @@ class LossConfig:
     positives_only_steps: int = 200
     ramp_steps: int = 100
     averaging_steps: int = 100
+    negative_candidates: str = "corrected"
+    upweight: float = 100.0
+    recent_negatives: int = 4
+    epsilon: float = 1e-4
+    penalty: float = 1.0
+    gamma: float = 2.0
+    rho_max: float = 10.0
+    top_k: float = 1.0
+    gbce_t: float = 0.75
+    gbce_negatives: int = 64
+    contrastive: float = 0.1
+    temperature: float = 1.0
     block_elements: int = 8_000_000
     implementation: str = "auto"
 
@@ -365,6 +393,7 @@ class Config:
     mesh: MeshConfig = MeshConfig()
 
 
+POSITIVES_ONLY = ("ssm", "ssm_upweighted")  # objectives without a term for negative labels
 FEATURES = ("dislike", "dwell", "watch_ratio", "gap", "surface", "creator", "cluster")
 
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -374,7 +403,20 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "model.features": FEATURES,
     "model.composed": ("creator", "cluster"),
     "model.dtype": ("float32", "float64"),
-    "loss.objective": ("ntr", "ssm"),
+    "loss.objective": (
+        "ntr",
+        "ssm",
+        "ssm_upweighted",
+        "negative_weight",
+        "negative_weight_limited",
+        "smoothed",
+        "probability_regularized",
+        "focal",
+        "reinforce",
+        "gbce",
+        "contrastive",
+    ),
+    "loss.negative_candidates": ("corrected", "uncorrected"),
     "loss.weight_policy": ("constant", "frozen_p", "running_p", "density", "balance"),
     "loss.implementation": ("auto", "xla", "mosaic_gpu", "mosaic_tpu"),
     "loss.candidates": ("full", "uniform", "unigram", "in_batch"),
@@ -401,12 +443,15 @@ _SHARES = ("data.valid_fraction", "data.test_fraction", "model.dropout_input",
            "model.dropout_output", "optimizer.final_fraction", "optimizer.momentum",
            "optimizer.adam_b2")  # fmt: skip
 _NOT_NEGATIVE = ("loss.omega", "loss.w", "loss.w_max", "loss.r", "loss.positives_only_steps",
-                 "loss.ramp_steps", "optimizer.clip_norm", "optimizer.clip_value",
+                 "loss.ramp_steps", "loss.upweight", "loss.epsilon", "loss.penalty", "loss.gamma",
+                 "loss.rho_max", "loss.gbce_t", "loss.contrastive", "optimizer.clip_norm",
+                 "optimizer.clip_value",
                  "optimizer.table_weight_decay")  # fmt: skip
 _AT_LEAST_ONE = ("world.num_users", "world.num_items", "world.num_creators", "world.num_clusters",
                  "world.steps", "labels.horizon", "batch.rows", "batch.length", "model.hidden",
                  "model.embedding", "loss.num_candidates", "loss.block_elements",
-                 "loss.averaging_steps",
+                 "loss.averaging_steps", "loss.recent_negatives", "loss.gbce_negatives",
+                 "loss.top_k",
                  "train.checkpoint_every", "train.log_every", "train.keep_latest", "eval.history",
                  "eval.users_per_block", "mesh.table", "data.min_item_events",
                  "batch.prefetch", "world.latent_dim", "model.feature_dim")  # fmt: skip
@@ -492,6 +537,7 @@ def _check(config: Config) -> None:
         if get(key) < 0:
             raise ConfigError(f"config.{key} = {get(key)}: a number of at least 0")
     _check_weight(config.loss)
+    _check_objective(config)
     if 0 < config.labels.propensity_cap < 1 or config.labels.propensity_cap < 0:
         raise ConfigError(
             f"config.labels.propensity_cap = {config.labels.propensity_cap}: 0 (off) or at least 1"
@@ -503,7 +549,7 @@ def _check(config: Config) -> None:
 
 
 def _check_weight(loss: LossConfig) -> None:
-    if loss.objective == "ssm":
+    if loss.objective in POSITIVES_ONLY:
         return
     policy = f"config.loss.weight_policy = {loss.weight_policy!r}"
     if loss.weight_policy in ("running_p", "balance") and not loss.w_max:
@@ -515,4 +561,39 @@ def _check_weight(loss: LossConfig) -> None:
         raise ConfigError(
             f"{policy} measures in a warm-up: set config.loss.positives_only_steps above 0, or "
             "take 'constant' with config.loss.w"
+        )
+
+
+def _check_objective(config: Config) -> None:
+    loss, objective = config.loss, f"config.loss.objective = {config.loss.objective!r}"
+    if loss.negative_candidates == "uncorrected" and loss.candidates == "full":
+        raise ConfigError(
+            "config.loss.negative_candidates = 'uncorrected' needs sampled candidates: a full "
+            "softmax has no correction; set config.loss.candidates to 'uniform' or 'unigram'"
+        )
+    if loss.temperature <= 0:
+        raise ConfigError(f"config.loss.temperature = {loss.temperature}: a number above 0")
+    if loss.gbce_t > 1:
+        raise ConfigError(f"config.loss.gbce_t = {loss.gbce_t}: a number from 0 to 1")
+    if loss.objective == "negative_weight_limited" and not loss.w_max:
+        raise ConfigError(f"{objective} holds weights below a cap: set config.loss.w_max above 0")
+    if loss.objective == "gbce" and loss.candidates != "uniform":
+        raise ConfigError(
+            f"{objective} draws its negatives uniformly: set config.loss.candidates = 'uniform'"
+        )
+    if loss.objective == "gbce" and loss.num_candidates < loss.gbce_negatives:
+        raise ConfigError(
+            f"config.loss.gbce_negatives = {loss.gbce_negatives}: at most "
+            f"config.loss.num_candidates = {loss.num_candidates}"
+        )
+    if config.model.behaviour_head and loss.objective != "reinforce":
+        raise ConfigError(f"config.model.behaviour_head serves 'reinforce' alone, not {objective}")
+    if (
+        loss.objective == "reinforce"
+        and not config.model.behaviour_head
+        and not config.labels.propensity_cap
+    ):
+        raise ConfigError(
+            f"{objective} asks for the logging policy: set config.model.behaviour_head = True, or "
+            "with logged propensities config.labels.propensity_cap"
         )

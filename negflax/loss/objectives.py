@@ -1,64 +1,235 @@
-"""Objectives: r·(−log p) and w·(−log(1 − p)) of every label from one log-sum-exp per state.
+"""Objectives: what a label costs, given its margin and weights (SPEC section 3).
 
-With margin m = z_y − lse over the other items, −log p = softplus(−m) and −log(1 − p) = softplus(m):
-no value of the logits gives NaN or inf (SPEC section 2). Shapes: N states, L labels a state.
+Per label, with m the margin and p = sigmoid(m); all but `gbce` are functions of m, and
+∂m/∂z_y = 1, ∂m/∂z_j = −π_j, π the softmax over the other items: the L1 norm of a label's gradient
+over all logits is 2·|∂/∂m|. Written in softplus(±m), they are finite for any finite logits.
+docs/choosing_an_objective.md says when to use which. Scalars are run-time values, so that sweeps
+can vmap them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
+from jax.nn import softplus
 
-# The margin of a label against no other item (lse = −inf): a positive then costs 0, a negative
-# costs w · EMPTY_MARGIN, and neither has a gradient.
-EMPTY_MARGIN = 1000.0
-
-Objective = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+from negflax.loss.labels import Labels, logsumexp
 
 
-def margins(label_logits_NL: jax.Array, label_ids_NL: jax.Array, lse_N: jax.Array) -> jax.Array:
-    """Margin m = z_y − log Σ_{j ≠ y} exp z_j of every label, shape (N, L).
+class Scalars(NamedTuple):
+    """Run-time scalars of the objectives, described in LossConfig.
+
+    Attributes:
+      upweight: α of `ssm_upweighted`.
+      w_max: cap of `negative_weight_limited`.
+      epsilon: ε of `smoothed`.
+      penalty: λ of `probability_regularized`.
+      gamma: γ of `focal`.
+      rho_max: cap on ρ = π/β of `reinforce`.
+      top_k: K of `reinforce`; 1 is plain REINFORCE.
+      gbce_t: t of `gbce`, from 0 (plain cross-entropy) to 1 (as calibrated as a full softmax).
+      sampling_rate: share of the other items that `gbce` draws for a state.
+      contrastive: weight of the contrastive term.
+      inverse_temperature: 1/τ of it.
+    """
+
+    upweight: jax.Array | float
+    w_max: jax.Array | float
+    epsilon: jax.Array | float
+    penalty: jax.Array | float
+    gamma: jax.Array | float
+    rho_max: jax.Array | float
+    top_k: jax.Array | float
+    gbce_t: jax.Array | float
+    sampling_rate: jax.Array | float
+    contrastive: jax.Array | float
+    inverse_temperature: jax.Array | float
+
+
+def ssm(m: jax.Array, r: jax.Array, w: jax.Array) -> jax.Array:
+    """−r log p: positives only; w is ignored.  ∂/∂m = −r(1 − p).  Jean et al. 2015."""
+    del w
+    return r * softplus(-m)
+
+
+def ntr(m: jax.Array, r: jax.Array, w: jax.Array) -> jax.Array:
+    """Not-to-recommend: −r log p − w log(1 − p).  ∂/∂m = −r(1 − p) + w·p.
+
+    The push on a negative is bounded by w and vanishes as p → 0. Eq. 1 of arXiv 2308.12256.
+    """
+    return r * softplus(-m) + w * softplus(m)
+
+
+def ssm_upweighted(m: jax.Array, r: jax.Array, w: jax.Array, extra: jax.Array, upweight):
+    """−r log p′, p′ with α copies of the state's recent negatives in the denominator.
+
+    m′ = z_y − log(exp lse + α Σ_e exp z_e); ∂/∂m′ = −r(1 − p′). A negative is pushed where its
+    state has a positive label, by p′ of it; w is ignored. The alternative in arXiv 2308.12256.
 
     Args:
-      label_logits_NL: z_y, no log q correction: a label is present with probability 1.
-      label_ids_NL: item ids; −1 marks an absent label. `lse_N` leaves all of them out, so the other
-        labels of the state return to the denominator here, in O(N·L²); equal ids count once.
-      lse_N: log-sum-exp over the candidates that are no label of the state.
+      m: margins (N, L).
+      r: weights of positive labels.
+      w: ignored.
+      extra: z_e − lse over the other items, (N, L, E); −inf where absent.
+      upweight: α, at least 0; 0 is `ssm`.
     """
-    labels = label_ids_NL.shape[1]
-    denominator = jnp.broadcast_to(lse_N[:, None], label_logits_NL.shape)
-    if labels > 1:
-        earlier = jnp.tril(jnp.ones((labels, labels), bool), -1)
-        same = label_ids_NL[:, :, None] == label_ids_NL[:, None, :]
-        first_N1L = ((label_ids_NL >= 0) & ~jnp.any(same & earlier, axis=2))[:, None, :]
-        others = jnp.where(first_N1L & ~same, label_logits_NL[:, None, :], -jnp.inf)
-        denominator = _logsumexp(jnp.concatenate([denominator[:, :, None], others], axis=2))
-    empty = jnp.isneginf(denominator)
-    return jnp.where(empty, EMPTY_MARGIN, label_logits_NL - jnp.where(empty, 0, denominator))
+    # m′ = m − log(1 + α Σ_e exp(z_e − lse))
+    log_alpha = jnp.where(upweight > 0, jnp.log(jnp.where(upweight > 0, upweight, 1)), -jnp.inf)
+    more = logsumexp(extra) + log_alpha
+    none = jnp.isneginf(more)
+    return ssm(m - jnp.where(none, 0, softplus(jnp.where(none, 0, more))), r, w)
 
 
-def _logsumexp(x: jax.Array) -> jax.Array:
-    """Over the last axis, with gradient 0 instead of NaN where all are −inf."""
-    top = jax.lax.stop_gradient(jnp.max(x, axis=-1))
-    none = jnp.isneginf(top)
-    total = jnp.sum(jnp.exp(x - jnp.where(none, 0, top)[..., None]), axis=-1)
-    return jnp.where(none, -jnp.inf, top + jnp.log(jnp.where(none, 1, total)))
+def negative_weight(m: jax.Array, r: jax.Array, w: jax.Array) -> jax.Array:
+    """−r log p + w log p: cross-entropy with a negative weight.  ∂/∂m = (w − r)(1 − p).
+
+    Unbounded below in m on negatives: the push does not vanish with p, so that logits drift.
+    """
+    return (r - w) * softplus(-m)
 
 
-def ntr(margins_NL: jax.Array, r_NL: jax.Array, w_NL: jax.Array) -> jax.Array:
-    """Not-to-recommend, eq. 1 of arXiv 2308.12256: −r log p − w log(1 − p)."""
-    return r_NL * jax.nn.softplus(-margins_NL) + w_NL * jax.nn.softplus(margins_NL)
+def negative_weight_limited(m: jax.Array, r: jax.Array, w: jax.Array, w_max) -> jax.Array:
+    """−r log p + min(w, w_max) log p: slower, but it drifts as well."""
+    return negative_weight(m, r, jnp.minimum(w, w_max))
 
 
-def ssm(margins_NL: jax.Array, r_NL: jax.Array, w_NL: jax.Array) -> jax.Array:
-    """Sampled softmax on the positives alone; negative labels are ignored."""
-    del w_NL
-    return r_NL * jax.nn.softplus(-margins_NL)
+def smoothed(m: jax.Array, r: jax.Array, w: jax.Array, epsilon) -> jax.Array:
+    """−(r − w) log(p + ε).  ∂/∂m = (w − r) p(1 − p)/(p + ε): dies out once p ≪ ε.
+
+    So it does for positives: those below ε are hardly learned; ε belongs below 1/V.
+    """
+    positive = epsilon > 0
+    log_epsilon = jnp.where(positive, jnp.log(jnp.where(positive, epsilon, 1)), -jnp.inf)
+    return (w - r) * jnp.logaddexp(-softplus(-m), log_epsilon)
 
 
-OBJECTIVES: dict[str, Objective] = {"ntr": ntr, "ssm": ssm}
+def probability_regularized(m: jax.Array, r: jax.Array, w: jax.Array, penalty) -> jax.Array:
+    """−r log p + λ·w·p.  ∂/∂m = −r(1 − p) + λ·w·p(1 − p): NTR's, weaker where p is near 1."""
+    return r * softplus(-m) + penalty * w * jax.nn.sigmoid(m)
+
+
+def focal(m: jax.Array, r: jax.Array, w: jax.Array, gamma) -> jax.Array:
+    """−(r − w)(1 − p)^γ log p.  ∂/∂m = (w − r)(1 − p)^γ (1 − p − γ·p·log p).
+
+    On negatives (1 − p)^γ → 1 as p → 0: it drifts like `negative_weight`. Lin et al. 2017.
+    """
+    return (r - w) * jnp.exp(-gamma * softplus(m)) * softplus(-m)
+
+
+def reinforce(
+    m: jax.Array, r: jax.Array, w: jax.Array, log_behaviour: jax.Array | None, rho_max, top_k
+) -> jax.Array:
+    """−r·ρ·λ_K·log π + w·ρ·log π, policy π = p, negative reward −w.
+
+    ρ = min(π/β, rho_max) and λ_K = K(1 − π)^(K−1) are constants of the gradient:
+    ∂/∂m = ρ(w − r·λ_K)(1 − p). Chen et al. 2019, Top-K off-policy correction, arXiv 1812.02353.
+
+    Args:
+      m: margins (N, L).
+      r: rewards of positive labels.
+      w: size of the negative rewards.
+      log_behaviour: log β(y|s); None where r and w carry 1/β already (logged propensities).
+      rho_max: cap on ρ.
+      top_k: K.
+    """
+    log_p = -softplus(-m)
+    log_rho = log_p if log_behaviour is None else log_p - log_behaviour
+    rho = lax.stop_gradient(jnp.exp(jnp.minimum(log_rho, jnp.log(jnp.maximum(rho_max, 1e-30)))))
+    multiplier = lax.stop_gradient(top_k * jnp.exp(-jnp.maximum(top_k - 1, 0) * softplus(m)))
+    return rho * (w - r * multiplier) * log_p
+
+
+def gbce(
+    z: jax.Array, r: jax.Array, w: jax.Array, extra: jax.Array, gbce_t, sampling_rate
+) -> jax.Array:
+    """(r·(β·softplus(−z_y) + Σ_k softplus(z_k)) + w·softplus(z_y)) / (K + 1), β = 1 − t(1 − rate).
+
+    ∂/∂z_y = (−r·β(1 − σ) + w·σ)/(K + 1) and r·σ(z_k)/(K + 1), σ the sigmoid of the logit itself: no
+    softmax. Petrov and Macdonald 2023, gSASRec, arXiv 2308.07192; the negative label's term is
+    plain binary cross-entropy.
+
+    Args:
+      z: label logits (N, L).
+      r: weights of positive labels.
+      w: weights of negative labels.
+      extra: logits of the state's K sampled negatives (N, L, K); −inf where it is the label.
+      gbce_t: t.
+      sampling_rate: K over the number of other items.
+    """
+    beta = 1 - gbce_t * (1 - sampling_rate)
+    absent = jnp.isneginf(extra)
+    sampled = jnp.sum(jnp.where(absent, 0, softplus(jnp.where(absent, 0, extra))), axis=-1)
+    scale = 1 / (extra.shape[-1] + 1)
+    return scale * (r * (beta * softplus(-z) + sampled) + w * softplus(z))
+
+
+def contrastive(
+    m: jax.Array,
+    r: jax.Array,
+    w: jax.Array,
+    z: jax.Array,
+    extra: jax.Array,
+    contrastive,
+    inverse_temperature,
+) -> jax.Array:
+    """Cross-entropies of both kinds and r·c·log(1 + Σ_e exp((z_e − z_y)/τ)).
+
+    After PNFRec (arXiv 2508.14786), which has an encoder for each kind of feedback. With a single
+    one the negative's cross-entropy is the complement's, −log(1 − p), and the contrast is between
+    the positive label and the state's recent negatives. So c = 0 is `ntr`.
+
+    Args:
+      m: margins (N, L).
+      r: weights of positive labels.
+      w: weights of negative labels.
+      z: label logits (N, L).
+      extra: logits of the recent negatives (N, L, E); −inf where absent.
+      contrastive: c.
+      inverse_temperature: 1/τ.
+    """
+    absent = jnp.isneginf(extra)
+    difference = jnp.where(absent, 0, extra) - z[..., None]
+    scaled = difference * jnp.asarray(inverse_temperature)[..., None]
+    against = logsumexp(jnp.where(absent, -jnp.inf, scaled))
+    none = jnp.isneginf(against)
+    term = jnp.where(none, 0, softplus(jnp.where(none, 0, against)))
+    return ntr(m, r, w) + contrastive * r * term
+
+
+Objective = Callable[[Labels, Scalars], jax.Array]
+
+OBJECTIVES: dict[str, Objective] = {
+    "ntr": lambda x, _: ntr(x.margins_NL, x.r_NL, x.w_NL),
+    "ssm": lambda x, _: ssm(x.margins_NL, x.r_NL, x.w_NL),
+    "ssm_upweighted": lambda x, s: ssm_upweighted(
+        x.margins_NL, x.r_NL, x.w_NL,
+        # z_e − lse = (z_e − z_y) + m
+        x.extra_NLE - (x.logits_NL - x.margins_NL)[..., None], s.upweight,
+    ),
+    "negative_weight": lambda x, _: negative_weight(x.margins_NL, x.r_NL, x.w_NL),
+    "negative_weight_limited": lambda x, s: negative_weight_limited(
+        x.margins_NL, x.r_NL, x.w_NL, s.w_max
+    ),
+    "smoothed": lambda x, s: smoothed(x.margins_NL, x.r_NL, x.w_NL, s.epsilon),
+    "probability_regularized": lambda x, s: probability_regularized(
+        x.margins_NL, x.r_NL, x.w_NL, s.penalty
+    ),
+    "focal": lambda x, s: focal(x.margins_NL, x.r_NL, x.w_NL, s.gamma),
+    "reinforce": lambda x, s: reinforce(
+        x.margins_NL, x.r_NL, x.w_NL, x.log_behaviour_NL, s.rho_max, s.top_k
+    ),
+    "gbce": lambda x, s: gbce(
+        x.logits_NL, x.r_NL, x.w_NL, x.extra_NLE, s.gbce_t, s.sampling_rate
+    ),
+    "contrastive": lambda x, s: contrastive(
+        x.margins_NL, x.r_NL, x.w_NL, x.logits_NL, x.extra_NLE, s.contrastive,
+        s.inverse_temperature,
+    ),
+}  # fmt: skip
 
 
 def get(name: str) -> Objective:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from negflax.loss import xla
+from negflax.loss.labels import Labels, margins
 from negflax.loss.logsumexp import (
     BLOCK_ELEMENTS,
     candidate_logsumexp,
@@ -17,7 +18,7 @@ from negflax.loss.logsumexp import (
     fold_masks,
     implementation,
 )
-from negflax.loss.objectives import Objective, margins
+from negflax.loss.objectives import Objective, Scalars
 
 
 def objective_sum(
@@ -34,8 +35,13 @@ def objective_sum(
     block_elements: int = BLOCK_ELEMENTS,
     impl: str = "auto",
     split_over: tuple[str, ...] = (),
+    scalars: Scalars | None = None,
+    extra_logits_NE: jax.Array | None = None,
+    extra_ids_NE: jax.Array | None = None,
+    log_behaviour_NL: jax.Array | None = None,
+    active_N: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """(Σ objective, margins_NL): differentiable in states, label logits, candidates and bias.
+    """(Σ objective, margins_NL): differentiable in states, logits, candidates and bias.
 
     The gradient is made in the forward pass (6·N·S·D operations) by `xla` while a block of states
     fits the budget with all candidates, and these are on one device. Else `candidate_logsumexp`
@@ -55,17 +61,38 @@ def objective_sum(
       impl: as in candidate_logsumexp.
       split_over: mesh axes over which the candidates are split, inside shard_map: each device has
         other candidates and other states. States are gathered, not candidates.
+      scalars: of the objective, if it has any.
+      extra_logits_NE: logits of the state's own columns (negflax/loss/columns.py).
+      extra_ids_NE: their ids, each at most once a state, −1 where absent.
+      log_behaviour_NL: log β of the labels, a constant (`reinforce`).
+      active_N: states that count, by default those with a label; the others' r and w must be 0, and
+        their margins are not to be used.
 
     Returns:
       The sum, a scalar, and the margins (N, L) behind a stop_gradient, for metrics.
     """
+    n, labels = label_logits_NL.shape
+    # Per-state arrays all: the fused path walks blocks of states. Logits are differentiated.
+    extras = {
+        "ids": label_ids_NL, "r": r_NL, "w": w_NL, "extra_ids": extra_ids_NE,
+        "log_behaviour": log_behaviour_NL,
+        "scalars": jax.tree.map(lambda x: jnp.broadcast_to(x, (n, 1)), scalars),
+    }  # fmt: skip
+    extras = jax.tree.map(jnp.asarray, extras)
+    logits_NC = label_logits_NL
+    if extra_logits_NE is not None:
+        logits_NC = jnp.concatenate([label_logits_NL, extra_logits_NE], axis=1)
 
-    def state_loss(label_logits, lse, extras):
-        ids, r, w = extras
-        return objective(margins(label_logits, ids, lse), r, w)
+    def state_loss(logits_NC, lse_N, x):
+        logits_NL, extra_NLE = logits_NC[:, :labels], None
+        if x["extra_ids"] is not None:
+            extra_NLE = _unlike_label(logits_NC[:, labels:], x["extra_ids"], x["ids"])
+        margins_NL = margins(logits_NL, x["ids"], lse_N)
+        seen = Labels(margins_NL, logits_NL, x["r"], x["w"], extra_NLE, x["log_behaviour"])
+        return objective(seen, x["scalars"])
 
-    extras = (label_ids_NL, r_NL, w_NL)
-    active_N = jnp.any(label_ids_NL >= 0, axis=1)
+    if active_N is None:
+        active_N = jnp.any(label_ids_NL >= 0, axis=1)
     split = bool(split_over) and lax.axis_size(split_over) > 1
     fits = len(candidates_SD) * xla.MIN_STATES <= block_elements
     if implementation(impl) == "xla" and fits and not split:
@@ -73,20 +100,44 @@ def objective_sum(
             states_ND, candidates_SD, bias_S, candidate_ids_S, label_ids_NL, None
         )
         total, lse_N = xla.state_loss_sum(
-            state_loss, states_ND, label_logits_NL, candidates_SD, bias_S, ids_S, exclude_NL,
+            state_loss, states_ND, logits_NC, candidates_SD, bias_S, ids_S, exclude_NL,
             active_N, extras, block_elements,
         )  # fmt: skip
     else:
-        lse = functools.partial(
-            candidate_logsumexp, candidates_SD=candidates_SD, bias_S=bias_S,
-            candidate_ids_S=candidate_ids_S, block_elements=block_elements, impl=impl,
+        lse_N = label_logsumexp(
+            states_ND, candidates_SD, bias_S=bias_S, candidate_ids_S=candidate_ids_S,
+            label_ids_NL=label_ids_NL, block_elements=block_elements, impl=impl,
+            split_over=split_over,
         )  # fmt: skip
-        if split:
-            lse_N = _over_all_candidates(lse, states_ND, label_ids_NL, split_over)
-        else:
-            lse_N = lse(states_ND, exclude_ids_NL=label_ids_NL)
-        total = jnp.sum(state_loss(label_logits_NL, lse_N, extras))
+        total = jnp.sum(state_loss(logits_NC, lse_N, extras))
     return total, lax.stop_gradient(margins(label_logits_NL, label_ids_NL, lse_N))
+
+
+def label_logsumexp(
+    states_ND: jax.Array,
+    candidates_SD: jax.Array,
+    *,
+    bias_S: jax.Array,
+    candidate_ids_S: jax.Array,
+    label_ids_NL: jax.Array,
+    block_elements: int = BLOCK_ELEMENTS,
+    impl: str = "auto",
+    split_over: tuple[str, ...] = (),
+) -> jax.Array:
+    """(N,) log-sum-exps over the candidates that are no labels; arguments as in objective_sum."""
+    lse = functools.partial(
+        candidate_logsumexp, candidates_SD=candidates_SD, bias_S=bias_S,
+        candidate_ids_S=candidate_ids_S, block_elements=block_elements, impl=impl,
+    )  # fmt: skip
+    if split_over and lax.axis_size(split_over) > 1:
+        return _over_all_candidates(lse, states_ND, label_ids_NL, split_over)
+    return lse(states_ND, exclude_ids_NL=label_ids_NL)
+
+
+def _unlike_label(logits_NE: jax.Array, ids_NE: jax.Array, label_ids_NL: jax.Array) -> jax.Array:
+    """(N, L, E) logits of the extra columns, −inf where absent or the label's own item."""
+    same_NLE = label_ids_NL[:, :, None] == ids_NE[:, None, :]
+    return jnp.where((ids_NE >= 0)[:, None] & ~same_NLE, logits_NE[:, None], -jnp.inf)
 
 
 def _over_all_candidates(

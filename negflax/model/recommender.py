@@ -20,6 +20,7 @@ from negflax.model.encoder import Encoder
 from negflax.tables import TableSpec
 
 TABLE_FEATURES = ("creator", "cluster")
+BEHAVIOUR_HEAD = "behaviour_head"  # (D, D), beside the encoder's parameters
 
 Dense = dict[str, Any]  # parameters of the encoder, a plain nested dict
 Vectors = dict[str, jax.Array]  # "input", "label", "candidate", "creator", "cluster"
@@ -69,7 +70,10 @@ class Recommender:
 
     def init_dense(self, key: jax.Array) -> Dense:
         """Start values of the dense parameters."""
-        return nnx.to_pure_dict(nnx.split(self._encoder(key))[1])
+        dense = nnx.to_pure_dict(nnx.split(self._encoder(key))[1])
+        if self.config.behaviour_head:
+            dense[BEHAVIOUR_HEAD] = jnp.eye(self.config.embedding, dtype=self.config.dtype)
+        return dense
 
     def lookups(self, batch: Batch, candidate_ids_S: jax.Array | None) -> dict[str, dict[str, Any]]:
         """Every row that is read, but for kin's (negflax/model/kin.py): table → use → ids."""
@@ -90,7 +94,7 @@ class Recommender:
         width = self.config.embedding
         # Unit variance in: rows are N(0, 1/D), so that s·v starts small as well.
         items_BTD = vectors["input"][..., :width] * math.sqrt(width)
-        encoder = nnx.merge(self._graph, dense)
+        encoder = nnx.merge(self._graph, {k: v for k, v in dense.items() if k != BEHAVIOUR_HEAD})
         ids = {name: getattr(batch, f"{name}_BT") for name in self._dense_sizes}
         return encoder(items_BTD, ids, vectors, batch.reset_BT, **encoder_options)
 

@@ -33,9 +33,12 @@ def metrics_of(value, norm, w, r, rate, sums: Metrics) -> Metrics:
     """Scalars of a step.
 
     `push` is Σ w·p / Σ r·(1 − p): how hard the negatives pull (SPEC section 3). `negative_share` is
-    the share of the negative term in the loss of eq. 1.
+    the share of the negative term in the loss of eq. 1, `negative_gradient_share` that in its
+    gradient, by the L1 norm over the logits (2·w·p and 2·r·(1 − p) a label). These speak of eq. 1
+    whatever the objective, so that runs compare.
     """
     negative = w * sums["loss_negative"]
+    pull, hold = w * sums["push_negative"], r * sums["push_positive"]
 
     def ratio(a, b):
         return jnp.where(b > 0, a / jnp.where(b > 0, b, 1), 0)
@@ -45,7 +48,8 @@ def metrics_of(value, norm, w, r, rate, sums: Metrics) -> Metrics:
         "loss_positive": ratio(sums["loss_positive"], sums["r"]),
         "loss_negative": ratio(sums["loss_negative"], sums["w"]),
         "p_negative": ratio(sums["p_negative"], sums["negatives"]),
-        "push": ratio(w * sums["push_negative"], r * sums["push_positive"]),
+        "push": ratio(pull, hold),
+        "negative_gradient_share": ratio(pull, pull + hold),
         "negative_share": ratio(negative, negative + r * sums["loss_positive"]),
         "w": w,
         "labels": sums["labels"],

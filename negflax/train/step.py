@@ -25,7 +25,6 @@ from negflax import tables
 from negflax.config import Config
 from negflax.data.batches import Batch
 from negflax.loss import candidates as sampling
-from negflax.loss import objective_sum, objectives
 from negflax.mesh import AXES, COPIED, SPLIT
 from negflax.model import Recommender
 from negflax.model import kin as kin_rows
@@ -34,6 +33,7 @@ from negflax.tables import exchange, optimizers, updates
 from negflax.train import optimizer, weights
 from negflax.train import rows as rows_of_step
 from negflax.train.metrics import Metrics, label_sums, metrics_of
+from negflax.train.objective import labels_loss
 from negflax.train.state import State, init_state, partition_specs
 from negflax.train.weights import Strength
 
@@ -65,7 +65,7 @@ class Trainer:
         sampled = config.loss.candidates in ("unigram", "in_batch")
         self.unigram = sampling.unigram(train_count_V, alpha) if sampled else None
         self.kin = jax.tree.map(jnp.asarray, model.kin)
-        self.strength = weights.strength(config.loss, config.model.dtype)
+        self.strength = weights.strength(config.loss, config.model.dtype, model.num_rows)
         self.step = self._jit_step()
 
     def init(self) -> State:
@@ -129,7 +129,7 @@ class Trainer:
         labels = jnp.maximum(lax.psum(jnp.sum(present_BTL), AXES), 1)
         seed = jax.random.bits(dropout_key, (), jnp.uint32)
 
-        def loss(dense: Any, rows: Any) -> tuple[jax.Array, jax.Array]:
+        def loss(dense: Any, rows: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
             found = {
                 name: {use: rows[name][place] for use, place in table.index.items()}
                 for name, table in fetched.items()
@@ -140,12 +140,13 @@ class Trainer:
             states_BTD, _ = self.model.states(
                 dense, vectors, batch, dropout_seed=seed, first_row=first_row
             )
-            total, margins = self._loss(
-                states_BTD, vectors, batch, present_BTL, candidates, strength.r, w
-            )
-            return total / labels, margins
+            total, seen = labels_loss(
+                config, self.model, dense, states_BTD, vectors, batch, present_BTL, candidates,
+                strength, w, first_row,
+            )  # fmt: skip
+            return total / labels, seen
 
-        (value, margins_NL), (dense_gradient, row_gradients) = jax.value_and_grad(
+        (value, seen), (dense_gradient, row_gradients) = jax.value_and_grad(
             loss, (0, 1), has_aux=True
         )(
             state["dense"],
@@ -179,7 +180,9 @@ class Trainer:
             for (name, table), seed in zip(state["tables"].items(), rounding_seeds, strict=True)
         }
 
+        margins_NL, logits_NL = seen
         sums = lax.psum(label_sums(margins_NL, batch, present_BTL), AXES)
+        largest = lax.pmax(jnp.max(jnp.abs(logits_NL), initial=0), AXES)
         new = state | {
             "dense": optax.apply_updates(state["dense"], change),
             "tables": new_tables,
@@ -187,30 +190,4 @@ class Trainer:
             "step": step + 1,
             "weight_sums": weights.update_sums(state["weight_sums"], step, sums, strength),
         }
-        return new, metrics_of(value, norm, w, strength.r, rate, sums)
-
-    def _loss(self, states_BTD, vectors, batch, present_BTL, candidates, r, w):
-        """(Σ objective, margins_NL) with states in the order (B, T)."""
-        width, labels = self.config.model.embedding, present_BTL.shape[-1]
-        states_ND = states_BTD.reshape(-1, width)
-        label_vectors, label_bias = self.model.output_vectors(vectors["label"])
-        logits_BTL = jnp.einsum("btd,btld->btl", states_BTD, label_vectors) + label_bias
-        candidate_vectors, candidate_bias = self.model.output_vectors(vectors["candidate"])
-
-        def per_label(x):
-            return jnp.where(present_BTL, x, 0).reshape(-1, labels).astype(states_ND.dtype)
-
-        return objective_sum(
-            objectives.get(self.config.loss.objective),
-            states_ND,
-            logits_BTL.reshape(-1, labels),
-            candidate_vectors,
-            bias_S=candidate_bias - candidates.log_q_S.astype(candidate_bias.dtype),
-            candidate_ids_S=candidates.ids_S,
-            label_ids_NL=jnp.where(present_BTL, batch.label_ids_BTL, -1).reshape(-1, labels),
-            r_NL=r * per_label(batch.positive_weight_BTL),
-            w_NL=w * per_label(batch.negative_weight_BTL),
-            block_elements=self.config.loss.block_elements,
-            impl=self.config.loss.implementation,
-            split_over=self.config.mesh.rows if self.config.loss.candidates == "full" else (),
-        )
+        return new, metrics_of(value, norm, w, strength.r, rate, sums) | {"max_logit": largest}

@@ -16,13 +16,15 @@ a sweep can vmap over them and another strength needs no new compilation.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from negflax.config import LossConfig
+from negflax.config import POSITIVES_ONLY, LossConfig
+from negflax.loss.objectives import Scalars
 
 Sums = dict[str, jax.Array]
 
@@ -32,7 +34,7 @@ _RUNNING = ("p_negative", "negatives", "loss_positive", "loss_negative")
 
 
 class Strength(NamedTuple):
-    """Run-time scalars of both terms, described in LossConfig; no cap is an infinite w_max."""
+    """Run-time scalars, described in LossConfig; no cap is an infinite w_max."""
 
     r: jax.Array
     w: jax.Array
@@ -41,14 +43,18 @@ class Strength(NamedTuple):
     positives_only_steps: jax.Array
     ramp_steps: jax.Array
     averaging_steps: jax.Array
+    objective: Scalars
 
 
-def strength(config: LossConfig, dtype: str) -> Strength:
-    """The config's strengths as scalars."""
-    values = {name: np.dtype(dtype).type(getattr(config, name)) for name in Strength._fields}
-    if not config.w_max:
-        values["w_max"] = np.dtype(dtype).type(np.inf)
-    return Strength(**values)
+def strength(config: LossConfig, dtype: str, num_rows: int = 0) -> Strength:
+    """The config's strengths as scalars; `num_rows` of the catalogue, for `gbce` alone."""
+    kind, values = np.dtype(dtype).type, dataclasses.asdict(config)
+    values["w_max"] = config.w_max or np.inf
+    values["inverse_temperature"] = 1 / config.temperature
+    values["sampling_rate"] = min(1.0, config.gbce_negatives / max(1, num_rows - 2))
+    values["objective"] = Scalars(*(kind(values[name]) for name in Scalars._fields))
+    own = [name for name in Strength._fields if name != "objective"]
+    return Strength(*(kind(values[name]) for name in own), objective=values["objective"])
 
 
 def init_sums(dtype: str) -> dict[str, Sums]:
@@ -89,7 +95,7 @@ def negative_weight(
       strength: run-time scalars.
       config: objective and policy, which are compiled in.
     """
-    if config.objective == "ssm":
+    if config.objective in POSITIVES_ONLY:
         return jnp.zeros_like(strength.w)
     total, running = measured["total"], measured["running"]
     if config.weight_policy == "constant":

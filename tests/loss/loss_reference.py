@@ -56,3 +56,43 @@ def ntr_sum(label_logits_NL, label_ids_NL, lse_N, r_NL, w_NL):
             m = 1000.0 if np.isneginf(denominator) else label_logits_NL[n, i] - denominator
             total += r_NL[n, i] * softplus(-m) + w_NL[n, i] * softplus(m)
     return total
+
+
+def objective(name, m, z, r, w, s, extra=(), log_behaviour=0.0):
+    """(loss, ∂loss/∂m, or ∂loss/∂z_y for `gbce`) of one label, by the formulas of SPEC section 3.
+
+    `extra` are logits of the state's own columns; numbers are float64 and moderate.
+    """
+    p, extra = 1 / (1 + np.exp(-m)), np.asarray(extra, np.float64)
+    if name == "ssm":
+        return -r * np.log(p), -r * (1 - p)
+    if name == "ntr":
+        return -r * np.log(p) - w * np.log(1 - p), -r * (1 - p) + w * p
+    if name == "ssm_upweighted":
+        p = np.exp(z) / (np.exp(z) + np.exp(z - m) + s.upweight * np.exp(extra).sum())
+        return -r * np.log(p), -r * (1 - p)  # of z_y
+    if name in ("negative_weight", "negative_weight_limited"):
+        w = min(w, s.w_max) if name.endswith("limited") else w
+        return (w - r) * np.log(p), (w - r) * (1 - p)
+    if name == "smoothed":
+        return (w - r) * np.log(p + s.epsilon), (w - r) * p * (1 - p) / (p + s.epsilon)
+    if name == "probability_regularized":
+        return -r * np.log(p) + s.penalty * w * p, -r * (1 - p) + s.penalty * w * p * (1 - p)
+    if name == "focal":
+        scale = (w - r) * (1 - p) ** s.gamma
+        return scale * np.log(p), scale * (1 - p - s.gamma * p * np.log(p))
+    if name == "reinforce":
+        rho = min(p / np.exp(log_behaviour), s.rho_max)
+        gain = w - r * s.top_k * (1 - p) ** (s.top_k - 1)
+        return rho * gain * np.log(p), rho * gain * (1 - p)
+    sigma = 1 / (1 + np.exp(-z))
+    if name == "gbce":
+        beta, share = 1 - s.gbce_t * (1 - s.sampling_rate), 1 / (len(extra) + 1)
+        positive = -beta * np.log(sigma) - np.log(1 / (1 + np.exp(extra))).sum()
+        return share * (r * positive - w * np.log(1 - sigma)), share * (
+            -r * beta * (1 - sigma) + w * sigma
+        )
+    ratio = np.exp((extra - z) * s.inverse_temperature).sum()
+    value, slope = objective("ntr", m, z, r, w, s)
+    pull = s.contrastive * r * s.inverse_temperature * ratio / (1 + ratio)
+    return value + s.contrastive * r * np.log(1 + ratio), slope - pull

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.extend.core import jaxprs_in_params
 
-from negflax.loss import margins, ntr, objective_sum, ssm
+from negflax.loss import OBJECTIVES, margins, ntr, objective_sum, ssm
 
 FUSED, TWO_PASS = 8_000_000, 1  # block budgets that choose the path
 
@@ -34,7 +34,7 @@ def ours(states, table, ids, bias, label_ids, r, w, budget):
     def total(states, table, bias):
         labels = jnp.einsum("nd,nld->nl", states, table[jnp.maximum(label_ids, 0)])
         return objective_sum(
-            ntr, states, labels, table[ids], bias_S=bias, candidate_ids_S=ids,
+            OBJECTIVES["ntr"], states, labels, table[ids], bias_S=bias, candidate_ids_S=ids,
             label_ids_NL=label_ids, r_NL=r, w_NL=w, block_elements=budget,
         )  # fmt: skip
 
@@ -146,8 +146,8 @@ def test_no_array_of_states_times_candidates(budget):
 
     def total(states, candidates):
         return objective_sum(
-            ntr, states, jnp.einsum("nd,nd->n", states, candidates)[:, None], candidates,
-            bias_S=jnp.zeros(s), candidate_ids_S=jnp.arange(s),
+            OBJECTIVES["ntr"], states, jnp.einsum("nd,nd->n", states, candidates)[:, None],
+            candidates, bias_S=jnp.zeros(s), candidate_ids_S=jnp.arange(s),
             label_ids_NL=jnp.arange(n)[:, None], r_NL=jnp.ones((n, 1)), w_NL=jnp.ones((n, 1)),
             block_elements=budget,
         )[0]  # fmt: skip

@@ -1,0 +1,74 @@
+"""What an objective sees of a state's labels: margins, logits, weights and the state's own columns.
+
+With margin m = z_y − lse over the other items, log p = −softplus(−m) and log(1 − p) = −softplus(m):
+no value of the logits gives NaN or inf (SPEC section 2). Shapes: N states, L labels a state, E
+extra columns of a state.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+# The margin of a label against no other item (lse = −inf): a positive then costs 0, a negative
+# costs w · EMPTY_MARGIN, and neither has a gradient.
+EMPTY_MARGIN = 1000.0
+
+
+class Labels(NamedTuple):
+    """Labels of N states.
+
+    Attributes:
+      margins_NL: m = z_y − lse over the other items; p = sigmoid(m).
+      logits_NL: z_y.
+      r_NL: weights of positive labels, 0 where none.
+      w_NL: weights of negative labels, 0 where none.
+      extra_NLE: logits of the state's extra columns (columns.py), −inf where there is none or it
+        is the label itself; None for objectives that ask for none.
+      log_behaviour_NL: log β(y|s) of the policy that chose the label, behind a stop_gradient; None
+        where the weights carry 1/β already, or nobody asks.
+    """
+
+    margins_NL: jax.Array
+    logits_NL: jax.Array
+    r_NL: jax.Array
+    w_NL: jax.Array
+    extra_NLE: jax.Array | None = None
+    log_behaviour_NL: jax.Array | None = None
+
+
+def margins(label_logits_NL: jax.Array, label_ids_NL: jax.Array, lse_N: jax.Array) -> jax.Array:
+    """Margin m = z_y − log Σ_{j ≠ y} exp z_j of every label, shape (N, L).
+
+    Args:
+      label_logits_NL: z_y, no log q correction: a label is present with probability 1.
+      label_ids_NL: item ids; −1 marks an absent label. `lse_N` leaves all of them out, so the other
+        labels of the state return to the denominator here, in O(N·L²); equal ids count once.
+      lse_N: log-sum-exp over the candidates that are no label of the state.
+    """
+    labels = label_ids_NL.shape[1]
+    denominator = jnp.broadcast_to(lse_N[:, None], label_logits_NL.shape)
+    if labels > 1:
+        same = label_ids_NL[:, :, None] == label_ids_NL[:, None, :]
+        first_N1L = first_of_equals(label_ids_NL)[:, None, :]
+        others = jnp.where(first_N1L & ~same, label_logits_NL[:, None, :], -jnp.inf)
+        denominator = logsumexp(jnp.concatenate([denominator[:, :, None], others], axis=2))
+    empty = jnp.isneginf(denominator)
+    return jnp.where(empty, EMPTY_MARGIN, label_logits_NL - jnp.where(empty, 0, denominator))
+
+
+def first_of_equals(ids_NL: jax.Array) -> jax.Array:
+    """(N, L) whether an id is present (not −1) and no earlier one of its state equals it."""
+    earlier = jnp.tril(jnp.ones((ids_NL.shape[1],) * 2, bool), -1)
+    same = ids_NL[:, :, None] == ids_NL[:, None, :]
+    return (ids_NL >= 0) & ~jnp.any(same & earlier, axis=2)
+
+
+def logsumexp(x: jax.Array) -> jax.Array:
+    """Over the last axis, with gradient 0 instead of NaN where all are −inf."""
+    top = jax.lax.stop_gradient(jnp.max(x, axis=-1, initial=-jnp.inf))
+    none = jnp.isneginf(top)
+    total = jnp.sum(jnp.exp(x - jnp.where(none, 0, top)[..., None]), axis=-1)
+    return jnp.where(none, -jnp.inf, top + jnp.log(jnp.where(none, 1, total)))
