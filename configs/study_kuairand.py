@@ -1,0 +1,16 @@
+"""The comparative study of objectives on the data and model of configs/kuairand.py.
+
+  python -m launch.study --config=configs/study_kuairand.py --workdir=runs/study_kuairand
+
+Every objective with equally many settings, five seeds of the chosen ones. Resumable.
+"""
+
+from configs import kuairand
+
+
+def get_config():
+    """The run that every objective starts from."""
+    config = kuairand.get_config()
+    config.name = "study_kuairand"
+    config.train.log_every = 10
+    return config

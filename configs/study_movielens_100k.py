@@ -1,0 +1,16 @@
+"""The comparative study of objectives on the data and model of configs/movielens_100k.py.
+
+  python -m launch.study --config=configs/study_movielens_100k.py --workdir=runs/study_ml
+
+Every objective with equally many settings, five seeds of the chosen ones. Resumable.
+"""
+
+from configs import movielens_100k
+
+
+def get_config():
+    """The run that every objective starts from."""
+    config = movielens_100k.get_config()
+    config.name = "study_movielens_100k"
+    config.train.log_every = 10
+    return config

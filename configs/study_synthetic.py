@@ -1,0 +1,16 @@
+"""The comparative study of objectives on the data and model of configs/synthetic.py.
+
+  python -m launch.study --config=configs/study_synthetic.py --workdir=runs/study_synthetic
+
+Every objective with equally many settings, five seeds of the chosen ones. Resumable.
+"""
+
+from configs import synthetic
+
+
+def get_config():
+    """The run that every objective starts from."""
+    config = synthetic.get_config()
+    config.name = "study_synthetic"
+    config.train.log_every = 10
+    return config
