@@ -72,6 +72,11 @@ class WorldConfig:
       num_clusters: content clusters.
       steps: rounds of the platform; each active user sees one item a round.
       latent_dim: width of the taste vectors.
+      dislike_rate: share of the events with a dislike, 0.001 to 0.07. An assumption: public logs
+        that show dislikes at all have fewer (docs/world.md).
+      dislikes: what a dislike follows: `taste` (aversions of the user) or `random` (a coin, the
+        control of experiments).
+      platform_reacts: the platform that makes the log shows less of what was disliked.
     """
 
     seed: int = 0
@@ -79,8 +84,11 @@ class WorldConfig:
     num_items: int = 5_000
     num_creators: int = 800
     num_clusters: int = 40
-    steps: int = 60
+    steps: int = 70
     latent_dim: int = 16
+    dislike_rate: float = 0.05
+    dislikes: str = "taste"
+    platform_reacts: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -398,6 +406,7 @@ FEATURES = ("dislike", "dwell", "watch_ratio", "gap", "surface", "creator", "clu
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "data.source": ("synthetic", "kuairand_mini", "movielens_100k", "ml1m_sequences", "event_log"),
+    "world.dislikes": ("taste", "random"),
     "data.split": ("temporal", "leave_one_out", "column"),
     "model.encoder": ("gru",),
     "model.features": FEATURES,
@@ -529,6 +538,10 @@ def _check(config: Config) -> None:
             raise ConfigError(f"config.{key} = {get(key)}: at least 1 is needed")
     if any(k < 1 for k in config.eval.ks) or not config.eval.ks:
         raise ConfigError(f"config.eval.ks = {config.eval.ks}: list lengths of at least 1")
+    if not 0.001 <= config.world.dislike_rate <= 0.07:
+        raise ConfigError(
+            f"config.world.dislike_rate = {config.world.dislike_rate}: a share from 0.001 to 0.07"
+        )
     if not config.eval.rate_betas:
         raise ConfigError("config.eval.rate_betas is empty: give at least one value of β")
     if any(one < 0 for one in config.eval.lambdas):

@@ -1,5 +1,8 @@
 """What users do with an item they are shown, and how it changes them.
 
+Affinity, from which all feedback follows, is the match of present taste and item, plus quality and
+the user's patience, less boredom with the cluster, fatigue of the session and aversions.
+
 Sizes as suffixes: U users, C clusters, W latent width, R rounds that the feed remembers.
 """
 
@@ -22,12 +25,22 @@ class UserState(NamedTuple):
       taste_UW: float32, present taste; it drifts around the lasting one.
       boredom_UC: float32, recent items of each cluster, fading.
       shown_UR: int32, items shown in the last rounds, −1 for none.
+      disliked_UR: bool, which of these were disliked.
+      clock_s_U: float32 seconds after the start of the log.
+      session_U: float32, items since the session began.
+      satisfaction_U: float32, running mean of long views.
+      left_session_U: bool, the next item begins a session.
     """
 
     present_U: Array
     taste_UW: Array
     boredom_UC: Array
     shown_UR: Array
+    disliked_UR: Array
+    clock_s_U: Array
+    session_U: Array
+    satisfaction_U: Array
+    left_session_U: Array
 
 
 class Feedback(NamedTuple):
@@ -38,6 +51,7 @@ class Feedback(NamedTuple):
     long_view_U: Array
     like_U: Array
     dislike_U: Array
+    dismissal_U: Array
 
 
 def first_state(population: Population, p: Parameters) -> UserState:
@@ -48,6 +62,11 @@ def first_state(population: Population, p: Parameters) -> UserState:
         taste_UW=population.users.taste_UW,
         boredom_UC=jnp.zeros((users, clusters), F32),
         shown_UR=jnp.full((users, p.no_repeat_rounds), -1, jnp.int32),
+        disliked_UR=jnp.zeros((users, p.no_repeat_rounds), bool),
+        clock_s_U=population.users.arrival_s_U,
+        session_U=jnp.zeros(users, F32),
+        satisfaction_U=jnp.full(users, p.satisfaction_mean, F32),
+        left_session_U=jnp.ones(users, bool),
     )
 
 
@@ -63,17 +82,11 @@ def respond(
       item_U: int32 indices into the catalogue.
       p: mechanisms of the world.
     """
-    items, users = population.items, population.users
+    items = population.items
     averse_cluster_U, averse_creator_U = aversions(population, item_U)
-    boredom_U = _of_cluster(state.boredom_UC, items, item_U)
-    affinity_U = (
-        match("uw,uw->u", state.taste_UW, items.latent_IW[item_U])
-        + p.quality_weight * items.quality_I[item_U]
-        - p.boredom_loss * boredom_U
-        - p.aversion_loss * (averse_cluster_U.astype(F32) + averse_creator_U.astype(F32))
-    )
+    affinity_U = affinity(population, state, item_U, p)
     swipe_key, watch_key, button_key = jax.random.split(key, 3)
-    count = users.activity_U.shape[0]
+    count = affinity_U.shape[0]
 
     duration_ms_U = items.duration_ms_I[item_U]
     skip_below_ms_U = jnp.minimum(round(p.skip_s * 1_000), duration_ms_U)
@@ -94,27 +107,79 @@ def respond(
     ).astype(jnp.int32)  # whole milliseconds first: the log's skips then agree with its dwells
 
     skip_U = dwell_ms_U < skip_below_ms_U
-    uniform_2U = jax.random.uniform(button_key, (2, count), F32)
-    like_U = uniform_2U[0] < jax.nn.sigmoid(p.like_bias + p.like_slope * affinity_U)
+    uniform_3U = jax.random.uniform(button_key, (3, count), F32)
+    like_U = uniform_3U[0] < jax.nn.sigmoid(p.like_bias + p.like_slope * affinity_U)
     content_U = (
         F32(1 - p.dislike_noise)
         * (1 - p.dislike_cluster * averse_cluster_U.astype(F32))
         * (1 - p.dislike_creator * averse_creator_U.astype(F32))
     )
-    dislike_U = uniform_2U[1] >= content_U
+    dislike_U = uniform_3U[1] >= content_U
+    averse_U = averse_cluster_U | averse_creator_U
+    dismissal_U = skip_U & (
+        uniform_3U[2] < p.dismissal_skip + p.dismissal_averse * averse_U.astype(F32)
+    )
     return Feedback(
         dwell_ms_U=dwell_ms_U,
         skip_U=skip_U,
         long_view_U=dwell_ms_U >= jnp.minimum(round(p.long_view_s * 1_000), duration_ms_U),
         like_U=like_U & ~skip_U & ~dislike_U,
         dislike_U=dislike_U,
+        dismissal_U=dismissal_U & ~dislike_U,
     )
 
 
-def rest(state: UserState, new_session_U: Array, p: Parameters) -> UserState:
-    """A pause between sessions takes most of the boredom away."""
+def affinity(population: Population, state: UserState, item_U: Array, p: Parameters) -> Array:
+    """(U,) float32: how much each user wants their item at this moment."""
+    items, users = population.items, population.users
+    averse_cluster_U, averse_creator_U = aversions(population, item_U)
+    return (
+        match("uw,uw->u", state.taste_UW, items.latent_IW[item_U])
+        + p.quality_weight * items.quality_I[item_U]
+        + users.patience_U
+        - p.boredom_loss * _of_cluster(state.boredom_UC, items, item_U)
+        - p.fatigue_loss * jnp.minimum(state.session_U, F32(p.fatigue_items))
+        - p.aversion_loss * (averse_cluster_U.astype(F32) + averse_creator_U.astype(F32))
+    )
+
+
+def pause(
+    key: Array, population: Population, state: UserState, online_U: Array, p: Parameters
+) -> tuple[UserState, Array]:
+    """The time before the next item: within a session seconds, between two of them days.
+
+    Who was satisfied rather returns the next day. A pause between sessions takes fatigue and most
+    of the boredom away.
+
+    Returns:
+      The state of users who are back, and pause_s_U (float32 seconds).
+    """
+    uniform_2U = jax.random.uniform(key, (2, online_U.shape[0]), F32)
+    exponential_2U = jax.random.exponential(jax.random.fold_in(key, 1), uniform_2U.shape, F32)
+    satisfied_U = state.satisfaction_U - F32(p.satisfaction_mean)
+    next_day_U = uniform_2U[0] < p.return_next_day + p.return_satisfaction * satisfied_U
+    between_h_U = jnp.where(
+        next_day_U,
+        16 + 16 * uniform_2U[1],
+        F32(p.session_gap_hours) * population.users.pace_U * exponential_2U[0],
+    )
+    new_session_U = online_U & state.left_session_U
+    pause_s_U = jnp.where(new_session_U, 3_600 * between_h_U, F32(p.browse_s) * exponential_2U[1])
     left_U1 = jnp.where(new_session_U, F32(p.boredom_rest), F32(1))[:, None]
-    return state._replace(boredom_UC=state.boredom_UC * left_U1)
+    state = state._replace(
+        boredom_UC=state.boredom_UC * left_U1,
+        session_U=jnp.where(new_session_U, 0, state.session_U),
+        clock_s_U=state.clock_s_U + jnp.where(online_U, pause_s_U, 0),
+    )
+    return state, pause_s_U
+
+
+def leave_session(key: Array, feedback: Feedback, p: Parameters) -> Array:
+    """(U,) bool: the session ends after this item, the sooner the less it pleased."""
+    annoyed_U = feedback.dislike_U | feedback.dismissal_U
+    factor_U = jnp.where(feedback.skip_U, F32(p.exit_skip), F32(1))
+    factor_U = jnp.where(annoyed_U, F32(p.exit_dislike), factor_U)
+    return jax.random.uniform(key, factor_U.shape, F32) < p.session_exit * factor_U
 
 
 def update(
@@ -123,10 +188,13 @@ def update(
     item_U: Array,
     feedback: Feedback,
     online_U: Array,
+    left_session_U: Array,
     round_index: Array,
     p: Parameters,
 ) -> UserState:
     """The state after the event; users who are not online keep theirs."""
+    memory = F32(p.satisfaction_memory)
+    satisfaction_U = memory * state.satisfaction_U + (1 - memory) * feedback.long_view_U
     items = population.items
     clusters = jnp.arange(state.boredom_UC.shape[1], dtype=jnp.int32)
     seen_UC = items.cluster_I[item_U][:, None] == clusters
@@ -142,6 +210,11 @@ def update(
         taste_UW=state.taste_UW + jnp.where(online_U1, towards_UW + back_UW, F32(0)),
         boredom_UC=jnp.where(online_U1, boredom_UC, state.boredom_UC),
         shown_UR=state.shown_UR.at[:, slot].set(jnp.where(online_U, item_U, -1)),
+        disliked_UR=state.disliked_UR.at[:, slot].set(online_U & feedback.dislike_U),
+        clock_s_U=state.clock_s_U + jnp.where(online_U, feedback.dwell_ms_U / F32(1_000), 0),
+        session_U=state.session_U + online_U,
+        satisfaction_U=jnp.where(online_U, satisfaction_U, state.satisfaction_U),
+        left_session_U=jnp.where(online_U, left_session_U, state.left_session_U),
     )
 
 

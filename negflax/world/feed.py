@@ -2,7 +2,8 @@
 
 Two stages, so that no array of users × items arises: a cluster, by popularity and the user's
 present interests less what was just shown, then one of a few popular items of that cluster.
-Dislikes do not enter: the platform whose log is learned from ignores them.
+Dislikes do not enter, unless the platform reacts: then what was disliked is shown less often, and
+a model that learns from the log without seeing dislikes cannot tell why.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from negflax.world import serving
 from negflax.world.behaviour import UserState
 from negflax.world.parameters import Parameters
 from negflax.world.population import F32, Array, Items, match
@@ -27,22 +29,37 @@ def serve(key: Array, items: Items, state: UserState, p: Parameters) -> tuple[Ar
     Returns:
       item_U (int32, index into `items`) and explored_U (bool, the slot went to exploration).
     """
-    slot_key, item_key, pick_key, random_key = jax.random.split(key, 4)
-    users, count = state.taste_UW.shape[0], items.cluster_I.shape[0]
-
-    uniform_2U = jax.random.uniform(slot_key, (2, users), F32)
-    cluster_U = _choose_cluster(uniform_2U[0], items, state, p)
+    slot_key, item_key, pick_key = jax.random.split(key, 3)
+    uniform_U = jax.random.uniform(slot_key, (state.taste_UW.shape[0],), F32)
+    cluster_U = _choose_cluster(uniform_U, items, state, p)
     item_UM = _popular_items(item_key, items, cluster_U, p.candidates)
     shown_UM = (item_UM[:, :, None] == state.shown_UR[:, None, :]).any(-1)
-    score_UM = p.item_personalisation * match(
-        "uw,umw->um", state.taste_UW, items.latent_IW[item_UM]
-    ) - jnp.where(shown_UM, F32(1e6), F32(0))
-    pick_U = jnp.argmax(score_UM + jax.random.gumbel(pick_key, score_UM.shape, F32), axis=1)
-    item_U = jnp.take_along_axis(item_UM, pick_U[:, None], axis=1)[:, 0]
+    age_s_UM = state.clock_s_U[:, None] - items.release_s_I[item_UM]
+    score_UM = (
+        p.item_personalisation * match("uw,umw->um", state.taste_UW, items.latent_IW[item_UM])
+        + p.freshness * _new(items, item_UM) * jnp.exp(-age_s_UM / F32(p.freshness_days * 86_400))
+        - p.reaction_creator * _disliked_creator(items, state, item_UM, p)
+    )
+    score_UM = jnp.where(shown_UM | (age_s_UM < 0), serving.UNWANTED, score_UM)
+    layer = serving.Serving(exploration=p.exploration)
+    item_U1, explored_U1 = serving.serve_list(
+        pick_key, item_UM, score_UM, 1, layer, released_I=items.release_s_I, now_U=state.clock_s_U
+    )
+    return item_U1[:, 0], explored_U1[:, 0]
 
-    explored_U = uniform_2U[1] < p.exploration
-    random_U = jax.random.randint(random_key, (users,), 0, count, dtype=jnp.int32)
-    return jnp.where(explored_U, random_U, item_U), explored_U
+
+def _new(items: Items, item_UM: Array) -> Array:
+    """1 for items that were released during the log, 0 for those that were there before."""
+    return (items.release_s_I[item_UM] > 0).astype(F32)
+
+
+def _disliked_creator(items: Items, state: UserState, item_UM: Array, p: Parameters) -> Array:
+    """(U, M) float32: 1 where the user has lately disliked an item of the creator."""
+    if not p.reaction_creator:
+        return jnp.zeros(item_UM.shape, F32)
+    creator_UR = jnp.where(state.disliked_UR, items.creator_I[state.shown_UR], -1)
+    same_UMR = items.creator_I[item_UM][:, :, None] == creator_UR[:, None, :]
+    return same_UMR.any(-1).astype(F32)
 
 
 def _choose_cluster(uniform_U: Array, items: Items, state: UserState, p: Parameters) -> Array:
@@ -52,6 +69,10 @@ def _choose_cluster(uniform_U: Array, items: Items, state: UserState, p: Paramet
         p.cluster_personalisation * match("uw,cw->uc", state.taste_UW, items.centre_CW)
         - p.feed_boredom * state.boredom_UC
     )
+    if p.reaction_cluster:
+        user_U1 = jnp.arange(logit_UC.shape[0])[:, None]
+        disliked_UR = p.reaction_cluster * state.disliked_UR.astype(F32)
+        logit_UC = logit_UC.at[user_U1, items.cluster_I[state.shown_UR]].add(-disliked_UR)
     peak_U1 = logit_UC.max(axis=1, keepdims=True)
     share_UC = jnp.cumsum(jnp.exp(logit_UC - peak_U1) * jnp.diff(edge_C1), axis=1)
     cluster_U = (share_UC <= uniform_U[:, None] * share_UC[:, -1:]).sum(axis=1, dtype=jnp.int32)

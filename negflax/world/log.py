@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from negflax.config import WorldConfig
 from negflax.world import behaviour, feed
-from negflax.world.parameters import DEFAULT, Parameters
+from negflax.world.parameters import DEFAULT, Parameters, mechanisms
 from negflax.world.population import (
     F32,
     Array,
@@ -59,10 +59,11 @@ def generate(config: WorldConfig, parameters: Parameters = DEFAULT) -> tuple[pa.
 
     Returns:
       The events and the items. Event columns: user_id, item_id, pos (int64, from 0 within the
-      user), timestamp_ms (int64, unix), long_view, like, dislike, skip (bool), dwell_ms,
+      user), timestamp_ms (int64, unix), long_view, like, dislike, dismissal, skip (bool), dwell_ms,
       duration_ms (int64), surface (int64: 1 main feed, 2 discovery); ordered by user and pos.
       Item columns: item_id, creator_id (int64), cluster_ids (list<int64>), title, duration_ms.
     """
+    parameters = mechanisms(config, parameters)
     population = draw_population(config, parameters)
     with on_host():
         key = jax.random.fold_in(world_key(config.seed), 1)
@@ -87,19 +88,17 @@ def play(key: Array, population: Population, rounds: int, p: Parameters) -> Roun
     def one_round(
         state: behaviour.UserState, round_index: Array
     ) -> tuple[behaviour.UserState, Rounds]:
-        keys = jax.random.split(jax.random.fold_in(key, round_index), 4)
-        uniform_3U = jax.random.uniform(keys[0], (3, count), F32)
-        online_U = state.present_U & (uniform_3U[0] < users.activity_U)
-        new_session_U = online_U & (uniform_3U[1] < F32(1 / p.session_items))
-        pause_s_2U = jax.random.exponential(keys[1], (2, count), F32)
-        between_s_U = F32(p.session_gap_hours * 3_600) * users.pace_U * pause_s_2U[0]
-        pause_s_U = jnp.where(new_session_U, between_s_U, F32(p.browse_s) * pause_s_2U[1])
-
-        state = behaviour.rest(state, new_session_U, p)
+        keys = jax.random.split(jax.random.fold_in(key, round_index), 5)
+        uniform_2U = jax.random.uniform(keys[0], (2, count), F32)
+        online_U = state.present_U & (uniform_2U[0] < users.activity_U)
+        state, pause_s_U = behaviour.pause(keys[1], population, state, online_U, p)
         item_U, explored_U = feed.serve(keys[2], population.items, state, p)
         feedback = behaviour.respond(keys[3], population, state, item_U, p)
-        state = behaviour.update(state, population, item_U, feedback, online_U, round_index, p)
-        state = state._replace(present_U=state.present_U & (uniform_3U[2] >= p.leave))
+        left_U = behaviour.leave_session(keys[4], feedback, p)
+        state = behaviour.update(
+            state, population, item_U, feedback, online_U, left_U, round_index, p
+        )
+        state = state._replace(present_U=state.present_U & (uniform_2U[1] >= p.leave))
         return state, Rounds(online_U, item_U, explored_U, pause_s_U, feedback)
 
     first = behaviour.first_state(population, p)
@@ -120,7 +119,7 @@ def _event_table(population: Population, rounds: Rounds, p: Parameters) -> pa.Ta
     item_E = rounds.item.T[happened_UK]
     feedback = {
         name: getattr(rounds.feedback, f"{name}_U").T[happened_UK]
-        for name in ("long_view", "like", "dislike", "skip")
+        for name in ("long_view", "like", "dislike", "dismissal", "skip")
     }
     return pa.table(
         {

@@ -32,6 +32,7 @@ class Items(NamedTuple):
       latent_IW: float32 with about unit variance.
       quality_I: float32, standard normal.
       duration_ms_I: int32 milliseconds.
+      release_s_I: float32 seconds after the start of the log, 0 for what was there before.
       popularity_I: float32, cumulative share of the exposure, ending at 1.
       start_C1: int32, cluster c holds the items start_C1[c] up to start_C1[c + 1].
       centre_CW: float32, centres of the clusters.
@@ -43,6 +44,7 @@ class Items(NamedTuple):
     latent_IW: Array
     quality_I: Array
     duration_ms_I: Array
+    release_s_I: Array
     popularity_I: Array
     start_C1: Array
     centre_CW: Array
@@ -55,6 +57,7 @@ class Users(NamedTuple):
       taste_UW: float32, standard normal.
       averse_cluster_UC: bool.
       averse_creator_UA: bool.
+      patience_U: float32, lasting addition to affinity.
       activity_U: float32, chance of an event in a round.
       pace_U: float32, factor of the pauses between sessions.
       arrival_s_U: float32, seconds after the start of the log.
@@ -63,6 +66,7 @@ class Users(NamedTuple):
     taste_UW: Array
     averse_cluster_UC: Array
     averse_creator_UA: Array
+    patience_U: Array
     activity_U: Array
     pace_U: Array
     arrival_s_U: Array
@@ -115,7 +119,7 @@ def _draw(key: Array, config: WorldConfig, p: Parameters) -> Population:
 
 def _draw_items(key: Array, config: WorldConfig, p: Parameters) -> Items:
     items, clusters, width = config.num_items, config.num_clusters, config.latent_dim
-    keys = iter(jax.random.split(key, 7))
+    keys = iter(jax.random.split(key, 8))
     normal = functools.partial(jax.random.normal, dtype=F32)
 
     sizes_C = _zipf(clusters, p.cluster_size_exponent)
@@ -147,6 +151,7 @@ def _draw_items(key: Array, config: WorldConfig, p: Parameters) -> Items:
         duration_ms_I=(jnp.clip(duration_s_I, p.duration_min_s, p.duration_max_s) * 1_000).astype(
             jnp.int32
         ),
+        release_s_I=_draw_releases(next(keys), items, p),
         popularity_I=popularity_I / popularity_I[-1],
         start_C1=jnp.searchsorted(cluster_I, jnp.arange(clusters + 1, dtype=jnp.int32)).astype(
             jnp.int32
@@ -166,18 +171,24 @@ def _draw_creators(key: Array, cluster_I: Array, config: WorldConfig, p: Paramet
     weight_CA = jnp.where(at_home_CA, F32(1), F32(p.creator_stray))
     share_CA = jnp.cumsum(weight_CA * _zipf(creators, p.creator_exponent), axis=1)
     uniform_I = _uniform(choice_key, cluster_I.shape)
-    return jax.vmap(_choose)(share_CA[cluster_I], uniform_I)
+    return _choose_in_row(share_CA, cluster_I, uniform_I)
+
+
+def _draw_releases(key: Array, items: int, p: Parameters) -> Array:
+    cold_I, moment_I = _uniform(key, (2, items))
+    return jnp.where(cold_I < p.cold_share, moment_I * F32(p.cold_days * 86_400), F32(0))
 
 
 def _draw_users(key: Array, config: WorldConfig, p: Parameters) -> Users:
     users = config.num_users
-    keys = jax.random.split(key, 5)
+    keys = jax.random.split(key, 6)
     activity_U, arrival_U = _uniform(keys[3], (2, users))
     log_pace_U = p.pace_spread * jax.random.normal(keys[4], (users,), F32)
     return Users(
         taste_UW=jax.random.normal(keys[0], (users, config.latent_dim), F32),
         averse_cluster_UC=_uniform(keys[1], (users, config.num_clusters)) < p.cluster_aversion,
         averse_creator_UA=_uniform(keys[2], (users, config.num_creators)) < p.creator_aversion,
+        patience_U=p.patience_spread * jax.random.normal(keys[5], (users,), F32),
         activity_U=activity_U ** F32(1 / p.activity),
         pace_U=jnp.exp(log_pace_U),
         arrival_s_U=arrival_U * F32(p.arrival_days * 86_400),
@@ -194,6 +205,25 @@ def _choose(cumulative: Array, uniform: Array) -> Array:
     """Indices int32 drawn by a cumulative weight with one uniform number each."""
     index = jnp.searchsorted(cumulative, uniform * cumulative[-1], side="right")
     return jnp.minimum(index, cumulative.shape[0] - 1).astype(jnp.int32)
+
+
+def _choose_in_row(cumulative_CA: Array, row_I: Array, uniform_I: Array) -> Array:
+    """`_choose` in one row of a table for each I, by bisection: no array of I × A."""
+    width = cumulative_CA.shape[1]
+    target_I = uniform_I * cumulative_CA[row_I, -1]
+
+    def halve(_: int, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+        low_I, high_I = bounds  # the answer lies in low..high
+        middle_I = (low_I + high_I) // 2
+        right_I = cumulative_CA[row_I, middle_I] <= target_I
+        found = low_I >= high_I
+        return (
+            jnp.where(right_I & ~found, middle_I + 1, low_I),
+            jnp.where(right_I | found, high_I, middle_I),
+        )
+
+    first = jnp.zeros(row_I.shape, jnp.int32), jnp.full(row_I.shape, width - 1, jnp.int32)
+    return jax.lax.fori_loop(0, width.bit_length(), halve, first)[0]
 
 
 def _uniform(key: Array, shape: tuple[int, ...]) -> Array:

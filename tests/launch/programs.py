@@ -24,10 +24,10 @@ def run(name, *arguments):
         # The shared start-up sets a compilation cache for the whole process, other tests too.
         importlib.import_module("launch.flags").start = lambda workdir: None
         program = importlib.import_module(f"launch.{name}")
-        flags.FLAGS(argv)
+        rest = flags.FLAGS(argv)
         jax.config.update(OPTIMIZE_LITTLE, True)  # these programs run for milliseconds
         try:
-            program.main(argv[:1])
+            program.main(rest)
         finally:
             jax.config.update(OPTIMIZE_LITTLE, before)
 

@@ -9,6 +9,9 @@ import pytest
 
 from negflax import world
 from negflax.config import WorldConfig
+from negflax.data.sources import RawData
+from negflax.simulate import calibration
+from negflax.world import Parameters, mechanisms
 
 # More clusters than items: some clusters are empty.
 SMALL = WorldConfig(num_users=400, num_items=30, num_creators=10, num_clusters=40, steps=8)
@@ -25,8 +28,8 @@ def column(table: pa.Table, name: str) -> np.ndarray:
 
 def test_columns_have_the_types_of_an_event_log(default_world):
     events, items = default_world
-    flags, numbers = ("long_view", "like", "dislike", "skip"), ("user_id", "item_id", "pos",
-        "timestamp_ms", "dwell_ms", "duration_ms", "surface")  # fmt: skip
+    flags = ("long_view", "like", "dislike", "dismissal", "skip")
+    numbers = ("user_id", "item_id", "pos", "timestamp_ms", "dwell_ms", "duration_ms", "surface")
     assert set(events.column_names) == {*flags, *numbers}
     assert all(events.schema.field(name).type == pa.bool_() for name in flags)
     assert all(events.schema.field(name).type == pa.int64() for name in numbers)
@@ -47,13 +50,20 @@ def test_default_sizes_and_rates(default_world):
     rate["share of the top 1 % of items"] = exposure[:50].sum() / exposure.sum()
     per_user = np.bincount(column(events, "user_id"), minlength=12_000)
     print(rate, "events per user", np.percentile(per_user, [0, 5, 25, 50, 75, 95, 100]))
-    assert 0.34 < rate["skip"] < 0.42
-    assert 0.30 < rate["long_view"] < 0.38
-    assert 0.02 < rate["like"] < 0.05
-    assert 0.04 < rate["dislike"] < 0.06
+    assert 0.39 < rate["skip"] < 0.43  # the real log: .41
+    assert 0.30 < rate["long_view"] < 0.34  # .32
+    assert 0.015 < rate["like"] < 0.02  # .017
+    assert 0.045 < rate["dislike"] < 0.055
+    assert 0.002 < column(events, "dismissal").mean() < 0.2 * rate["dislike"]
     assert 0.10 < rate["share of the top 1 % of items"] < 0.30
     assert 40 <= np.median(per_user) <= 50
     assert np.percentile(per_user, 95) - np.percentile(per_user, 5) > 30
+
+
+def test_a_users_own_past_tells_as_much_as_in_the_real_log(default_world):
+    found = calibration.describe(RawData(*default_world, "synthetic"))
+    liked, never = (v for k, v in found.items() if k.startswith("long_view |"))
+    assert 0.41 < liked < 0.45 and 0.18 < never < 0.21  # .44 and .19
 
 
 def test_the_log_fits_a_temporal_split(default_world):
@@ -133,3 +143,24 @@ def digest(table: pa.Table) -> bytes:
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     return sink.getvalue().to_pybytes()
+
+
+def test_switches_change_the_chances_they_name():
+    rare = mechanisms(WorldConfig(dislike_rate=0.01))
+    np.testing.assert_allclose(rare.dislike_cluster, 0.2 * Parameters().dislike_cluster)
+    np.testing.assert_allclose(rare.dislike_noise, 0.2 * Parameters().dislike_noise)
+    assert rare.reaction_cluster == rare.reaction_creator == 0
+    assert mechanisms(WorldConfig(platform_reacts=True)) == Parameters()
+    assert mechanisms(WorldConfig(dislikes="random", dislike_rate=0.02)).dislike_noise == 0.02
+
+
+def test_dislikes_of_the_control_have_nothing_to_do_with_taste():
+    config = WorldConfig(num_users=4_000, steps=30, dislikes="random")
+    events, _ = world.generate(config)
+    population = jax.device_get(world.draw_population(config))
+    item = np.argsort(population.items.item_id_I)[column(events, "item_id")]
+    cluster = population.items.cluster_I[item]
+    averse = population.users.averse_cluster_UC[column(events, "user_id"), cluster]
+    dislike, skip = column(events, "dislike"), column(events, "skip")
+    assert abs(dislike[averse].mean() - dislike[~averse].mean()) < 0.01
+    assert skip[averse].mean() > 1.2 * skip[~averse].mean()  # aversions are still there
