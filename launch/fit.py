@@ -85,9 +85,9 @@ def _inherit(trainer: Trainer, catalogue: Catalogue, workdir: Path, init_from: s
     write_json(workdir / INIT_REPORT, report)
     logging.info(
         "starting from %s: %d items kept, %d new (%d at the mean of their creator, %d of their "
-        "cluster), %d dropped",
+        "cluster), %d dropped, %d reserved rows left",
         init_from, report["kept"], report["new"], report["new_at_creator_mean"],
-        report["new_at_cluster_mean"], report["dropped"],
+        report["new_at_cluster_mean"], report["dropped"], report["rows_left"],
     )  # fmt: skip
     return state
 

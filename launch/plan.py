@@ -50,11 +50,12 @@ def sizes_of(config: Config) -> planning.Sizes:
     """The catalogue that the flags describe, or the data set's own."""
     if ITEMS.value:
         named = {"creator": CREATORS.value + 1, "cluster": CLUSTERS.value + 1}
-        return planning.Sizes(ITEMS.value + 1, NUM_VALUES | named)
+        rows = ITEMS.value + 1 + config.data.reserved_items
+        return planning.Sizes(rows, NUM_VALUES | named)
     with tempfile.TemporaryDirectory() as folder:
         catalogue = build_sequences(open_source(config, folder), config).catalogue
     clusters = catalogue.clusters_VC.shape[1]
-    return planning.Sizes(catalogue.num_rows, catalogue.feature_sizes, clusters=clusters)
+    return planning.Sizes(catalogue.table_rows, catalogue.feature_sizes, clusters=clusters)
 
 
 def virtual_devices(number: int) -> list[jax.Device]:
@@ -82,9 +83,7 @@ def main(argv: list[str]) -> None:
     sizes = sizes_of(config)
     plan = planning.make_plan(config, sizes, mesh, machine)
     limit = int(MEMORY.value * planning.GIB)
-    print(
-        f"{sizes.num_rows - 1:,} items, {DEVICES.value} device(s): each one's needs, calculated\n"
-    )
+    print(f"{sizes.num_rows - 1:,} rows, {DEVICES.value} device(s): each one's needs, calculated\n")
     print(report(plan))
     advice = plan.too_large(limit)
     print(

@@ -4,7 +4,8 @@
 
 Any setting can be changed on the command line: --config.loss.omega=1.0. A run that was killed goes
 on from its newest checkpoint when the same command is given again. --init_from=FOLDER starts from
-the best checkpoint of another run, whose catalogue may differ: rows go by item id.
+the best checkpoint of another run, whose catalogue may differ: rows go by item id. With
+config.data.reserved_items above 0, that catalogue grows and its items keep their rows.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from negflax.evaluate.calibration import calibration_figures
 from negflax.files import write_json
 from negflax.mesh import make_mesh
 from negflax.train.checkpoint import write_config
+from negflax.train.inherit import catalogue_of
 from negflax.train.loop import Outcome
 from negflax.train.restore import REFIT, load_trained
 
@@ -54,7 +56,9 @@ def main(argv: list[str]) -> None:
     shared.start(workdir)
     config = from_config_dict(CONFIG.value)
     write_config(workdir, config)  # another run's folder is refused before any work
-    sequences = open_sequences(config, workdir)
+    grows = INIT_FROM.value and config.data.reserved_items
+    known = catalogue_of(INIT_FROM.value) if grows else None
+    sequences = open_sequences(config, workdir, known=known)
     write_json(workdir / "data_report.json", sequences.report)
     outcome = fit(config, workdir, sequences, init_from=INIT_FROM.value)
     results = figures(outcome)

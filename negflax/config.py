@@ -41,6 +41,9 @@ class DataConfig:
       min_item_events: items with fewer events in the training period are unknown items.
       spread_rows: give popular items rows far from each other, so that shards of the item tables
         are asked for equally many rows; else rows are in the order of the item ids.
+      reserved_items: rows behind those of the known items, kept free for items that a later run
+        brings (--init_from): the tables keep their shapes. Until then no one draws, scores, lists
+        or ranks them.
       cache_dir: where prepared sequences and the synthetic data set are kept, for any number of
         runs; empty means <workdir>/data.
     """
@@ -57,6 +60,7 @@ class DataConfig:
     test_fraction: float = 0.1
     min_item_events: int = 1
     spread_rows: bool = False
+    reserved_items: int = 0
     cache_dir: str = ""
 
 
@@ -455,7 +459,7 @@ _NOT_NEGATIVE = ("loss.omega", "loss.w", "loss.w_max", "loss.r", "loss.positives
                  "loss.ramp_steps", "loss.upweight", "loss.epsilon", "loss.penalty", "loss.gamma",
                  "loss.rho_max", "loss.gbce_t", "loss.contrastive", "optimizer.clip_norm",
                  "optimizer.clip_value",
-                 "optimizer.table_weight_decay")  # fmt: skip
+                 "optimizer.table_weight_decay", "data.reserved_items")  # fmt: skip
 _AT_LEAST_ONE = ("world.num_users", "world.num_items", "world.num_creators", "world.num_clusters",
                  "world.steps", "labels.horizon", "batch.rows", "batch.length", "model.hidden",
                  "model.embedding", "loss.num_candidates", "loss.block_elements",

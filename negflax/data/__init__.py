@@ -14,6 +14,7 @@ from negflax.data.cache import open_sequences
 from negflax.data.catalogue import Catalogue
 from negflax.data.cells import DataError
 from negflax.data.files import read_events, require_suffix, write_table
+from negflax.data.growth import grow
 from negflax.data.histories import build_histories
 from negflax.data.labels import label_weights
 from negflax.data.prefetch import prefetch
@@ -34,6 +35,7 @@ __all__ = [
     "StreamBatches",
     "build_histories",
     "build_sequences",
+    "grow",
     "history_batch",
     "label_weights",
     "open_sequences",

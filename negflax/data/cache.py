@@ -28,7 +28,7 @@ from negflax.data.column_files import ColumnFiles
 from negflax.data.inputs import Input, digest, open_input
 from negflax.data.sequences import Sequences
 
-VERSION = 2  # of what is stored; raise it when the same events and rules give other columns
+VERSION = 3  # of what is stored; raise it when the same events and rules give other columns
 MANIFEST = "manifest.json"
 CATALOGUE = "catalogue.npz"
 ARRAYS = [f.name for f in dataclasses.fields(Sequences) if f.name not in ("catalogue", "report")]
@@ -38,7 +38,10 @@ NOT_IN_LABELS = ("horizon",)
 
 
 def open_sequences(
-    config: Config, workdir: str | os.PathLike[str], catalogue: Catalogue | None = None
+    config: Config,
+    workdir: str | os.PathLike[str],
+    catalogue: Catalogue | None = None,
+    known: Catalogue | None = None,
 ) -> Sequences:
     """Opens the sequences of config.data and config.labels, from the cache or by building it.
 
@@ -48,6 +51,7 @@ def open_sequences(
       config: its sections data, labels and, for `synthetic`, world.
       workdir: holds the cache where config.data.cache_dir is empty, in data/.
       catalogue: a vocabulary to use instead of the log's own, such as a checkpoint's.
+      known: a vocabulary that grows by the log's own (negflax/data/growth.py).
 
     Returns:
       Sequences whose arrays are read-only and read from the files when they are touched.
@@ -64,6 +68,9 @@ def open_sequences(
         if found is not None and _same(found.catalogue, catalogue):
             return found
         key = digest(key, catalogue.item_ids)
+    if known is not None:
+        kin = known.creator_V, known.clusters_VC
+        key = digest(key, "grown", str(known.reserved_rows), known.item_ids, *kin)
     folder = place / f"sequences-{key}"
     found = _open(folder)
     if found is not None:
@@ -74,14 +81,20 @@ def open_sequences(
         with _locked(place / f".{folder.name}.lock"):
             found = _open(folder)  # another process may have built it meanwhile
             if found is None:
-                _build(folder, source, config, catalogue)
+                _build(folder, source, config, catalogue, known)
                 found = _open(folder)
     if found is None:
         raise DataError(f"{folder} was changed by another program: remove it and start again")
     return found
 
 
-def _build(folder: Path, source: Input, config: Config, catalogue: Catalogue | None) -> None:
+def _build(
+    folder: Path,
+    source: Input,
+    config: Config,
+    catalogue: Catalogue | None,
+    known: Catalogue | None,
+) -> None:
     """Builds in a folder beside, then renames; the lock is held."""
     stem = f".{folder.name}.building-"
     for left in folder.parent.glob(f"{stem}*"):  # by a process that was killed: the lock was free
@@ -92,7 +105,7 @@ def _build(folder: Path, source: Input, config: Config, catalogue: Catalogue | N
         scratch = temporary / "scratch"
         scratch.mkdir(parents=True)
         with ColumnFiles(temporary) as columns:
-            fields = source.prepare(scratch, config, catalogue, columns.append)
+            fields = source.prepare(scratch, config, catalogue, columns.append, known)
             columns.append({name: fields[name] for name in ("user_ids", "offsets_U1")})
         shutil.rmtree(scratch)
         fields["catalogue"].save(temporary / CATALOGUE)
@@ -161,10 +174,10 @@ def _fingerprint(config: Config, identity: str) -> str:
 
 
 def _same(one: Catalogue, other: Catalogue) -> bool:
-    """Whether the rows mean the same items, creators and clusters."""
+    """Whether the rows mean the same items, creators and clusters, with as many reserved."""
     return all(
         np.array_equal(getattr(one, name), getattr(other, name))
-        for name in ("item_ids", "creator_V", "clusters_VC")
+        for name in ("item_ids", "creator_V", "clusters_VC", "reserved_rows")
     )
 
 

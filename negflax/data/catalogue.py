@@ -19,10 +19,15 @@ from negflax.data.cells import DataError
 from negflax.data.columns import factorize, flat, floats, is_list, is_text, values
 from negflax.data.features import NUM_VALUES
 
+BY_ROW = ("creator_V", "clusters_VC", "train_count_V", "titles", "duration_V")
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Catalogue:
     """Items of the vocabulary. Row 0 is the padding, the start of a user and the unknown item.
+
+    Rows from `num_rows` on are no items: `reserved_rows` of them wait in the tables for new ones
+    (negflax/data/growth.py).
 
     Attributes:
       item_ids: (n,) original ids, int64 or text, distinct; item_ids[i] is row i + 1.
@@ -31,6 +36,9 @@ class Catalogue:
       train_count_V: (n+1,) int64 events in the training period.
       titles: (n+1,) text, "" unknown; None where the source has none.
       duration_V: (n+1,) float64 milliseconds, NaN unknown; None where the item table has none.
+      creator_ids: original id of creator number i + 1 at i; None: not known.
+      cluster_ids: the same of clusters.
+      reserved_rows: rows that the item tables have beyond those of the items.
     """
 
     item_ids: np.ndarray
@@ -39,11 +47,19 @@ class Catalogue:
     train_count_V: np.ndarray
     titles: np.ndarray | None = None
     duration_V: np.ndarray | None = None
+    creator_ids: np.ndarray | None = None
+    cluster_ids: np.ndarray | None = None
+    reserved_rows: int = 0
 
     @property
     def num_rows(self) -> int:
-        """V: rows of the item table, with row 0."""
+        """V: rows of the items, with row 0."""
         return len(self.item_ids) + 1
+
+    @property
+    def table_rows(self) -> int:
+        """Rows of the item tables: V and the reserved ones."""
+        return self.num_rows + self.reserved_rows
 
     @property
     def num_creators(self) -> int:
@@ -93,12 +109,8 @@ class Catalogue:
     def reordered(self, order_I: np.ndarray) -> Catalogue:
         """The same items in other rows: item order_I[i] of this one gets row i + 1."""
         row_V = np.append(0, order_I + 1)
-        rest = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.name != "item_ids"
-        }
-        rows = {name: None if x is None else x[row_V] for name, x in rest.items()}
+        by_row = {name: getattr(self, name) for name in BY_ROW}
+        rows = {name: None if x is None else x[row_V] for name, x in by_row.items()}
         return dataclasses.replace(self, item_ids=self.item_ids[order_I], **rows)
 
     def ids(self, rows: Any) -> np.ndarray:
@@ -131,7 +143,8 @@ class Catalogue:
         """
         try:
             with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-                return cls(**{name: file[name] for name in file.files})
+                fields = {name: file[name] for name in file.files}
+                return cls(**fields | {"reserved_rows": int(fields.get("reserved_rows", 0))})
         except FileNotFoundError as error:
             raise DataError(f"{path} does not exist: it holds the items of the run") from error
         except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
@@ -178,13 +191,17 @@ def build_catalogue(item_ids: np.ndarray, events: pa.Table, items: pa.Table | No
         for table in (items, events)
         if table is not None
     ]
+    creator_VC, creator_ids = _attribute(tables, "creator_id", num_rows)
+    clusters_VC, cluster_ids = _attribute(tables, "cluster_ids", num_rows)
     return Catalogue(
         item_ids=item_ids,
-        creator_V=_attribute(tables, "creator_id", num_rows)[:, 0],
-        clusters_VC=_attribute(tables, "cluster_ids", num_rows),
+        creator_V=creator_VC[:, 0],
+        clusters_VC=clusters_VC,
         train_count_V=zeros_V,
         titles=_titles(items, tables[0][1], num_rows),
         duration_V=_durations(items, tables[0][1], num_rows),
+        creator_ids=creator_ids,
+        cluster_ids=cluster_ids,
     )
 
 
@@ -233,8 +250,10 @@ def _durations(items: pa.Table | None, row_I: np.ndarray, num_rows: int) -> np.n
     return duration_V
 
 
-def _attribute(tables: list[tuple[pa.Table, np.ndarray]], name: str, num_rows: int) -> np.ndarray:
-    """Numbers (V, C ≥ 1) int32 of an id column, from the first table that knows the item."""
+def _attribute(
+    tables: list[tuple[pa.Table, np.ndarray]], name: str, num_rows: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(numbers (V, C ≥ 1) int32 of an id column, from the first table that knows the item; ids)."""
     missing_V = np.ones(num_rows, bool)
     missing_V[0] = False
     rows, parts = [], []
@@ -246,17 +265,17 @@ def _attribute(tables: list[tuple[pa.Table, np.ndarray]], name: str, num_rows: i
             parts.append(part)
     result = np.zeros((num_rows, 1), np.int32)
     if not sum(map(len, parts)):
-        return result
+        return result, np.zeros(0, np.int64)
     if any(is_text(part.type) for part in parts):
         parts = [pc.cast(part, pa.string()) for part in parts]
     row_P = np.concatenate(rows)
-    code_P, _ = factorize(pa.chunked_array(parts))
+    code_P, ids = factorize(pa.chunked_array(parts))
     order = np.argsort(row_P, kind="stable")
     row_P, code_P = row_P[order], code_P[order]
     slot_P = np.arange(len(row_P)) - np.searchsorted(row_P, row_P)
     result = np.zeros((num_rows, int(slot_P.max()) + 1), np.int32)
     result[row_P, slot_P] = code_P + 1
-    return result
+    return result, ids
 
 
 def _pairs(

@@ -33,7 +33,7 @@ class Input(Protocol):
         Args:
           scratch: an empty folder, for about the bytes that the events take in memory.
           config: the run's.
-          *rest: catalogue and write of sequences.prepare.
+          *rest: catalogue, write and known of sequences.prepare.
         """
 
 

@@ -15,6 +15,7 @@ from negflax.data import features
 from negflax.data.catalogue import Catalogue, build_catalogue, describing, spread
 from negflax.data.cells import DataError
 from negflax.data.columns import as_text, factorize, floats, integers, runs
+from negflax.data.growth import grow
 from negflax.data.labels import label_weights
 from negflax.data.parts import Parts
 from negflax.data.schema import SPLITS, validate, validate_items
@@ -104,6 +105,7 @@ def prepare(
     config: Config,
     catalogue: Catalogue | None,
     write: Callable[[dict[str, np.ndarray]], None],
+    known: Catalogue | None = None,
 ) -> dict[str, Any]:
     """Labels, splits and encodes validated events part by part, in memory for a few parts.
 
@@ -118,6 +120,7 @@ def prepare(
       config: its sections data and labels.
       catalogue: as `build_sequences`.
       write: takes the columns of Sequences that end in _E, once for each part, in order.
+      known: as `open_sequences`.
 
     Returns:
       The other fields of Sequences.
@@ -150,6 +153,8 @@ def prepare(
     is_new = catalogue is None
     if catalogue is None:
         catalogue = _vocabulary(parts, split, items, config.data)
+        if known is not None:
+            catalogue = grow(known, catalogue, config.data.reserved_items)
 
     tally: Counter[tuple[str, ...]] = Counter()
     user_ids, lengths, count_V = [], [], np.zeros(catalogue.num_rows, np.int64)
@@ -204,6 +209,7 @@ def _vocabulary(
         described = describing(pa.concat_tables([described, more]))
     known_I = count_I >= config.min_item_events
     catalogue = build_catalogue(item_ids[known_I], described, items)
+    catalogue = dataclasses.replace(catalogue, reserved_rows=config.reserved_items)
     return catalogue.reordered(spread(count_I[known_I])) if config.spread_rows else catalogue
 
 

@@ -39,7 +39,7 @@ def top_k_function(mesh: Mesh, num_rows: int, k: int, recall: float = 1.0) -> An
 
     Args:
       mesh: over whose devices the table is split.
-      num_rows: rows from here on are padding; row 0 is no item either.
+      num_rows: rows from here on, reserved or padding, are no items; row 0 is none either.
       k: K, list length.
       recall: below 1: blocks are chosen by `lax.approx_max_k` with this expected recall, which is
         faster than the exact choice on TPUs; elsewhere it is exact, and slower.
@@ -70,15 +70,15 @@ def top_k_of_shard(
 ) -> tuple[jax.Array, jax.Array]:
     """The same inside shard_map: this shard's list, merged with those of the others."""
     first = lax.axis_index(AXES) * len(rows_vD)
-    padding = lax.axis_size(AXES) * len(rows_vD) - num_rows
-    # Rows that are not listed, and the block that two chunks share, may spoil a maximum each.
-    wanted = k + excluded_RH.shape[1] + 1 + padding + 1 + _SLACK
+    # A maximum each is spoiled by an excluded row, by row 0, by the block that two chunks share and
+    # by the block where the items end, which may be in two chunks as well.
+    wanted = k + excluded_RH.shape[1] + 1 + 1 + 2 + _SLACK
     if len(rows_vD) <= max(CHUNK, 2 * wanted * BLOCK):  # few rows: all of them
         scores_Rv = queries_RD @ rows_vD.T
         row_Rv = jnp.broadcast_to(first + jnp.arange(len(rows_vD)), scores_Rv.shape)
         found = _listed(scores_Rv, row_Rv, excluded_RH, num_rows, k)
     else:
-        maxima_AR, group_RG = _block_maxima(queries_RD, rows_vD)
+        maxima_AR, group_RG = _block_maxima(queries_RD, rows_vD, num_rows - first)
         block_RW = jnp.sort(_best_blocks(maxima_AR, group_RG, wanted, recall), axis=1)
 
         def refine(part: tuple) -> tuple[jax.Array, jax.Array]:
@@ -102,11 +102,14 @@ def _chunk_start(chunk: jax.Array, num_rows: int) -> jax.Array:
     return jnp.minimum(chunk * CHUNK, num_rows - CHUNK)
 
 
-def _block_maxima(queries_RD: jax.Array, rows_vD: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _block_maxima(
+    queries_RD: jax.Array, rows_vD: jax.Array, items: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """Largest score of each block of rows (A, R), and of each GROUP of blocks (R, groups).
 
-    Blocks of the last chunk that lie within the one before it have -inf. Users are the minor axis
-    of products and maxima, so that maxima over rows are maxima of whole vectors.
+    Blocks of the last chunk that lie within the one before it have -inf, and so have those beyond
+    the shard's first `items` rows. Users are the minor axis of products and maxima, so that maxima
+    over rows are maxima of whole vectors.
     """
 
     def one(chunk: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -114,7 +117,8 @@ def _block_maxima(queries_RD: jax.Array, rows_vD: jax.Array) -> tuple[jax.Array,
         scores_cR = lax.dynamic_slice_in_dim(rows_vD, start, CHUNK) @ queries_RD.T
         maxima_BR = scores_cR.reshape(-1, BLOCK, len(queries_RD)).max(axis=1)
         last_B = start + BLOCK * (1 + jnp.arange(len(maxima_BR)))
-        maxima_BR = jnp.where((last_B > chunk * CHUNK)[:, None], maxima_BR, -jnp.inf)
+        asked_B = (last_B > chunk * CHUNK) & (last_B - BLOCK < items)
+        maxima_BR = jnp.where(asked_B[:, None], maxima_BR, -jnp.inf)
         return maxima_BR, maxima_BR.reshape(-1, GROUP, len(queries_RD)).max(axis=1)
 
     found = lax.map(one, jnp.arange(-(-len(rows_vD) // CHUNK)))

@@ -2,12 +2,13 @@
 
 The sum over candidates of exp(z_j − log q_j) is an unbiased estimate of the sum over the catalogue
 (SPEC section 2; Jean et al. 2015; Yi et al. 2019). Draws are with replacement, so the q of an item
-is its expected number of draws in the step. Row 0 is never drawn.
+is its expected number of draws in the step. Items are the rows 1..V−1 of a table that may have
+more, reserved ones; only items are drawn. V may be a run-time value.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,19 +25,26 @@ class Candidates(NamedTuple):
 class Unigram(NamedTuple):
     """An alias table over the rows, each (V,): O(1) a draw, exact to float32 for any V.
 
-    Row v is kept with chance keep_V[v] once drawn uniformly, else alias_V[v] takes its place.
+    Row v is kept with chance keep_V[v] once drawn uniformly, else alias_V[v] takes its place. Rows
+    from num_rows on are never drawn.
     """
 
     keep_V: jax.Array
     alias_V: jax.Array
     log_p_V: jax.Array
+    num_rows: jax.Array
 
 
-def unigram(count_V: np.ndarray, alpha: float) -> Unigram:
+def unigram(count_V: np.ndarray, alpha: float, table_rows: int = 0) -> Unigram:
     """Sampling table for P(v) ∝ count_v^alpha; items of count 0 are sampled as if seen once.
 
     Built without a loop by the sweep of Hübschle-Schneider and Sanders (2019): light rows are
     filled up from heavy ones in order, and prefix sums tell which heavy row is at work.
+
+    Args:
+      count_V: events of each row; row 0 does not count.
+      alpha: exponent of the frequency.
+      table_rows: length of the arrays, where the table has reserved rows.
 
     Raises:
       ValueError: no rows besides row 0.
@@ -58,30 +66,34 @@ def unigram(count_V: np.ndarray, alpha: float) -> Unigram:
     )
     keep[heavy] = np.where(np.isfinite(overdrawn), np.maximum(1 - overdrawn, 0), 1)
     alias[heavy] = np.append(heavy[1:], heavy[-1:])
-    pad = lambda x, value, dtype: jnp.asarray(np.concatenate([[value], x]), dtype)  # noqa: E731
+    reserved = max(0, table_rows - len(count_V))
+
+    def pad(x: np.ndarray, value: float, dtype: Any) -> jax.Array:
+        return jnp.asarray(np.pad(x, (1, reserved), constant_values=value), dtype)
+
     return Unigram(
         pad(keep, 0, jnp.float32), pad(alias + 1, 0, jnp.int32),
-        pad(np.log(share / len(share)), -np.inf, jnp.float32),
+        pad(np.log(share / len(share)), -np.inf, jnp.float32), jnp.int32(len(count_V)),
     )  # fmt: skip
 
 
-def draw_uniform(key: jax.Array, num_rows: int, size: int) -> Candidates:
+def draw_uniform(key: jax.Array, num_rows: int | jax.Array, size: int) -> Candidates:
     """`size` draws from rows 1..num_rows−1, uniformly."""
     ids = jax.random.randint(key, (size,), 1, num_rows, jnp.int32)
-    return Candidates(ids, jnp.full(size, np.log(size / (num_rows - 1)), jnp.float32))
+    return Candidates(ids, jnp.full(size, jnp.log(size / (num_rows - 1)), jnp.float32))
 
 
 def draw_unigram(key: jax.Array, table: Unigram, size: int) -> Candidates:
     """`size` draws from the alias table."""
     row_key, keep_key = jax.random.split(key)
-    row = jax.random.randint(row_key, (size,), 1, len(table.keep_V), jnp.int32)
+    row = jax.random.randint(row_key, (size,), 1, table.num_rows, jnp.int32)
     keep = jax.random.uniform(keep_key, (size,), jnp.float32) < table.keep_V[row]
     ids = jnp.where(keep, row, table.alias_V[row])
     return Candidates(ids, table.log_p_V[ids] + np.log(size).astype(np.float32))
 
 
 def in_batch(
-    key: jax.Array, label_ids_K: jax.Array, table: Unigram, num_rows: int, size: int
+    key: jax.Array, label_ids_K: jax.Array, table: Unigram, num_rows: int | jax.Array, size: int
 ) -> Candidates:
     """The batch's labels plus `size` uniform draws; q adds up both ways to be drawn.
 
@@ -100,7 +112,7 @@ def in_batch(
     return Candidates(ids, jnp.where(ids > 0, log_q, jnp.inf))
 
 
-def full(num_rows: int, padded_rows: int) -> Candidates:
+def full(num_rows: int | jax.Array, padded_rows: int) -> Candidates:
     """Every row of the catalogue once, log q = 0; row 0 and rows ≥ num_rows are masked."""
     ids = jnp.arange(padded_rows, dtype=jnp.int32)
     return Candidates(ids, jnp.where((ids > 0) & (ids < num_rows), 0.0, jnp.inf))

@@ -24,9 +24,11 @@ Kin = dict[str, Any]  # "creator", "cluster" → (V, C) int32 ids, NOBODY where 
 
 
 def kin_of(catalogue: Catalogue, kinds: tuple[str, ...]) -> Kin:
-    """The ids of every item's kin, from the catalogue."""
+    """The ids of every item's kin, from the catalogue; NOBODY is kin of reserved rows."""
     ids = {"creator": catalogue.creator_V[:, None], "cluster": catalogue.clusters_VC}
-    return {kind: np.where(ids[kind] > 0, ids[kind], NOBODY).astype(np.int32) for kind in kinds}
+    found = {kind: np.where(ids[kind] > 0, ids[kind], NOBODY).astype(np.int32) for kind in kinds}
+    behind = ((0, catalogue.table_rows - catalogue.num_rows), (0, 0))
+    return {kind: np.pad(x, behind, constant_values=NOBODY) for kind, x in found.items()}
 
 
 def table_of(kind: str) -> str:

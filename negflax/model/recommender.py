@@ -31,7 +31,7 @@ class Recommender:
 
     Attributes:
       config: the model section.
-      num_rows: V of the catalogue, row 0 included.
+      num_rows: V of the catalogue, row 0 included; reserved rows of the item tables follow.
       vocabulary: the catalogue's fingerprint: which item each row is.
       tables: name → TableSpec.
       kin: creators and clusters of every item, where its vector is composed of theirs.
@@ -41,7 +41,7 @@ class Recommender:
         """The model section and the items it scores."""
         self.config, self.num_rows = config, catalogue.num_rows
         self.vocabulary = catalogue.fingerprint
-        num_rows, feature_sizes = catalogue.num_rows, catalogue.feature_sizes
+        num_rows, feature_sizes = catalogue.table_rows, catalogue.feature_sizes
         width, unit = config.embedding, 1 / math.sqrt(config.embedding)
         output = TableSpec(num_rows, width + config.item_bias, unit, bias=config.item_bias)
         self.tables = {"item": output if config.tied else TableSpec(num_rows, width, unit)}

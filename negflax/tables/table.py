@@ -25,7 +25,7 @@ class TableSpec:
     """One table: `num_rows` rows of `width` values, started as N(0, scale²) but for bias columns.
 
     Attributes:
-      num_rows: V, before it is rounded up to the number of devices.
+      num_rows: V with reserved rows, before it is rounded up to the number of devices.
       width: columns, bias included.
       scale: standard deviation of the start values.
       bias: the last column starts at 0 (item bias).

@@ -40,8 +40,8 @@ def inherit(trainer: Trainer, catalogue: Catalogue, workdir: str | Path) -> tupl
       workdir: folder of the old run; nothing in it is changed.
 
     Returns:
-      (state, counts: `kept`, `new` and `dropped` items, and of the new ones those that start at the
-      mean of a `creator` or `cluster`).
+      (state, counts: `kept`, `new` and `dropped` items, of the new ones those that start at the
+      mean of a `creator` or `cluster`, and the reserved rows that are `rows_left`).
 
     Raises:
       ConfigError: the models' shapes differ; the message names the keys.
@@ -89,7 +89,13 @@ def inherit(trainer: Trainer, catalogue: Catalogue, workdir: str | Path) -> tupl
             tuple(int(group_V.max()) + 1 for group_V in kin if by_item),
             trainer.config.model.dtype,
         )
-    return state | {"dense": old["dense"]}, _report(source_V, old_catalogue, kin)
+    report = _report(source_V, old_catalogue, kin) | {"rows_left": catalogue.reserved_rows}
+    return state | {"dense": old["dense"]}, report
+
+
+def catalogue_of(workdir: str | Path) -> Catalogue:
+    """The catalogue of the run in `workdir`, to grow by new items (negflax/data/growth.py)."""
+    return Catalogue.load(best_folder(workdir) / CATALOGUE)
 
 
 def _restore(config: Any, catalogue: Catalogue, folder: Path, trainer: Trainer) -> State:

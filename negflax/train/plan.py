@@ -36,12 +36,17 @@ SMALL = 250_000  # rows of a catalogue that is compiled for its temporary memory
 
 
 class Sizes(NamedTuple):
-    """What a model needs to know of a catalogue: V, row 0 included, and values of each feature."""
+    """What a model needs to know of a catalogue: rows of its tables, values of each feature."""
 
     num_rows: int
     feature_sizes: dict[str, int]
     fingerprint: str = ""
     clusters: int = 1  # of an item, at most
+
+    @property
+    def table_rows(self) -> int:
+        """All rows are planned as items'."""
+        return self.num_rows
 
     @property
     def creator_V(self) -> np.ndarray:

@@ -24,12 +24,23 @@ from negflax.tables.exchange import Merged
 
 
 def draw(
-    config: LossConfig, num_rows: int, key: jax.Array, batch: Batch, unigram: Any, mesh: MeshConfig
+    config: LossConfig,
+    num_rows: jax.Array,
+    table_rows: int,
+    key: jax.Array,
+    batch: Batch,
+    unigram: Any,
+    mesh: MeshConfig,
 ) -> sampling.Candidates:
-    """Candidates of the step, the same on every device; of a full softmax, this device's rows."""
+    """Candidates of the step, the same on every device; of a full softmax, this device's rows.
+
+    Items are the rows 1..num_rows−1 of the table's table_rows: a run-time value, so that new items
+    change neither shapes nor the program.
+    """
     if config.candidates == "full":
-        shards, padded = lax.axis_size(mesh.rows), tables.padded_rows(num_rows, lax.axis_size(AXES))
-        first, size = lax.axis_index(mesh.rows) * (padded // shards), padded // shards
+        padded = tables.padded_rows(table_rows, lax.axis_size(AXES))
+        size = padded // lax.axis_size(mesh.rows)
+        first = lax.axis_index(mesh.rows) * size
         return jax.tree.map(
             lambda x: lax.dynamic_slice_in_dim(x, first, size), sampling.full(num_rows, padded)
         )

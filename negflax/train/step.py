@@ -63,7 +63,8 @@ class Trainer:
             self.lookup_mesh = rows_of_step.psum_lookup(config.mesh)
         alpha = 1.0 if config.loss.candidates == "in_batch" else config.loss.alpha
         sampled = config.loss.candidates in ("unigram", "in_batch")
-        self.unigram = sampling.unigram(train_count_V, alpha) if sampled else None
+        self.item_rows = model.tables[model.output_table].num_rows
+        self.unigram = sampling.unigram(train_count_V, alpha, self.item_rows) if sampled else None
         self.kin = jax.tree.map(jnp.asarray, model.kin)
         self.strength = weights.strength(config.loss, config.model.dtype, model.num_rows)
         self.step = self._jit_step()
@@ -79,30 +80,31 @@ class Trainer:
         self.shardings = jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), specs)
 
         def sharded(
-            state: State, batch: Batch, unigram: Any, kin: Kin, strength: Strength
+            state: State, batch: Batch, num_rows: Any, unigram: Any, kin: Kin, strength: Strength
         ) -> tuple[State, Metrics]:
             # check_vma=False: each psum below is written out, none is implied.
             return jax.shard_map(
                 self._device_step, mesh=self.mesh, check_vma=False,
-                in_specs=(specs, SPLIT, COPIED, COPIED, COPIED), out_specs=(specs, COPIED),
-            )(state, batch, unigram, kin, strength)  # fmt: skip
+                in_specs=(specs, SPLIT, COPIED, COPIED, COPIED, COPIED), out_specs=(specs, COPIED),
+            )(state, batch, num_rows, unigram, kin, strength)  # fmt: skip
 
         jitted = jax.jit(sharded, donate_argnums=0)
 
         def arguments(state: State, batch: Batch) -> tuple:
-            return state, batch, self.unigram, self.kin, self.strength
+            num_rows = np.int32(self.model.num_rows)  # an argument: the program does not know it
+            return state, batch, num_rows, self.unigram, self.kin, self.strength
 
         self.lower = lambda state, batch: jitted.lower(*arguments(state, batch))
         return lambda state, batch: jitted(*arguments(state, batch))
 
     def _device_step(
-        self, state: State, batch: Batch, unigram: Any, kin: Kin, strength: Strength
+        self, state: State, batch: Batch, num_rows: Any, unigram: Any, kin: Kin, strength: Strength
     ) -> tuple[State, Metrics]:
         config, step = self.config, state["step"]
         key = jax.random.fold_in(jax.random.wrap_key_data(state["rng"]), step)
         candidate_key, dropout_key = jax.random.split(key)
         candidates = rows_of_step.draw(
-            config.loss, self.model.num_rows, candidate_key, batch, unigram, config.mesh
+            config.loss, num_rows, self.item_rows, candidate_key, batch, unigram, config.mesh
         )
         w = weights.negative_weight(state["weight_sums"], step, strength, config.loss)
 

@@ -78,7 +78,8 @@ def lookups(
     lookups, whole_table = model.lookups(local, shared), config.loss.candidates == "full"
     items = lookups["item"] | lookups[model.output_table]
     if whole_table:
-        items["own candidate"] = model.num_rows // shards_of(config, mesh)
+        item_rows = model.tables[model.output_table].num_rows
+        items["own candidate"] = item_rows // shards_of(config, mesh)
         del items["candidate"]
     for kind, ids_VC in model.kin.items():
         lookups[table_of(kind)] = {use: ids * ids_VC.shape[1] for use, ids in items.items()}

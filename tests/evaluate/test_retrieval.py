@@ -47,10 +47,20 @@ def case(rows, users, excluded, width=8, integers=True, seed=0):
     return table[rows:], table[:rows], np.concatenate([best[:, :half], some], 1).astype(np.int32)
 
 
-# Rows: few, blocks by one level, by two, with a last chunk, a last block and padding cut short.
+# Rows: few, blocks by one level, by two, with a last chunk, a last block and padding cut short; a
+# reserved tail that ends within a chunk, within the last two, or fills whole shards.
 @pytest.mark.parametrize(
     ("rows", "padding", "k", "excluded"),
-    [(64, 3, 5, 4), (24, 2, 20, 10), (3_000, 1, 5, 3), (4_096 + 8, 5, 3, 0), (60_008, 7, 2, 1)],
+    [
+        (64, 3, 5, 4),
+        (24, 2, 20, 10),
+        (3_000, 1, 5, 3),
+        (4_096 + 8, 5, 3, 0),
+        (60_008, 7, 2, 1),
+        (60_008, 2_001, 2, 1),
+        (90_016, 45_003, 2, 1),
+        (60_008, 55_000, 3, 2),
+    ],
 )
 def test_lists_are_those_of_sorting_every_score(rows, padding, k, excluded):
     queries, table, seen = case(rows, 6, excluded)

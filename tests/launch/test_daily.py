@@ -1,5 +1,6 @@
 """Daily retraining: the next day's run starts from yesterday's rows, on a changed catalogue."""
 
+import dataclasses
 import json
 
 import jax
@@ -10,12 +11,14 @@ import pytest
 from programs import run
 
 from negflax.config import ConfigError, MeshConfig
-from negflax.data import Catalogue
+from negflax.data import Catalogue, open_sequences
 from negflax.mesh import make_mesh
 from negflax.model import Recommender
+from negflax.serve import TrainedRecommender
 from negflax.train.checkpoint import abstract_state, read_config
 from negflax.train.inherit import _by_shared_items, inherit
 from negflax.train.loop import open_checkpoints
+from negflax.train.plan import abstract_batch
 from negflax.train.restore import CATALOGUE, load_trained
 from negflax.train.step import Trainer
 from negflax.train.writers import read_metrics
@@ -30,10 +33,11 @@ SMALL = {
     "train.steps": 4, "train.eval_every": 0, "train.checkpoint_every": 4,
     "eval.ks": "(5,)", "labels.positive": "('like',)", "labels.negative": "('dislike',)",
 }  # fmt: skip
+RESERVED = {"data.reserved_items": 4}
 CREATOR = np.array([3, 3, 3, 1, 1, 2, 2, 2, 2, 9, 3, 3])  # of items 0..11; item 9's has no other
 
 
-def log(path, items, seed):
+def log(path, items, seed, liked):
     rng = np.random.default_rng(seed)
     item = rng.choice(items, 400)
     table = {
@@ -41,15 +45,15 @@ def log(path, items, seed):
         "item_id": item,
         "timestamp_ms": rng.integers(0, 10**9, 400),
         "creator_id": CREATOR[item],
-        "like": rng.random(400) < 0.5,
+        "like": item == liked if liked else rng.random(400) < 0.5,
         "dislike": rng.random(400) < 0.1,
     }
     pq.write_table(pa.table(table), path)
 
 
-def day(folder, number, items, *arguments, **changes):
+def day(folder, number, items, *arguments, liked=None, **changes):
     workdir, events = folder / f"day{number}", folder / f"day{number}.parquet"
-    log(events, items, number)
+    log(events, items, number, liked)
     settings = SMALL | {"data.path": events} | changes
     run("train", "--config=configs/event_log.py", f"--workdir={workdir}", "--notest", *arguments,
         *[f"--config.{k}={v}" for k, v in settings.items()])  # fmt: skip
@@ -58,9 +62,9 @@ def day(folder, number, items, *arguments, **changes):
 
 @pytest.fixture(scope="module")
 def days(tmp_path_factory):
-    """Two days: items 0 to 8, then 2 to 11."""
+    """Two days: items 0 to 8 and four reserved rows, then 2 to 11 and none."""
     folder = tmp_path_factory.mktemp("days")
-    first = day(folder, 1, np.arange(0, 9))
+    first = day(folder, 1, np.arange(0, 9), **RESERVED)
     second = day(folder, 2, np.arange(2, 12), f"--init_from={first}")
     return first, second
 
@@ -82,7 +86,7 @@ def test_the_next_day_trains_and_says_what_it_kept(days):
     first, second = days
     report = json.loads((second / "init_report.json").read_text())
     assert report == {"kept": 7, "new": 3, "dropped": 2, "new_at_creator_mean": 2,
-                      "new_at_cluster_mean": 0}  # fmt: skip
+                      "new_at_cluster_mean": 0, "rows_left": 0}  # fmt: skip
     assert not (first / "init_report.json").exists()
     assert load_trained(second, "latest", make_mesh(MeshConfig(), jax.devices()[:1])).step == 4
     assert all(np.isfinite(x["loss"]) for x in read_metrics(second) if x["kind"] == "train")
@@ -122,6 +126,51 @@ def test_rows_and_slots_go_by_item_id(days, devices):
     jax.tree.map(np.testing.assert_array_equal, state["dense"], old["dense"])
     assert int(state["step"]) == 0
     assert state["tables"]["item"]["rows"].sharding == trainer.shardings["tables"]["item"]["rows"]
+
+
+def test_new_items_take_reserved_rows_and_are_recommended(days, tmp_path):
+    first, _ = days
+    learning = {"train.steps": 80, "optimizer.table_learning_rate": 0.1}
+    second = day(tmp_path, 2, np.arange(2, 12), f"--init_from={first}", liked=9,
+                 **RESERVED, **learning)  # fmt: skip
+    report = json.loads((second / "init_report.json").read_text())
+    assert report == {"kept": 9, "new": 3, "dropped": 0, "new_at_creator_mean": 2,
+                      "new_at_cluster_mean": 0, "rows_left": 1}  # fmt: skip
+    trainer, catalogue = trainer_of(second)
+    old_trainer, old_catalogue = trainer_of(first)
+    assert catalogue.item_ids.tolist() == [*range(9), 9, 10, 11]  # 0 and 1 keep their rows too
+    old, state = checkpoint(old_trainer, first), inherit(trainer, catalogue, first)[0]
+    for new, before in zip(
+        jax.tree.leaves(state["tables"]["item"]), jax.tree.leaves(old["tables"]["item"]),
+        strict=True,
+    ):  # fmt: skip
+        assert new.shape == before.shape and len(new) == 1 + 9 + 4
+        np.testing.assert_array_equal(new[:10], before[:10])
+    creators = np.asarray(old["tables"]["creator"]["rows"])
+    np.testing.assert_array_equal(state["tables"]["creator"]["rows"][: len(creators)], creators)
+
+    config, programs = read_config(second), set()
+    model = dataclasses.replace(config.model, features=("dislike",))  # no table of creators
+    config = dataclasses.replace(config, model=model)
+    for items in (old_catalogue, catalogue):
+        one = Trainer(config, Recommender(model, items), items.train_count_V, 4, trainer.mesh)
+        batch = abstract_batch(config, trainer.mesh)
+        programs.add(one.lower(jax.eval_shape(one.init), batch).as_text())
+    assert len(programs) == 1
+
+    recommender = TrainedRecommender.load(second, mesh=trainer.mesh)
+    events = pq.read_table(tmp_path / "day2.parquet")
+    lists, _ = recommender.recommend(events, k=12, exclude_seen=False)
+    ranks = np.asarray(lists["rank"])[np.asarray(lists["item_id"]) == 9]
+    assert len(lists) == 20 * 12 and np.mean(ranks) < 2
+
+    trained_on, evaluated = (
+        open_sequences(read_config(second), second, **vocabulary)
+        for vocabulary in ({"known": old_catalogue}, {"catalogue": catalogue})
+    )
+    np.testing.assert_array_equal(trained_on.item_E, evaluated.item_E)
+    np.testing.assert_array_equal(trained_on.catalogue.train_count_V, catalogue.train_count_V)
+    assert catalogue.train_count_V[:3].tolist() == [0, 0, 0]
 
 
 def test_another_shape_is_refused(days, tmp_path):

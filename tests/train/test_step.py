@@ -38,7 +38,7 @@ def test_one_device_equals_eight_in_float64(candidates, composed, eight):
         config = tiny.changed(
             model={"dtype": "float64", "composed": composed}, loss={"candidates": candidates}
         )
-        sequences = tiny.make_sequences()
+        sequences = tiny.make_sequences(reserved=21)
         states = []
         for devices, mesh in ((1, {}), (8, eight)):
             trainer, batches = tiny.make_trainer(
@@ -46,6 +46,9 @@ def test_one_device_equals_eight_in_float64(candidates, composed, eight):
             )
             states.append(tiny.run_steps(trainer, batches, 50)[0])
         assert largest_difference(*states, trainer.model) < 1e-5
+        begun = jax.device_get(trainer.init()["tables"]["item"]["rows"])
+        changed = (states[0]["tables"]["item"]["rows"] != begun[: 31 + 21]).any(axis=1)
+        assert changed[1:31].all() and not changed[31:].any()  # no one asks for reserved rows
         for kind in composed:
             rows = states[0]["tables"][f"item_{kind}"]["rows"]
             assert not rows[0].any() and rows[1:].any()  # number 0 is nobody's

@@ -37,7 +37,7 @@ def changed(config=CONFIG, **sections):
     return dataclasses.replace(config, **new)
 
 
-def make_sequences(users=40, items=30, seed=0):
+def make_sequences(users=40, items=30, seed=0, reserved=0):
     """Random histories of 1 to 30 events; the last quarter of each is valid, then test."""
     rng = np.random.default_rng(seed)
     length = rng.integers(1, 31, users)
@@ -57,6 +57,7 @@ def make_sequences(users=40, items=30, seed=0):
         creator_V=np.append(0, rng.integers(1, 7, items)).astype(np.int32),
         clusters_VC=np.append(0, rng.integers(1, 5, items)).astype(np.int32)[:, None],
         train_count_V=np.append(0, np.bincount(item, minlength=items + 1)[1:]),
+        reserved_rows=reserved,
     )
     return Sequences(
         catalogue=catalogue,
