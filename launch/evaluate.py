@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from absl import flags
 
 from launch import flags as shared
@@ -91,7 +90,7 @@ def compare_runs(workdirs: list[Path], split: str) -> None:
         trained = load_trained(workdir, CHECKPOINT.value, mesh)
         if not shown:
             first, sequences = trained, open_sequences(trained.config, workdir, trained.catalogue)
-        if not np.array_equal(trained.catalogue.item_ids, first.catalogue.item_ids):
+        if not trained.catalogue.has_rows_of(first.catalogue):
             raise ConfigError(
                 f"{workdir} and {workdirs[0]} know different items: compare runs that were trained "
                 "on one data set with equal config.data"

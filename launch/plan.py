@@ -50,7 +50,7 @@ def sizes_of(config: Config) -> planning.Sizes:
     """The catalogue that the flags describe, or the data set's own."""
     if ITEMS.value:
         named = {"creator": CREATORS.value + 1, "cluster": CLUSTERS.value + 1}
-        rows = ITEMS.value + 1 + config.data.reserved_items
+        rows = ITEMS.value + 1 + config.data.reserved_items + config.data.hash_buckets
         return planning.Sizes(rows, NUM_VALUES | named)
     with tempfile.TemporaryDirectory() as folder:
         catalogue = build_sequences(open_source(config, folder), config).catalogue

@@ -44,6 +44,9 @@ class DataConfig:
       reserved_items: rows behind those of the known items, kept free for items that a later run
         brings (--init_from): the tables keep their shapes. Until then no one draws, scores, lists
         or ranks them.
+      hash_buckets: rows that items outside the vocabulary share, by a hash of their id, as inputs
+        of the encoder; they are no labels and in no list. 0: events on them are left out. Needs
+        min_item_events above 1, as items with fewer events are what the rows are trained on.
       cache_dir: where prepared sequences and the synthetic data set are kept, for any number of
         runs; empty means <workdir>/data.
     """
@@ -61,6 +64,7 @@ class DataConfig:
     min_item_events: int = 1
     spread_rows: bool = False
     reserved_items: int = 0
+    hash_buckets: int = 0
     cache_dir: str = ""
 
 
@@ -459,7 +463,8 @@ _NOT_NEGATIVE = ("loss.omega", "loss.w", "loss.w_max", "loss.r", "loss.positives
                  "loss.ramp_steps", "loss.upweight", "loss.epsilon", "loss.penalty", "loss.gamma",
                  "loss.rho_max", "loss.gbce_t", "loss.contrastive", "optimizer.clip_norm",
                  "optimizer.clip_value",
-                 "optimizer.table_weight_decay", "data.reserved_items")  # fmt: skip
+                 "optimizer.table_weight_decay", "data.reserved_items",
+                 "data.hash_buckets")  # fmt: skip
 _AT_LEAST_ONE = ("world.num_users", "world.num_items", "world.num_creators", "world.num_clusters",
                  "world.steps", "labels.horizon", "batch.rows", "batch.length", "model.hidden",
                  "model.embedding", "loss.num_candidates", "loss.block_elements",
@@ -561,6 +566,15 @@ def _check(config: Config) -> None:
         )
     if not config.mesh.rows or len(set(config.mesh.rows)) < len(config.mesh.rows):
         raise ConfigError(f"config.mesh.rows = {config.mesh.rows}: name an axis, each at most once")
+    if config.data.hash_buckets and config.data.split == "leave_one_out":
+        raise ConfigError(
+            "config.data.hash_buckets: `leave_one_out` knows every item that it keeps; set it to 0"
+        )
+    if config.data.hash_buckets and config.data.min_item_events < 2:
+        raise ConfigError(
+            "config.data.hash_buckets needs config.data.min_item_events above 1: else every item "
+            "of the training period has a row of its own, and the buckets are never trained"
+        )
     if config.data.source == "event_log" and not config.data.path:
         raise ConfigError("config.data.path is empty: name your .parquet or .csv file or folder")
 

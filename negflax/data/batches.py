@@ -253,11 +253,13 @@ def _gather(sequences: Sequences, seen_BT: np.ndarray, label_NL: np.ndarray) -> 
         value_BTL[absent_BTL] = 0
         return value_BTL
 
-    item_BT = read(sequences.item_E)
+    item_BT = input_BT = read(sequences.item_E)
+    if sequences.bucket_E is not None:
+        input_BT = item_BT + read(sequences.bucket_E)  # one of the two is 0
     reset_BT = unseen_BT.copy()
     reset_BT[:, 0] = True
     return Batch(
-        item_ids_BT=item_BT,
+        item_ids_BT=input_BT,
         dislike_BT=read(sequences.dislike_E),
         dwell_BT=read(sequences.dwell_E),
         watch_ratio_BT=read(sequences.watch_ratio_E),

@@ -132,8 +132,9 @@ def _open(folder: Path) -> Sequences | None:
         for name, size in manifest["bytes"].items():
             if (folder / name).stat().st_size != size:
                 raise ValueError(f"{name} is cut short")
+        stored = [name for name in ARRAYS if f"{name}.npy" in manifest["bytes"]]
         arrays = {
-            name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in ARRAYS
+            name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in stored
         }
         catalogue = Catalogue.load(folder / CATALOGUE)
     except (ValueError, KeyError, OSError, EOFError) as error:
@@ -177,7 +178,7 @@ def _same(one: Catalogue, other: Catalogue) -> bool:
     """Whether the rows mean the same items, creators and clusters, with as many reserved."""
     return all(
         np.array_equal(getattr(one, name), getattr(other, name))
-        for name in ("item_ids", "creator_V", "clusters_VC", "reserved_rows")
+        for name in ("item_ids", "creator_V", "clusters_VC", "reserved_rows", "bucket_rows")
     )
 
 

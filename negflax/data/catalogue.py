@@ -27,7 +27,7 @@ class Catalogue:
     """Items of the vocabulary. Row 0 is the padding, the start of a user and the unknown item.
 
     Rows from `num_rows` on are no items: `reserved_rows` of them wait in the tables for new ones
-    (negflax/data/growth.py).
+    (negflax/data/growth.py), and the last `bucket_rows` stand for items outside the vocabulary.
 
     Attributes:
       item_ids: (n,) original ids, int64 or text, distinct; item_ids[i] is row i + 1.
@@ -38,7 +38,8 @@ class Catalogue:
       duration_V: (n+1,) float64 milliseconds, NaN unknown; None where the item table has none.
       creator_ids: original id of creator number i + 1 at i; None: not known.
       cluster_ids: the same of clusters.
-      reserved_rows: rows that the item tables have beyond those of the items.
+      reserved_rows: rows that the item tables have behind those of the items.
+      bucket_rows: rows behind these that other items share as inputs (`buckets`).
     """
 
     item_ids: np.ndarray
@@ -50,6 +51,7 @@ class Catalogue:
     creator_ids: np.ndarray | None = None
     cluster_ids: np.ndarray | None = None
     reserved_rows: int = 0
+    bucket_rows: int = 0
 
     @property
     def num_rows(self) -> int:
@@ -58,8 +60,8 @@ class Catalogue:
 
     @property
     def table_rows(self) -> int:
-        """Rows of the item tables: V and the reserved ones."""
-        return self.num_rows + self.reserved_rows
+        """Rows of the item tables: V, the reserved ones and the buckets."""
+        return self.num_rows + self.reserved_rows + self.bucket_rows
 
     @property
     def num_creators(self) -> int:
@@ -84,6 +86,11 @@ class Catalogue:
             self.item_ids.astype("<i8").tobytes() if numbers else "\n".join(self.item_ids).encode()
         )
 
+    def has_rows_of(self, other: Catalogue) -> bool:
+        """Whether every row that events can name, an item's or a bucket, means the same."""
+        buckets = [(one.bucket_rows, one.bucket_rows and one.table_rows) for one in (self, other)]
+        return np.array_equal(self.item_ids, other.item_ids) and buckets[0] == buckets[1]
+
     def rows(self, ids: Any) -> np.ndarray:
         """Rows int32 of original ids, 0 for an unknown id.
 
@@ -101,6 +108,14 @@ class Catalogue:
         place = np.searchsorted(self.item_ids, ids, sorter=self._by_id)
         index = self._by_id[np.minimum(place, len(self.item_ids) - 1)]
         return np.where(self.item_ids[index] == ids, index + 1, 0).astype(np.int32)
+
+    def buckets(self, ids: np.ndarray) -> np.ndarray:
+        """Rows int32 that stand for ids outside the vocabulary: CRC-32 of the text of the id.
+
+        The id 17 and the text `17` share a bucket, in every process and on every machine.
+        """
+        hash_I = np.array([zlib.crc32(str(one).encode()) for one in ids.tolist()], np.int64)
+        return (self.table_rows - self.bucket_rows + hash_I % self.bucket_rows).astype(np.int32)
 
     @functools.cached_property
     def _by_id(self) -> np.ndarray:
@@ -144,7 +159,8 @@ class Catalogue:
         try:
             with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
                 fields = {name: file[name] for name in file.files}
-                return cls(**fields | {"reserved_rows": int(fields.get("reserved_rows", 0))})
+                rows = {k: int(fields.get(k, 0)) for k in ("reserved_rows", "bucket_rows")}
+                return cls(**fields | rows)
         except FileNotFoundError as error:
             raise DataError(f"{path} does not exist: it holds the items of the run") from error
         except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:

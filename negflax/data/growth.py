@@ -31,9 +31,14 @@ def grow(known: Catalogue, day: Catalogue, reserved: int) -> Catalogue:
       The grown catalogue, with train_count_V 0.
 
     Raises:
-      DataError: item ids are numbers in one and text in the other, or `known` was written before
-        catalogues held the ids of creators.
+      DataError: item ids are numbers in one and text in the other, the numbers of buckets differ,
+        or `known` was written before catalogues held the ids of creators.
     """
+    if day.bucket_rows != known.bucket_rows:
+        raise DataError(
+            f"config.data.hash_buckets = {day.bucket_rows}, but the catalogue to start from has "
+            f"{known.bucket_rows}: keep that number"
+        )
     row_D = known.rows(day.item_ids)
     new_D = row_D == 0
     row_D[new_D] = known.num_rows + np.arange(new_D.sum())
@@ -43,7 +48,7 @@ def grow(known: Catalogue, day: Catalogue, reserved: int) -> Catalogue:
         logging.warning(
             "%d new items, but %d reserved rows are left: the tables grow from %d to %d rows, and "
             "the step is compiled anew",
-            new_D.sum(), known.reserved_rows, known.table_rows, size + left,
+            new_D.sum(), known.reserved_rows, known.table_rows, size + left + known.bucket_rows,
         )  # fmt: skip
 
     def by_row(old: np.ndarray | None, new: np.ndarray | None, unknown: Any) -> np.ndarray | None:
@@ -78,6 +83,7 @@ def grow(known: Catalogue, day: Catalogue, reserved: int) -> Catalogue:
         creator_ids=creator_ids,
         cluster_ids=cluster_ids,
         reserved_rows=left,
+        bucket_rows=known.bucket_rows,
     )
 
 

@@ -32,7 +32,11 @@ def build_histories(table: pa.Table, catalogue: Catalogue, name: str) -> Sequenc
     user_E, user_ids = factorize(events["user_id"])
     code_E, item_ids = factorize(events["item_id"])
     item_E = _rows_of_either_kind(catalogue, item_ids)[code_E]
-    keep = item_E > 0
+    known = item_E > 0
+    keep = known | (catalogue.bucket_rows > 0)
+    bucket = {}
+    if catalogue.bucket_rows:
+        bucket["bucket_E"] = np.where(known, 0, catalogue.buckets(item_ids)[code_E])
     events, item_E, user_E = events.filter(pa.array(keep)), item_E[keep], user_E[keep]
     count_U = np.bincount(user_E, minlength=len(user_ids))
     return Sequences(
@@ -48,10 +52,11 @@ def build_histories(table: pa.Table, catalogue: Catalogue, name: str) -> Sequenc
             "users": len(user_ids),
             "users_without_history": int(np.sum(count_U == 0)),
             "events": len(item_E),
-            "events_on_unknown_items": int(np.sum(~keep)),
+            "events_on_unknown_items": int(np.sum(~known)),
             "repairs": repairs,
         },
         **encode_features(events, item_E, user_E, catalogue),
+        **bucket,
     )
 
 

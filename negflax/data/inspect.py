@@ -62,7 +62,8 @@ def open_inspected(raw: RawData, config: Config) -> Inspected:
     Raises:
       DataError, ConfigError: as `build_sequences`.
     """
-    sequences = build_sequences(raw, config)
+    data = dataclasses.replace(config.data, hash_buckets=0)  # known items, one row each
+    sequences = build_sequences(raw, dataclasses.replace(config, data=data))
     events, _ = validate(raw.events, raw.name)
     items = None if raw.items is None else validate_items(raw.items, f"{raw.name} items")
     if items is not None and items.schema.field("item_id") != events.schema.field("item_id"):

@@ -38,7 +38,7 @@ class Sequences:
       catalogue: the items.
       user_ids: (U,) original ids, sorted.
       offsets_U1: (U+1,) int64.
-      item_E: int32 catalogue rows, all ≥ 1.
+      item_E: int32 catalogue rows; all ≥ 1 but for 0 where `bucket_E` has a row.
       dislike_E: uint8, 0 unknown, 1 no, 2 yes.
       dwell_E: uint8 bucket of dwell_ms, 0 unknown (features.py has the edges).
       watch_ratio_E: uint8 bucket of dwell / duration, 0 unknown.
@@ -50,6 +50,8 @@ class Sequences:
       split_E: uint8, 0 train, 1 valid, 2 test; nondecreasing within a user.
       report: counts of what was read, kept, repaired and dropped; plain ints, ready for JSON.
       random_E: uint8 whether the item was shown at random, 0 unknown, 1 no, 2 yes; None: unknown.
+      bucket_E: int32 row that the encoder reads for an event on an item outside the vocabulary,
+        which has no label; 0 elsewhere; None: there is no such event.
     """
 
     catalogue: Catalogue
@@ -67,14 +69,16 @@ class Sequences:
     split_E: np.ndarray
     report: dict[str, Any]
     random_E: np.ndarray | None = None
+    bucket_E: np.ndarray | None = None
 
 
 def build_sequences(raw: RawData, config: Config, catalogue: Catalogue | None = None) -> Sequences:
     """Validates, labels, splits and encodes a data set (SPEC sections 4 and 5).
 
     The vocabulary is the items with at least data.min_item_events events in the training period;
-    events on other items are dropped and counted. Only `leave_one_out` counts over the whole log,
-    as the published tables that it exists for do.
+    events on other items are counted, and dropped or, without their labels, put into
+    data.hash_buckets. Only `leave_one_out` counts over the whole log, as the published tables that
+    it exists for do.
 
     Args:
       raw: events and items.
@@ -165,6 +169,7 @@ def prepare(
         lengths.append(part.length_U)
         split_E = part.columns["split_E"]
         count_V += np.bincount(part.columns["item_E"][split_E == 0], minlength=catalogue.num_rows)
+    count_V[0] = 0  # events in buckets
     length_U = np.concatenate(lengths)
     report = _report(tally)
     _require_every_split(report["splits"], config, name)
@@ -209,7 +214,9 @@ def _vocabulary(
         described = describing(pa.concat_tables([described, more]))
     known_I = count_I >= config.min_item_events
     catalogue = build_catalogue(item_ids[known_I], described, items)
-    catalogue = dataclasses.replace(catalogue, reserved_rows=config.reserved_items)
+    catalogue = dataclasses.replace(
+        catalogue, reserved_rows=config.reserved_items, bucket_rows=config.hash_buckets
+    )
     return catalogue.reordered(spread(count_I[known_I])) if config.spread_rows else catalogue
 
 
@@ -237,7 +244,11 @@ def _encode(
     item_E = catalogue.rows(item_ids)[code_E]
     keep = item_E > 0
     tally = _count("unknown_items", split_E[~keep], positive_E[~keep], negative_E[~keep])
-    if not keep.all():
+    bucket = {}
+    if catalogue.bucket_rows:
+        bucket["bucket_E"] = np.where(keep, 0, catalogue.buckets(item_ids)[code_E])
+        positive_E, negative_E = np.where(keep, positive_E, 0), np.where(keep, negative_E, 0)
+    elif not keep.all():
         events = events.filter(pa.array(keep))
         item_E, user_E, split_E = item_E[keep], user_E[keep], split_E[keep]
         positive_E, negative_E = positive_E[keep], negative_E[keep]
@@ -251,6 +262,7 @@ def _encode(
         "negative_weight_E": negative_E,
         "split_E": split_E,
     } | encode_features(events, item_E, user_E, catalogue)
+    columns |= bucket
     return _Encoded(columns, user_ids[length_U > 0], length_U[length_U > 0], tally)
 
 
@@ -292,11 +304,11 @@ def _require_every_split(counts: dict[str, dict[str, int]], config: Config, name
 def encode_features(
     events: pa.Table, item_E: np.ndarray, user_E: np.ndarray, catalogue: Catalogue
 ) -> dict[str, np.ndarray]:
-    """The feature columns of Sequences, by field name, of events on known items.
+    """The feature columns of Sequences, by field name.
 
     Args:
       events: validated events, in the order of their users.
-      item_E: catalogue rows, all ≥ 1.
+      item_E: catalogue rows, 0 unknown.
       user_E: user numbers, nondecreasing.
       catalogue: gives the durations that the events lack.
     """

@@ -140,6 +140,5 @@ def _line(catalogue: Catalogue, row: int, mark: str, kin: bool = False, moved: s
     parts = [f"creator {creator}"] if creator else []
     if clusters.any():
         parts.append("cluster " + ", ".join(str(c) for c in clusters if c))
-    return Line(
-        str(title or f"item {catalogue.item_ids[row - 1]}"), " · ".join(parts), mark, kin, moved
-    )
+    name = title or (f"item {catalogue.item_ids[row - 1]}" if row else "an item unknown to the run")
+    return Line(str(name), " · ".join(parts), mark, kin, moved)

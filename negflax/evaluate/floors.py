@@ -110,7 +110,7 @@ def markov_scorer(sequences: Sequences, splits: tuple[str, ...]) -> Scorer:
     next_E = np.flatnonzero(chosen_E & (sequences.positive_weight_E > 0))
     starts = sequences.offsets_U1[:-1]
     next_E = next_E[~np.isin(next_E, starts)]
-    next_E = next_E[chosen_E[next_E - 1]]
+    next_E = next_E[chosen_E[next_E - 1] & (sequences.item_E[next_E - 1] > 0)]
     pairs = (sequences.item_E[next_E - 1], sequences.item_E[next_E])
     transitions = sparse.csr_array(
         (np.ones(len(next_E)), pairs), shape=(rows, rows)

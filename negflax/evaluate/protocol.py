@@ -163,9 +163,11 @@ def history_events(sequences: Sequences, requests: Requests) -> tuple[np.ndarray
 
 
 def history_items(sequences: Sequences, requests: Requests) -> tuple[np.ndarray, np.ndarray]:
-    """The history of every request, flat: (request number, catalogue row) of each event."""
+    """The items in the history of every request, flat: (request number, catalogue row) of each."""
     request_H, event_H = history_events(sequences, requests)
-    return request_H, sequences.item_E[event_H]
+    item_H = sequences.item_E[event_H]
+    known_H = item_H > 0  # others are in no list
+    return request_H[known_H], item_H[known_H]
 
 
 def padded_history_items(sequences: Sequences, requests: Requests) -> np.ndarray:

@@ -29,7 +29,8 @@ def replay_requests(sequences: Sequences, split: str) -> Requests | None:
     if sequences.random_E is None:
         return None
     in_split_E = sequences.split_E == SPLITS.index(split)
-    event_R = np.flatnonzero((sequences.random_E == RANDOM) & in_split_E)
+    of_item_E = sequences.item_E > 0
+    event_R = np.flatnonzero((sequences.random_E == RANDOM) & in_split_E & of_item_E)
     if not len(event_R):
         return None
     user_R = np.searchsorted(sequences.offsets_U1, event_R, side="right") - 1

@@ -63,8 +63,9 @@ class TrainedRecommender:
     ) -> tuple[pa.Table, dict[str, Any]]:
         """The K best items for every user of an event log, by the user's whole history in it.
 
-        An item that the run has not seen in training says nothing: its events are left out and
-        counted. A user who is left without events gets the list of a newcomer.
+        An item that the run has not seen in training says nothing, unless the run has
+        `data.hash_buckets`: its events are left out. They are counted either way. A user who is
+        left without events gets the list of a newcomer.
 
         Args:
           events: an event log as `negflax.data.validate` takes it, with the feedback columns of the

@@ -1,8 +1,9 @@
 """Daily retraining: a run that starts from another one's parameters, on a changed catalogue.
 
-Rows and their slots are carried over by item id, creators and clusters by the items they share.
-A new item starts at the mean of its creator's carried rows, else of its first cluster's, else like
-any row. Dense parameters are copied; their optimizer, the schedule, the warm-ups and p̄ begin anew.
+Rows and their slots are carried over by item id, creators and clusters by the items they share,
+hash buckets as they are if there are as many. A new item starts at the mean of its creator's
+carried rows, else of its first cluster's, else like any row. Dense parameters are copied; their
+optimizer, the schedule, the warm-ups and p̄ begin anew.
 
 Shapes: V rows of a new table, D width, G creators or clusters.
 """
@@ -70,6 +71,11 @@ def inherit(trainer: Trainer, catalogue: Catalogue, workdir: str | Path) -> tupl
         ),
         "cluster": _by_shared_items(source_V, catalogue.clusters_VC, old_catalogue.clusters_VC),
     }
+    item_source_V = np.full(catalogue.table_rows, -1)
+    item_source_V[: len(source_V)] = source_V
+    if catalogue.bucket_rows and catalogue.bucket_rows == old_catalogue.bucket_rows:
+        first = old_catalogue.table_rows - old_catalogue.bucket_rows
+        item_source_V[-catalogue.bucket_rows :] = first + np.arange(catalogue.bucket_rows)
     kin = catalogue.clusters_VC[:, 0], catalogue.creator_V  # the later one decides
     same_slots = old_config.optimizer.tables == trainer.config.optimizer.tables
     state = trainer.init()
@@ -84,7 +90,7 @@ def inherit(trainer: Trainer, catalogue: Catalogue, workdir: str | Path) -> tupl
         state["tables"][name] = carry(
             table,
             before if same_slots else {"rows": before["rows"], "slots": {}},
-            _padded(source_V if by_item else sources[kind], len(table["rows"]), -1),
+            _padded(item_source_V if by_item else sources[kind], len(table["rows"]), -1),
             tuple(_padded(group_V, len(table["rows"]), 0) for group_V in kin if by_item),
             tuple(int(group_V.max()) + 1 for group_V in kin if by_item),
             trainer.config.model.dtype,

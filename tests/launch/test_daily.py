@@ -33,7 +33,7 @@ SMALL = {
     "train.steps": 4, "train.eval_every": 0, "train.checkpoint_every": 4,
     "eval.ks": "(5,)", "labels.positive": "('like',)", "labels.negative": "('dislike',)",
 }  # fmt: skip
-RESERVED = {"data.reserved_items": 4}
+RESERVED = {"data.reserved_items": 4, "data.hash_buckets": 3, "data.min_item_events": 2}
 CREATOR = np.array([3, 3, 3, 1, 1, 2, 2, 2, 2, 9, 3, 3])  # of items 0..11; item 9's has no other
 
 
@@ -62,7 +62,7 @@ def day(folder, number, items, *arguments, liked=None, **changes):
 
 @pytest.fixture(scope="module")
 def days(tmp_path_factory):
-    """Two days: items 0 to 8 and four reserved rows, then 2 to 11 and none."""
+    """Two days: items 0 to 8, reserved rows and buckets, then items 2 to 11 and neither."""
     folder = tmp_path_factory.mktemp("days")
     first = day(folder, 1, np.arange(0, 9), **RESERVED)
     second = day(folder, 2, np.arange(2, 12), f"--init_from={first}")
@@ -130,7 +130,7 @@ def test_rows_and_slots_go_by_item_id(days, devices):
 
 def test_new_items_take_reserved_rows_and_are_recommended(days, tmp_path):
     first, _ = days
-    learning = {"train.steps": 80, "optimizer.table_learning_rate": 0.1}
+    learning = {"train.seed": 1, "train.steps": 80, "optimizer.table_learning_rate": 0.1}
     second = day(tmp_path, 2, np.arange(2, 12), f"--init_from={first}", liked=9,
                  **RESERVED, **learning)  # fmt: skip
     report = json.loads((second / "init_report.json").read_text())
@@ -144,8 +144,9 @@ def test_new_items_take_reserved_rows_and_are_recommended(days, tmp_path):
         jax.tree.leaves(state["tables"]["item"]), jax.tree.leaves(old["tables"]["item"]),
         strict=True,
     ):  # fmt: skip
-        assert new.shape == before.shape and len(new) == 1 + 9 + 4
+        assert new.shape == before.shape and len(new) == 1 + 9 + 4 + 3
         np.testing.assert_array_equal(new[:10], before[:10])
+        np.testing.assert_array_equal(new[-3:], before[-3:])  # buckets
     creators = np.asarray(old["tables"]["creator"]["rows"])
     np.testing.assert_array_equal(state["tables"]["creator"]["rows"][: len(creators)], creators)
 
@@ -163,6 +164,10 @@ def test_new_items_take_reserved_rows_and_are_recommended(days, tmp_path):
     lists, _ = recommender.recommend(events, k=12, exclude_seen=False)
     ranks = np.asarray(lists["rank"])[np.asarray(lists["item_id"]) == 9]
     assert len(lists) == 20 * 12 and np.mean(ranks) < 2
+    unknown = events.set_column(1, "item_id", pa.array(np.arange(900, 900 + len(events))))
+    lists, report = recommender.recommend(unknown, k=12)
+    assert (report["events_on_unknown_items"], report["users_without_history"]) == (400, 0)
+    assert set(lists["item_id"].to_pylist()) == set(range(12))
 
     trained_on, evaluated = (
         open_sequences(read_config(second), second, **vocabulary)
