@@ -1,6 +1,6 @@
 """The loss and its gradients: time and memory of ours against what else there is.
 
-  python -m benchmarks.loss_kernel --json=loss_kernel.json      # the grid, about 15 minutes
+  python -m benchmarks.loss_kernel --json=loss_kernel.json      # the grid, 15 minutes
   python -m benchmarks.loss_kernel --quick                      # one cell, about 2 minutes
 
 Ours computes both terms, r·(−log p) and w·(−log(1 − p)), and in another row the positive one
@@ -30,11 +30,13 @@ from negflax.files import write_json
 QUICK = flags.DEFINE_boolean("quick", False, "Only N = S = 8,192, D = 64.")
 REPEATS = flags.DEFINE_integer("repeats", 7, "Calls of each; at most 60 s a cell.")
 
+GRID_SECONDS = 840.0  # after which the cells that are left are not run
 GRID = {"N": (2048, 8192, 32768), "S": (1024, 8192, 65536, 100_000, 1_000_000), "D": (64, 128, 256)}
 HEADLINE = (8192, 8192, 64)  # the cell of the named figures
 MOST_BYTES = 4 * 2**30  # of the (N, S) arrays that a peer keeps
 MOST_SECONDS = 20.0  # a call, by the rate of the cells before
-CELL_SECONDS = 60.0
+CELL_SECONDS = 10.0  # of rounds, forward and backward; each method has one round at least
+LONG_SECONDS = 1.0  # calls longer than that need no other one before them
 CHECKED_STATES = 64  # whose gradient is compared with float64
 
 
@@ -86,8 +88,10 @@ def measure(n: int, s: int, d: int, seconds_per_operation: dict[str, float]) -> 
                 calls[name] = method.build(p)
             except Exception as error:  # a peer that is missing or broken is a row, not a crash
                 row["not run"] = f"{type(error).__name__}: {str(error).splitlines()[0][:60]}"
-    times = _interleaved({name: call.both for name, call in calls.items()})
-    forward = _interleaved({name: call.forward for name, call in calls.items()})
+    longest = max([seconds_per_operation.get(name, 0) * operations for name in calls], default=0)
+    first = longest < LONG_SECONDS
+    times = _interleaved({name: call.both for name, call in calls.items()}, first)
+    forward = _interleaved({name: call.forward for name, call in calls.items()}, first)
     for row in rows:
         if (name := row["method"]) in calls:
             seconds_per_operation[name] = times[name] / operations
@@ -103,14 +107,14 @@ def measure(n: int, s: int, d: int, seconds_per_operation: dict[str, float]) -> 
     return rows
 
 
-def _interleaved(calls: dict[str, Callable[[], Any]]) -> dict[str, float]:
+def _interleaved(calls: dict[str, Callable[[], Any]], first: bool) -> dict[str, float]:
     """Median seconds; every round calls each once, so that all see the same machine."""
-    for call in calls.values():
+    for call in calls.values() if first else ():
         call()
     times: dict[str, list[float]] = {name: [] for name in calls}
     start = time.perf_counter()
     for round_ in range(REPEATS.value):
-        if round_ and time.perf_counter() - start > CELL_SECONDS:
+        if round_ and time.perf_counter() - start > (60.0 if QUICK.value else CELL_SECONDS):
             break
         for name, call in calls.items():
             before = time.perf_counter()
@@ -140,11 +144,19 @@ def figures(rows: list[dict]) -> dict[str, float | None]:
 def main(argv: list[str]) -> None:
     """See the module."""
     del argv
-    cells = [(n, s, d) for d in GRID["D"] for s in GRID["S"] for n in GRID["N"]]
-    rows, pace = [], {}
-    for cell in [HEADLINE] if QUICK.value else cells:
-        rows += measure(*cell, pace)
-        print(format_table(rows[-len(peers.METHODS) :]), flush=True)
+    cells = [HEADLINE]
+    if not QUICK.value:  # the small ones first, so that the clock leaves out the longest
+        others = {(n, s, d) for d in GRID["D"] for s in GRID["S"] for n in GRID["N"]} - {HEADLINE}
+        cells += sorted(others, key=math.prod)
+    rows, pace, start = [], {}, time.perf_counter()
+    for cell in cells:
+        if time.perf_counter() - start < GRID_SECONDS:
+            rows += measure(*cell, pace)
+            print(format_table(rows[-len(peers.METHODS) :]), flush=True)
+        else:
+            n, s, d = cell
+            rows.append({"N": n, "S": s, "D": d, "method": "all", "not run": "the time is over"})
+            print(format_table(rows[-1:]), flush=True)
     found = figures(rows)
     print(format_table([{"figure": k, "value": v} for k, v in found.items()]))
     print(f"{jax.devices()[0].device_kind}, {jax.device_count()} device(s), jax {jax.__version__}")
