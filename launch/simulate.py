@@ -4,21 +4,45 @@
 
 prints the simulated log beside a real one (kuairand-pure-mini under $NEGFLAX_DATA_DIR), and its
 dislike rate as asked for and as found.
+
+  python -m launch.simulate responsiveness --workdir=runs/no_signal,runs/input_only,runs/ntr
+
+prints how the lists of trained runs change after a dislike, each run an arm under its folder's
+name. All arms see the histories of the first run's data set.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
 
 from launch import flags as shared
-from negflax.config import Config, ConfigError, DataConfig
-from negflax.data import open_source
+from negflax.config import Config, ConfigError, DataConfig, MeshConfig
+from negflax.data import open_sequences, open_source
 from negflax.evaluate import format_table
 from negflax.files import write_json
-from negflax.simulate import calibration
+from negflax.mesh import make_mesh
+from negflax.simulate import calibration, pairs, responsiveness
+from negflax.simulate.walk import Plan
+from negflax.train.restore import load_trained
 
 DISLIKE_RATES = (0.001, 0.01, 0.02, 0.05, 0.07)
+
+WORKDIR = flags.DEFINE_list("workdir", [], "responsiveness: folders of trained runs, the arms.")
+CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "latest, best or a step.")
+PAIRS = flags.DEFINE_integer("pairs", 2_000, "Pairs of simulated users.", lower_bound=1)
+K = flags.DEFINE_integer("k", 50, "The item at which histories branch.", lower_bound=4)
+TRAJECTORIES = flags.DEFINE_multi_enum(
+    "trajectories", ["shared", "own"], ["shared", "own"],
+    "shared: all arms see the log's histories; own: each consumes its own lists.",
+)  # fmt: skip
+SEED = flags.DEFINE_integer("seed", 0, "Of pairs, serving and bootstrap.")
 
 
 def calibrate() -> None:
@@ -32,15 +56,75 @@ def calibrate() -> None:
         for rate in DISLIKE_RATES:
             config = dataclasses.replace(Config().world, dislike_rate=rate)
             events = open_source(Config(world=config), folder).events
-            curve.append(
-                {"dislike_rate": rate, "found": float(events["dislike"].to_numpy().mean())}
-            )
+            curve.append({"dislike_rate": rate, "found": float(np.mean(events["dislike"]))})
         print(f"\n{format_table(curve)}")
     if shared.JSON.value:
         write_json(shared.JSON.value, {"calibration": rows, "dislike_curve": curve})
 
 
-COMMANDS = {"calibrate": calibrate}
+def respond() -> None:
+    """Responsiveness of every arm, on shared and on own trajectories."""
+    if not WORKDIR.value:
+        raise ConfigError("responsiveness needs --workdir: folders of trained runs, by commas")
+    workdirs = [Path(part) for part in WORKDIR.value]
+    shared.start(workdirs[0])
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+    arms = [load_trained(folder, CHECKPOINT.value, mesh) for folder in workdirs]
+    names = [folder.name for folder in workdirs]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"--workdir: two folders have one name of {', '.join(names)}")
+    catalogue = arms[0].catalogue
+    sequences = open_sequences(arms[0].config, workdirs[0], catalogue)
+    table, named = [], {}
+    for where in TRAJECTORIES.value:
+        settings = responsiveness.Settings(
+            pairs=PAIRS.value, plan=Plan(k=K.value, own=where == "own"), seed=SEED.value
+        )
+        for name, arm in zip(names, arms, strict=True):
+            if not np.array_equal(arm.catalogue.item_ids, catalogue.item_ids):
+                raise ConfigError(
+                    f"{name} and {names[0]} know different items: compare runs that were trained "
+                    "on one data set with equal config.data"
+                )
+            outcome = responsiveness.simulate(arm, sequences, settings)
+            rows = responsiveness.measure(outcome.found, catalogue, settings)
+            table += [{"trajectories": where, "arm": name, **row} for row in rows]
+            label = name if where == "shared" else f"{name}/own"
+            named |= responsiveness.figures(label, rows)
+            named[f"pairs_per_second/{label}"] = outcome.pairs_per_second
+    named["pairs_per_second"] = float(
+        np.mean([v for key, v in named.items() if key.startswith("pairs_per_second/")])
+    )
+    print(format_table([_short(row) for row in table if _headline(row)]))
+    for kind, kind_V in responsiveness.kinds_of(catalogue).items():
+        found = pairs.log_effect(sequences, kind_V, settings.resamples, settings.seed)
+        random = responsiveness.chances(outcome.found, catalogue)[kind]
+        named |= {f"log_effect/{kind}{end}": x for end, x in zip(ENDS, found, strict=True)}
+        named[f"chance/{kind}"] = random
+        print(f"\n{kind}: in the log itself {_interval(found)}; a random list's {random:.4f}")
+    print(f"{named['pairs_per_second']:,.0f} pairs a second, compilation apart")
+    out = shared.JSON.value or workdirs[0] / "responsiveness.json"
+    write_json(out, named | {"rows": table})
+
+
+ENDS = ("", "_low", "_high")
+
+
+def _headline(row: dict[str, Any]) -> bool:
+    steps = ("k+5", "k+10", "k+20")
+    return row["K"] == 10 and (not row["what"].startswith("k+") or row["what"] in steps)
+
+
+def _short(row: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: row[key] for key in ("trajectories", "arm", "what", "kind", "before", "after")}
+    return kept | {"change": _interval([row[f"change{end}"] for end in ENDS]), "n": row["n"]}
+
+
+def _interval(found: Any) -> str:
+    return "{:+.3f} [{:+.3f}, {:+.3f}]".format(*found)
+
+
+COMMANDS = {"calibrate": calibrate, "responsiveness": respond}
 
 
 def main(argv: list[str]) -> None:

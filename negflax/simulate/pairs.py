@@ -1,0 +1,132 @@
+"""Where simulated users come from: histories of a log, and what the log itself shows of dislikes.
+
+Shapes: S users, T steps, E events, V catalogue rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from negflax.data import Catalogue, DataError, Sequences, features
+from negflax.evaluate.bootstrap import paired_bootstrap
+from negflax.evaluate.scorer import scored_tables
+from negflax.simulate.walk import Arm, Events
+from negflax.train.restore import Trained
+
+UNKNOWN_DURATION_MS = 30_000.0  # of a whole view where the catalogue has no duration
+SKIP_MS = 500.0
+LONG_MS = 18_000.0  # a long view, in the log's own effect
+HORIZON = 20  # events after a dislike in which the log's own effect is looked for
+
+
+def arm_of(trained: Trained, has_dwell: bool) -> Arm:
+    """A checkpoint's arrays; without dwell times in the log, a branch's stay unknown."""
+    catalogue = trained.catalogue
+    duration_V = catalogue.duration_V
+    if duration_V is None:
+        duration_V = np.full(catalogue.num_rows, np.nan)
+    whole_V = np.where(duration_V > 0, duration_V, UNKNOWN_DURATION_MS)
+    dwell_V = features.dwell_codes(whole_V).astype(np.int32) * has_dwell
+    ratio_V = features.watch_ratio_codes(whole_V, duration_V).astype(np.int32) * has_dwell
+    short_ms = np.array([SKIP_MS, 0.0])
+    ratio = features.watch_ratio_codes(short_ms, np.full(2, UNKNOWN_DURATION_MS))
+    rows = scored_tables(trained.model, trained.state)
+    return Arm(
+        dense=_alone(trained.state["dense"]),
+        rows={name: _alone(table["rows"]) for name, table in rows.items()},
+        creator_V=jnp.asarray(catalogue.creator_V, jnp.int32),
+        cluster_V=jnp.asarray(catalogue.clusters_VC[:, 0], jnp.int32),
+        whole_V=(jnp.asarray(dwell_V), jnp.asarray(ratio_V)),
+        short_2=jnp.asarray(np.stack([features.dwell_codes(short_ms), ratio], 1), jnp.int32),
+    )
+
+
+def _alone(tree: Any) -> Any:
+    """Copies on one device."""
+    return jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), tree)
+
+
+def draw_pairs(
+    sequences: Sequences, pairs: int, k: int, later: int, seed: int
+) -> tuple[Events, Events]:
+    """Histories to branch, and the behaviour after it.
+
+    Args:
+      sequences: the log.
+      pairs: S; users come twice only if too few have a history of k events.
+      k: events of a history, the newest ones of its user.
+      later: steps after item k, whose feedback is that of random events of these histories.
+      seed: of the draws.
+
+    Returns:
+      Events 1 … k, (S, k), and codes of the steps after, (S, later), both int32.
+
+    Raises:
+      DataError: nobody has k events, or the catalogue knows no clusters or no creators.
+    """
+    catalogue = sequences.catalogue
+    for name, kind_V in (
+        ("cluster", catalogue.clusters_VC[:, 0]),
+        ("creator", catalogue.creator_V),
+    ):
+        if not kind_V.any():
+            raise DataError(f"{sequences.report.get('source', 'the log')}: no item has a {name}; "
+                            "responsiveness compares lists by cluster and creator")  # fmt: skip
+    stop_U = sequences.offsets_U1[1:]
+    able_U = np.flatnonzero(np.diff(sequences.offsets_U1) >= k)
+    able_U = able_U[catalogue.clusters_VC[sequences.item_E[stop_U[able_U] - 1], 0] > 0]
+    if not len(able_U):
+        raise DataError(f"no user has a history of {k} events: choose a smaller --k")
+    rng = np.random.default_rng(seed)
+    user_S = rng.choice(able_U, pairs, replace=pairs > len(able_U))
+    event_ST = stop_U[user_S][:, None] + np.arange(-k, 0)
+    event_SJ = event_ST.reshape(-1)[rng.integers(0, event_ST.size, (pairs, later))]
+    return _events(sequences, event_ST), _events(sequences, event_SJ)
+
+
+def _events(sequences: Sequences, event: np.ndarray) -> Events:
+    return Events(*(getattr(sequences, f"{n}_E")[event].astype(np.int32) for n in Events._fields))
+
+
+def chance(catalogue: Catalogue, item_S: np.ndarray, kind_V: np.ndarray) -> float:
+    """Mean share of the catalogue that is of item k's kind: the similarity of a random list."""
+    share = np.bincount(kind_V[1:], minlength=kind_V.max() + 1) / (catalogue.num_rows - 1)
+    kind_S = kind_V[item_S]
+    return float(share[kind_S[kind_S > 0]].mean())
+
+
+def log_effect(
+    sequences: Sequences, kind_V: np.ndarray, resamples: int, seed: int
+) -> tuple[float, float, float]:
+    """What the log itself shows, an observation and no experiment: (estimate, low, high).
+
+    The share of an item's kind among its user's positives in the next 20 events, after a long view
+    with a dislike over that after a long view without one, minus 1; resampled over users.
+    """
+    user_E = np.repeat(np.arange(len(sequences.user_ids)), np.diff(sequences.offsets_U1))
+    kind_E, count = kind_V[sequences.item_E], len(user_E)
+    same_E, positive_E = np.zeros((2, count))
+    for ahead in range(1, HORIZON + 1):
+        here, there = slice(0, count - ahead), slice(ahead, count)
+        good = (user_E[here] == user_E[there]) & (sequences.positive_weight_E[there] > 0)
+        positive_E[here] += good
+        same_E[here] += good & (kind_E[here] == kind_E[there])
+    long_E = sequences.dwell_E >= features.dwell_codes(np.array([LONG_MS]))[0]
+    asked_E = long_E & (kind_E > 0) & (positive_E > 0)
+    values, weights = [], []
+    for code in (2, 1):
+        of_E = asked_E & (sequences.dislike_E == code)
+        weight_U = np.bincount(user_E[of_E], positive_E[of_E], len(sequences.user_ids))
+        total_U = np.bincount(user_E[of_E], same_E[of_E], len(sequences.user_ids))
+        with np.errstate(invalid="ignore"):
+            values.append(total_U / weight_U)
+        weights.append(weight_U)
+    found = paired_bootstrap(
+        *values, "mean_ratio", resamples=resamples, seed=seed,
+        weights_a_R=weights[0], weights_b_R=weights[1],
+    )  # fmt: skip
+    return tuple(x - 1 for x in found)
