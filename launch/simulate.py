@@ -14,6 +14,7 @@ name. All arms see the histories of the first run's data set.
 from __future__ import annotations
 
 import dataclasses
+import math
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -104,10 +105,16 @@ def respond() -> None:
         print(f"\n{kind}: in the log itself {_interval(found)}; a random list's {random:.4f}")
     print(f"{named['pairs_per_second']:,.0f} pairs a second, compilation apart")
     out = shared.JSON.value or workdirs[0] / "responsiveness.json"
-    write_json(out, named | {"rows": table})
+    rows = [{key: _or_null(x) for key, x in row.items()} for row in table]
+    write_json(out, {key: _or_null(x) for key, x in named.items()} | {"rows": rows})
 
 
 ENDS = ("", "_low", "_high")
+
+
+def _or_null(x: Any) -> Any:
+    """JSON knows no infinity: nothing of a kind was listed without the dislike, so no ratio."""
+    return None if isinstance(x, float) and not math.isfinite(x) else x
 
 
 def _headline(row: dict[str, Any]) -> bool:
