@@ -5,13 +5,14 @@ import re
 
 import pytest
 from programs import figures, run
-from test_shipped_configs import CONFIGS, REAL, WORLD, own_log, some_users
+from test_shipped_configs import CONFIGS, REAL, STARTS, WORLD, own_log, some_users
 
+PREPARED = {"kuairand_pure", "movie_lens"}  # they start from launch.prepare's output
 # ml_collections loads config files in a way that Python 3.12 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 
 
-@pytest.mark.parametrize("name", sorted(f.stem for f in CONFIGS.glob("[!_]*.py")))
+@pytest.mark.parametrize("name", sorted({*STARTS} - PREPARED))
 def test_shipped_configs(name, tmp_path, capsys):
     if name in REAL:
         if not os.environ.get("NEGFLAX_DATA_DIR"):
