@@ -36,7 +36,7 @@ train: $(SETUP) ## Train and evaluate on the embedded synthetic platform
 test: $(SETUP_TEST) ## Run all tests
 	$(RUN) -m pytest -q -n 2
 
-test-system: $(SETUP_TEST) ## Run the tests that need root or a browser, or kill many processes
+test-system: $(SETUP_TEST) ## Run the tests that need root or a browser, kill many processes or take long
 	$(RUN) -m pytest -q -m system
 
 lint: $(SETUP_TEST) ## Check style and format

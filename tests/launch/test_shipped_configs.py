@@ -117,14 +117,19 @@ def built(name, folder):
     return {"data.root": folder / "data", "train.refit": False}  # configs/kuairand.py refits
 
 
-@pytest.mark.parametrize("name", STARTS)
+BUILT = ("kuairand_pure", "movie_lens")  # minutes more: their builders have tests of their own
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.system) if n in BUILT else n for n in STARTS]
+)
 def test_from_events_to_figures(name, tmp_path):
     changes = dict(SMALL)
     if name in REAL:
         if not os.environ.get("NEGFLAX_DATA_DIR"):
             pytest.skip("needs NEGFLAX_DATA_DIR, set by .ci/run")
         changes |= some_users(REAL[name], tmp_path)
-    elif name in ("kuairand_pure", "movie_lens"):
+    elif name in BUILT:
         changes |= built(name, tmp_path)
     else:
         changes |= own_log(tmp_path) if name == "event_log" else WORLD

@@ -25,6 +25,7 @@ def sweep(workdir, *arguments):
         *[f"--config.{key}={value}" for key, value in SMALL.items()])  # fmt: skip
 
 
+@pytest.mark.system
 def test_a_label_rule_reaches_the_training(tmp_path, capsys):
     arguments = ("--key=labels.negative", "--values=dislike,dislike|skip")
     sweep(tmp_path, *arguments)

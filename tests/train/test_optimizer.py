@@ -52,6 +52,7 @@ def test_all_of_the_state_is_donated(devices):
     assert memory.alias_size_in_bytes == sum(jax.tree.leaves(per_device))
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("fields", [
     {"tables": "dense_adam", "table_learning_rate": 2e-3, "table_weight_decay": 0.01},
     {"tables": "rowwise_adam", "table_learning_rate": 5e-3, "table_dtype": "bfloat16"},

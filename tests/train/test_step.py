@@ -54,6 +54,7 @@ def test_one_device_equals_eight_in_float64(candidates, composed, eight):
             assert not rows[0].any() and rows[1:].any()  # number 0 is nobody's
 
 
+@pytest.mark.system
 def test_one_device_equals_eight_in_float32():
     # Measured 5e-7 after 50 steps: sums over devices are taken in another order.
     sequences = tiny.make_sequences()
