@@ -159,7 +159,7 @@ class ModelConfig:
         `surface`, `creator`, `cluster`. The bits a model must not see are left out here.
       tied: one item table for input and output, or one each.
       composed: what an item's vector holds besides its own row, on both sides: the row of its
-        `creator`, the mean of the rows of its `cluster`s, both or neither.
+        `creator`, the mean of those of its clusters (`cluster`), both or neither.
       item_bias: a learned bias for each item, kept as one more column of its output row.
       dropout_input: share of the encoder's input that is dropped in training.
       dropout_output: share of the user state that is dropped in training.

@@ -2,7 +2,7 @@
 
 Per label, with m the margin and p = sigmoid(m); all but `gbce` are functions of m, and
 ∂m/∂z_y = 1, ∂m/∂z_j = −π_j, π the softmax over the other items: the L1 norm of a label's gradient
-over all logits is 2·|∂/∂m|. Written in softplus(±m), they are finite for any finite logits.
+over all logits is twice its slope in m. In softplus(±m) all are finite for finite logits.
 docs/choosing_an_objective.md says when to use which. Scalars are run-time values, so that sweeps
 can vmap them.
 """

@@ -56,7 +56,7 @@ CASE = _case()
 
 
 def gradient_rows() -> list[dict[str, Any]]:
-    """|∂L/∂z_y|, |∂L/∂p| and loss of a negative of weight 1, by p and objective."""
+    """Sizes of ∂L/∂z_y and ∂L/∂p, and loss of a negative of weight 1, by p and objective."""
     rows = []
     for z in LOGITS:
         m = z - np.log(2 + np.e)
