@@ -88,7 +88,7 @@ def partition(
       DataError: the chunks disagree on the type of a column.
     """
     num_parts = min(max(1, -(-num_events // PART_EVENTS)), MAX_PARTS)
-    spread = _Spread(folder, num_parts)
+    spread = _Spread(folder)
     progress = Progress(f"{name}: reading", num_events)
     for chunk, place in in_order((lambda c=c: by_part(c, num_parts) for c in chunks), WORKERS):
         spread.write(chunk, place)
@@ -208,8 +208,8 @@ class Progress:
 class _Spread:
     """Files of events: one for each part and schema."""
 
-    def __init__(self, folder: Path, num_parts: int) -> None:
-        self._folder, self._num_parts = folder, num_parts
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._writers: dict[tuple[int, int], pa.ipc.RecordBatchFileWriter] = {}
         self.kinds = Kinds()
 
