@@ -5,7 +5,7 @@
 
 The log has the columns user_id, item_id, timestamp_ms and the signals that the label rules name.
 Batches and warm-ups suit logs from some thousand events; with millions of them, take the defaults
-of negflax/config.py (rows 32, length 100, warm-up 200).
+of negflax/config/ (rows 32, length 100, warm-up 200).
 """
 
 from negflax import config as negflax_config
