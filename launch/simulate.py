@@ -9,6 +9,10 @@ dislike rate as asked for and as found.
 
 prints how the lists of trained runs change after a dislike, each run an arm under its folder's
 name. All arms see the histories of the first run's data set.
+
+  python -m launch.simulate live --config=configs/live.py --workdir=runs/live
+
+lets arms serve the platform's users, each retrained on its own log. Arms that are done are kept.
 """
 
 from __future__ import annotations
@@ -22,19 +26,23 @@ from typing import Any
 import jax
 import numpy as np
 from absl import flags
+from ml_collections import config_flags
 
 from launch import flags as shared
-from negflax.config import Config, ConfigError, DataConfig, MeshConfig
+from launch import live as live_experiment
+from negflax.config import Config, ConfigError, DataConfig, MeshConfig, from_config_dict
 from negflax.data import open_sequences, open_source
 from negflax.evaluate import format_table
 from negflax.files import write_json
 from negflax.mesh import make_mesh
-from negflax.simulate import calibration, pairs, responsiveness
+from negflax.simulate import calibration, live, pairs, responsiveness
+from negflax.simulate.live_arms import DEFAULT_ARMS
 from negflax.simulate.walk import Plan
 from negflax.train.restore import load_trained
 
 DISLIKE_RATES = (0.001, 0.01, 0.02, 0.05, 0.07)
 
+CONFIG = config_flags.DEFINE_config_file("config", None, "live: one of configs/*.py.")
 WORKDIR = flags.DEFINE_list("workdir", [], "responsiveness: folders of trained runs, the arms.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "latest, best or a step.")
 PAIRS = flags.DEFINE_integer("pairs", 2_000, "Pairs of simulated users.", lower_bound=1)
@@ -43,6 +51,20 @@ TRAJECTORIES = flags.DEFINE_multi_enum(
     "trajectories", ["shared", "own"], ["shared", "own"],
     "shared: all arms see the log's histories; own: each consumes its own lists.",
 )  # fmt: skip
+HTML = flags.DEFINE_string("html", "", "live: write the page to this file.")
+SURFACES = flags.DEFINE_list("surfaces", ["feed", "home"], "live: where arms serve.")
+ARMS = flags.DEFINE_list("arms", list(DEFAULT_ARMS), "live: see negflax/simulate/live_arms.py.")
+LIVE = {
+    name: flags.DEFINE_integer(name, getattr(live.Settings, name), f"live: {what}", lower_bound=1)
+    for name, what in (
+        ("days", "days of the experiment."),
+        ("log_days", "days of the logging platform before it."),
+        ("first_steps", "steps of an arm's training before the first day."),
+        ("retrain_every", "days between two trainings of an arm on its own log."),
+        ("retrain_steps", "steps of each of these."),
+    )
+}
+SPLIT = flags.DEFINE_bool("split", live.Settings.split, "live: arms share the users at random.")
 SEED = flags.DEFINE_integer("seed", 0, "Of pairs, serving and bootstrap.")
 
 
@@ -109,6 +131,18 @@ def respond() -> None:
     write_json(out, {key: _or_null(x) for key, x in named.items()} | {"rows": rows})
 
 
+def serve_live() -> None:
+    """Live experiments."""
+    if CONFIG.value is None or len(WORKDIR.value) != 1:
+        raise ConfigError("live needs --config: a run such as configs/live.py, and one --workdir")
+    workdir = Path(WORKDIR.value[0])
+    shared.start(workdir)
+    sizes = {name: flag.value for name, flag in LIVE.items()}
+    settings = live.Settings(**sizes, split=SPLIT.value, seed=SEED.value)
+    config = from_config_dict(CONFIG.value)
+    live_experiment.run(config, workdir, SURFACES.value, ARMS.value, settings, HTML.value)
+
+
 ENDS = ("", "_low", "_high")
 
 
@@ -131,7 +165,7 @@ def _interval(found: Any) -> str:
     return "{:+.3f} [{:+.3f}, {:+.3f}]".format(*found)
 
 
-COMMANDS = {"calibrate": calibrate, "responsiveness": respond}
+COMMANDS = {"calibrate": calibrate, "responsiveness": respond, "live": serve_live}
 
 
 def main(argv: list[str]) -> None:

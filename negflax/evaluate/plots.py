@@ -164,6 +164,37 @@ def front_chart(points: Mapping[str, Sequence[float]], k: int | None = None) -> 
     return figure
 
 
+def changes_chart(title: str, changes: Mapping[str, Sequence[float]]) -> Figure:
+    """Bars of relative changes in percent, from top to bottom, with their intervals.
+
+    Args:
+      title: of the chart.
+      changes: name → (change, low, high), as shares.
+    """
+    figure, axis = new_chart(height=1.0 + 0.3 * len(changes))
+    value, low, high = 100 * np.array(list(changes.values()), float).reshape(-1, 3).T
+    places = np.arange(len(changes))[::-1]
+    axis.barh(places, np.nan_to_num(value), color=_cycle(len(changes)), height=0.5)
+    axis.hlines(places, low, high, color=INK, lw=1.2)
+    axis.axvline(0, color=QUIET, lw=1)
+    axis.set_yticks(places, list(changes), color=INK)
+    axis.grid(visible=False, axis="y")
+    _title(axis, title)
+    return figure
+
+
+def lines_chart(title: str, along: str, x: np.ndarray, curves: Mapping[str, np.ndarray]) -> Figure:
+    """Curves over a common axis, which is named `along`."""
+    figure, axis = new_chart(height=3.2)
+    for (name, values), colour in zip(curves.items(), _cycle(len(curves)), strict=True):
+        axis.plot(x, values, color=colour, label=name, lw=1.3)
+    _title(axis, title)
+    axis.set_xlabel(along, color=INK, fontsize=9)
+    axis.xaxis.set_major_locator(MaxNLocator(7, integer=True))
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, labelcolor=INK, fontsize=8)
+    return figure
+
+
 def _default_panels(records: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     keys = list(dict.fromkeys(key for record in records for key in record))
     ks = [int(key.split("@")[1]) for key in keys if key.startswith("ndcg_p@") and "/" not in key]

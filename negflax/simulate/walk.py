@@ -245,6 +245,11 @@ def _read(model: Recommender, arm: Arm, events_ST: Events, last: Any) -> tuple[j
         positive_weight_BTL=none_STL.astype(jnp.float32),
         negative_weight_BTL=none_STL.astype(jnp.float32),
     )
+    return encode(model, arm, batch, last)
+
+
+def encode(model: Recommender, arm: Arm, batch: Batch, last: Any) -> tuple[jax.Array, Any]:
+    """`read` of a batch of histories, as negflax/data/batches.py makes them."""
     vectors = {
         use: arm.rows[name][ids]
         for name, uses in model.lookups(batch, None).items()

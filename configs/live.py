@@ -1,0 +1,25 @@
+"""Live experiments on the simulated platform: sizes, model and training of all arms.
+
+  python -m launch.simulate live --config=configs/live.py --workdir=runs/live
+
+About an hour on one CPU core: two surfaces, eight arms, 14 simulated days (docs/live.md).
+"""
+
+from configs import synthetic
+
+
+def get_config():
+    """What the arms of launch/live.py have in common."""
+    config = synthetic.get_config()
+    config.name = "live"
+    config.world.num_users = 3_000
+    config.world.num_items = 2_000
+    config.world.num_creators = 320
+    config.model.features = ("dislike", "dwell", "watch_ratio", "gap", "creator", "cluster")
+    config.model.feature_dim = 16
+    config.model.composed = ("creator", "cluster")
+    config.optimizer.learning_rate = 6e-3
+    config.loss.omega = 1.0
+    config.train.epochs = 10.0
+    config.train.eval_every = 0
+    return config

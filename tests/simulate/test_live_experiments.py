@@ -1,0 +1,257 @@
+"""Live experiments in a tiny world: equal luck, nothing shared between arms, metrics by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from negflax.config import BatchConfig, Config, LossConfig, ModelConfig, TrainConfig, WorldConfig
+from negflax.data import features
+from negflax.simulate import live, live_day, live_log, live_metrics
+from negflax.simulate.live_arms import ARMS, PUBLISHED, config_of, reproduced
+
+USERS, ITEMS, DAYS = 40, 60, 3
+CONFIG = Config(
+    world=WorldConfig(num_users=USERS, num_items=ITEMS, num_creators=8, num_clusters=5),
+    batch=BatchConfig(rows=4, length=20),
+    model=ModelConfig(hidden=8, embedding=8, feature_dim=2),
+    loss=LossConfig(positives_only_steps=1, ramp_steps=1),
+    train=TrainConfig(steps=2, eval_every=0),
+)
+SETTINGS = live.Settings(days=DAYS, log_days=16, first_steps=2, retrain_every=2, retrain_steps=2)
+
+
+@pytest.fixture(scope="module")
+def start():
+    return live.prepare(CONFIG, SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def models(start, tmp_path_factory):
+    return live.Models(start, tmp_path_factory.mktemp("live"))
+
+
+def same(one, other):
+    for part in live_metrics.Sums._fields:
+        a, b = getattr(one, part), getattr(other, part)
+        assert all(np.array_equal(a[name], b[name], equal_nan=True) for name in a | b)
+
+
+def test_an_arm_depends_on_no_other_arm(start, models):
+    first = live.run_arm("input_only", "feed", (0, 1), start, models)
+    other = live.run_arm("input_and_label", "feed", (0, 1), start, models)
+    again = live.run_arm("input_only", "feed", (0, 1), start, models)
+    same(first, again)
+    moved = live_metrics.changes({"a": first, "b": again}, {"a": "b"}, 50, 0)["a"]
+    assert all(x == (0.0, 0.0, 0.0) for x in moved.values() if not np.isnan(x[0]))
+    assert any(
+        not np.array_equal(first.numerator[name], other.numerator[name])
+        for name in live_metrics.METRICS
+    )
+
+
+def test_states_carried_event_by_event_are_those_of_the_whole_history(start, models):
+    config = config_of(CONFIG, ARMS["input_only"])
+    state = models.base(True)
+    model, arm = models.model(config), models.arm(config, state)
+    sequences = models.sequences(start.log, config)
+    state_UD, cell_UH = live.read_histories(model, arm, sequences, 150)
+    before = start.live._replace(state_UD=state_UD, cell_UH=cell_UH)
+    after, visits = live_day.play_day(
+        start.key, jnp.int32(SETTINGS.log_days), start.population, before, arm,
+        p=start.p, plan=live_day.Plan(), model=model,
+    )  # fmt: skip
+    day = live_log.visits_of(SETTINGS.log_days, visits)
+    log = live_log.joined([start.log, day])
+    whole_UD, whole_UH = live.read_histories(model, arm, models.sequences(log, config), 150)
+    np.testing.assert_allclose(after.state_UD, whole_UD, atol=2e-5)
+    np.testing.assert_allclose(after.cell_UH, whole_UH, atol=2e-5)
+    assert not np.allclose(after.state_UD, state_UD, atol=1e-3)
+
+    for user in range(USERS):  # nobody is shown again what they played a little while ago
+        played = start.log["item"][start.log["user"] == user][-60:]
+        new = day["item"][day["user"] == user][: max(0, 60 - len(played))]
+        explored = 0.2 * len(new) + 2
+        assert np.isin(new, played).sum() <= explored
+
+
+def test_a_split_gives_every_user_to_one_arm(start, models):
+    settings = dataclasses.replace(SETTINGS, split=True)
+    mine = start._replace(settings=settings)
+    shares = [live.members(mine, (number, 3)) for number in range(3)]
+    assert np.array_equal(sum(share.astype(int) for share in shares), np.ones(USERS))
+    found = live.run_arm("input_only", "feed", (1, 3), mine, models)
+    assert not found.numerator["viewers"][~shares[1]].any()
+    assert np.array_equal(found.denominator["viewers"], shares[1])
+
+
+def test_the_log_as_training_data(start):
+    log = start.log
+    for name, negative in (("input_only", False), ("input_and_label", True)):
+        labels = config_of(CONFIG, ARMS[name]).labels
+        found = live_log.sequences_of(log, USERS, start.catalogue, labels)
+        user = 7
+        mine = np.flatnonzero((log["user"] == user) & (log["item"] >= 0))
+        own = slice(*found.offsets_U1[user : user + 2])
+        assert np.array_equal(found.item_E[own], log["item"][mine] + 1)
+        assert (np.diff(found.time_E[own]) >= 0).all()
+        dislike = log["dislike"][mine]
+        assert np.array_equal(found.negative_weight_E[own] > 0, dislike & negative)
+        liked = log["long_view"][mine] | log["like"][mine]
+        assert np.array_equal(found.positive_weight_E[own] > 0, liked & ~(dislike & negative))
+        duration_E = start.catalogue.duration_V[found.item_E]
+        order = np.argsort(log["user"], kind="stable")
+        dwell_E = log["dwell_ms"][order][log["item"][order] >= 0].astype(float)
+        assert np.array_equal(found.dwell_E, features.dwell_codes(dwell_E))
+        assert np.mean(
+            found.watch_ratio_E == features.watch_ratio_codes(dwell_E, duration_E)
+        ) > 0.999  # fmt: skip
+        first_E = np.isin(np.arange(len(dwell_E)), found.offsets_U1[:-1])
+        gap_E = features.gap_codes(found.time_E, first_E)  # of moments rounded to float32
+        assert (np.abs(found.gap_E.astype(int) - gap_E) <= 1).all()
+        assert np.mean(found.gap_E == gap_E) > 0.9
+
+
+def test_filters_keep_what_was_disliked_from_the_lists(start, models):
+    config = config_of(CONFIG, ARMS["input_only"])
+    model, arm = models.model(config), models.arm(config, models.base(True))
+    state_UD = jnp.asarray(np.random.default_rng(0).normal(size=(USERS, 8)), jnp.float32)
+    dropped_UN = jnp.full_like(start.live.dropped_UN, -1).at[:, -3:].set(jnp.arange(3))
+    world = start.live.world
+    nothing_UR = jnp.full_like(world.shown_UR, -1)
+    before = start.live._replace(
+        state_UD=state_UD, dropped_UN=dropped_UN, world=world._replace(shown_UR=nothing_UR)
+    )
+    creator_I = np.asarray(start.population.items.creator_I)
+    of_them = np.flatnonzero(np.isin(creator_I, creator_I[:3]))
+    online_U = jnp.arange(USERS) % 3 > 0
+    layer = dataclasses.replace(live_day.Plan.layer, exploration=0.0)
+    for block, bad in (("items", np.arange(3)), ("creators", of_them)):
+        plan = live_day.Plan(block=block, layer=layer, users_at_a_time=16)
+
+        @jax.jit
+        def listed(live, plan=plan):
+            return live_day._lists(
+                start.key, start.population, arm, start.p, plan, model, online_U, live, 2
+            )
+
+        list_UL = np.asarray(listed(before))[np.asarray(online_U)]
+        assert not np.isin(list_UL, bad).any()
+        unblocked = before._replace(dropped_UN=jnp.full_like(dropped_UN, -1))
+        assert np.isin(np.asarray(listed(unblocked)), bad).any()
+
+
+def random_log(rng, visits, days):
+    user = rng.integers(0, 6, visits)
+    log = {
+        "user": user, "day": np.sort(rng.integers(0, days, visits)),
+        "item": rng.integers(-1, 12, visits), "seen": rng.integers(1, 4, visits),
+        "dismissals": rng.integers(0, 2, visits), "enjoyment": rng.random(visits),
+        "dwell_ms": rng.integers(0, 400_000, visits), "begins": rng.random(visits) < 0.3,
+    }  # fmt: skip
+    return log | {name: rng.random(visits) < 0.4 for name in ("dislike", "skip", "long_view")}
+
+
+def slow(log, first_day, days, creator_I, cluster_I):
+    """The metrics by loops: user → metric → (numerator, denominator)."""
+    found = []
+    for user in range(6):
+        rows = [i for i in range(len(log["user"])) if log["user"][i] == user]
+        count, days_with, seen_creators = Counter(), Counter(), {"dislike": set(), "skip": set()}
+        items, watched, windows = [], Counter(), {}
+        for i in rows:
+            item, day, now = log["item"][i], log["day"][i], log["day"][i] >= first_day
+            if now:
+                count["seen"] += log["seen"][i]
+                count["dismissals"] += log["dismissals"][i]
+                count["begins"] += log["begins"][i]
+                days_with["dismissal", day] += log["dismissals"][i]
+            if item < 0:
+                continue
+            items.append(item)
+            for kind in ("dislike", "skip"):
+                if log[kind][i]:
+                    count["again", kind] += now and creator_I[item] in seen_creators[kind]
+                    seen_creators[kind].add(creator_I[item])
+            if now:
+                count["played"] += 1
+                count["dislike"] += log["dislike"][i]
+                count["skip"] += log["skip"][i]
+                count["satisfied"] += log["long_view"][i] and not log["dislike"][i]
+                count["unsatisfied"] += log["skip"][i] or log["dislike"][i]
+                count["enjoyment"] += log["enjoyment"][i]
+                days_with["play", day] += 1
+                watched[day] += log["dwell_ms"][i] / 1000
+                if len(items) >= live_metrics.WINDOW:
+                    share = Counter(cluster_I[x] for x in items[-live_metrics.WINDOW :])
+                    p = np.array(list(share.values())) / live_metrics.WINDOW
+                    windows[day] = -(p * np.log2(p)).sum()
+                else:
+                    windows.pop(day, None)
+        now = [x for x, i in zip(items, [r for r in rows if log["item"][r] >= 0], strict=True)
+               if log["day"][i] >= first_day]  # fmt: skip
+        spent = sum(x >= live_metrics.LONG_DAY_S for x in watched.values())
+        active = sum(kind == "play" for kind, _ in days_with)
+        dismissing = sum(kind == "dismissal" and n > 0 for (kind, _), n in days_with.items())
+        found.append(
+            {
+                "dislike_rate": (count["dislike"], count["played"]),
+                "repeated_dislikes": (count["again", "dislike"], count["played"]),
+                "dismissals": (count["dismissals"], count["seen"]),
+                "dismissing_users": (dismissing, 1),
+                "viewers": (active, 1),
+                "skip_rate": (count["skip"], count["played"]),
+                "repeated_skips": (count["again", "skip"], count["played"]),
+                "satisfied": (count["satisfied"], 1),
+                "unsatisfied": (count["unsatisfied"], 1),
+                "enjoyment": (count["enjoyment"], count["played"]),
+                "long_days": (spent, 1),
+                "session_length": (count["played"], count["begins"]),
+                "ctr": (count["played"], count["seen"]),
+                "clusters": (len({cluster_I[x] for x in now}), 1),
+                "creators": (len({creator_I[x] for x in now}), 1),
+                "cluster_entropy": (sum(windows.values()), len(windows)),
+            }
+        )
+    return found
+
+
+@pytest.mark.parametrize("visits", [3, 40, 400])
+def test_metrics_against_loops(visits):
+    rng = np.random.default_rng(visits)
+    log, creator_I, cluster_I = random_log(rng, visits, 9), *rng.integers(0, 4, (2, 12))
+    found = live_metrics.measure(log, 3, 6, creator_I, cluster_I, np.ones(6, bool))
+    wanted = slow(log, 3, 6, creator_I, cluster_I)
+    assert set(wanted[0]) == set(live_metrics.METRICS)
+    for metric in live_metrics.METRICS:
+        pairs = np.array([one[metric] for one in wanted], float)
+        np.testing.assert_allclose(found.numerator[metric], pairs[:, 0], err_msg=metric)
+        np.testing.assert_allclose(found.denominator[metric], pairs[:, 1], err_msg=metric)
+    assert all(len(curve) == 6 for curve in found.curves.values())
+
+
+def test_functions_of_some_users():
+    rng = np.random.default_rng(0)
+    for users, block in ((1, 4), (7, 3), (8, 4)):
+        mask_U, x_U2 = jnp.asarray(rng.random(users) < 0.4), jnp.asarray(rng.random((users, 2)))
+        found = live_day.of_those(mask_U, lambda x: 2 * x, (x_U2,), -x_U2, block)
+        np.testing.assert_array_equal(found, np.where(mask_U[:, None], 2 * x_U2, -x_U2))
+
+
+@pytest.mark.parametrize(
+    ("published", "low", "high", "wanted"),
+    [(-1, -3, -1, "yes"), (-1, -3, 1, "no"), (-1, 1, 3, "opposite"), (1, 1, 3, "yes"),
+     (0, -1, 1, "yes"), (0, 1, 2, "no"), (-1, 0, 0, "no")],
+)  # fmt: skip
+def test_signs(published, low, high, wanted):
+    assert reproduced(published, low, high) == wanted
+
+
+def test_published_rows_name_what_exists():
+    for one in PUBLISHED:
+        assert one.arm in ARMS and one.control in ARMS and one.metric in live_metrics.METRICS
