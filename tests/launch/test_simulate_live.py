@@ -17,30 +17,43 @@ SMALL = {
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 
 
-def test_the_experiment_from_world_to_page(tmp_path):
-    arguments = (
-        "simulate", "live", f"--config={CONFIG}", f"--workdir={tmp_path}", "--surfaces=home",
-        "--days=2", "--log_days=14", "--first_steps=1", "--retrain_every=1", "--retrain_steps=1",
+def arguments(folder, arms="drop_disliked", days=2):
+    return (
+        "simulate", "live", f"--config={CONFIG}", f"--workdir={folder}", "--surfaces=home",
+        f"--arms={arms}", f"--days={days}", "--log_days=14", "--first_steps=1",
+        "--retrain_every=1", "--retrain_steps=1",
         *[f"--config.{key}={value}" for key, value in SMALL.items()],
     )  # fmt: skip
-    run(*arguments, "--arms=drop_disliked")
+
+
+def times(folder):
+    return {path.name: path.stat().st_mtime_ns for path in (folder / "figures").iterdir()}
+
+
+def test_the_experiment_from_world_to_page(tmp_path):
+    run(*arguments(tmp_path))
     found = figures(tmp_path / "live.json")
     for end in ("", "_low", "_high"):
         assert f"drop_disliked/dislike_rate{end}" in found
         assert f"home/drop_disliked/ctr{end}" in found
     assert "reproduced/home/drop_disliked/dislike_rate" in found
     assert "day by day" in (tmp_path / "live.html").read_text()
-
-    files = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "figures").iterdir()}
+    files = times(tmp_path)
     assert len(files) == 4
-    (tmp_path / "figures" / "home-drop_disliked.npz").unlink()
-    run(*arguments, "--arms=drop_disliked")
-    assert figures(tmp_path / "live.json") == found
-    now = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "figures").iterdir()}
-    assert {name for name in now if now[name] == files[name]} == {
-        "home-no_signal.npz", "home-no_signal.json"
-    }  # fmt: skip
+    run(*arguments(tmp_path))
+    assert times(tmp_path) == files and figures(tmp_path / "live.json") == found
     with pytest.raises(ConfigError, match="other settings"):
-        run(*arguments, "--arms=drop_disliked", "--days=3")
+        run(*arguments(tmp_path, days=3))
     with pytest.raises(ConfigError, match="arms"):
-        run(*arguments, "--arms=drop_dislikd")
+        run(*arguments(tmp_path, arms="drop_dislikd"))
+
+
+@pytest.mark.system
+def test_an_arm_that_is_missing_is_served_again_with_the_same_figures(tmp_path):
+    run(*arguments(tmp_path))
+    found, files = figures(tmp_path / "live.json"), times(tmp_path)
+    (tmp_path / "figures" / "home-drop_disliked.npz").unlink()
+    run(*arguments(tmp_path))
+    assert figures(tmp_path / "live.json") == found
+    kept = {name for name, moment in times(tmp_path).items() if moment == files[name]}
+    assert kept == {"home-no_signal.npz", "home-no_signal.json"}
