@@ -19,7 +19,7 @@ def get_config():
     config.model.feature_dim = 16
     config.model.composed = ("creator", "cluster")
     config.optimizer.learning_rate = 6e-3
-    config.loss.omega = 1.0
+    config.loss.omega = 3.0
     config.train.epochs = 10.0
     config.train.eval_every = 0
     return config

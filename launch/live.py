@@ -121,7 +121,7 @@ def published_rows(
     found: dict[str, dict[str, Sums]], changed: dict[str, Changes], settings: Settings
 ) -> list[dict[str, Any]]:
     """A row for each published effect whose arms were run: theirs, ours, and whether they agree."""
-    rows = []
+    rows, pairs = [], {}
     for one in PUBLISHED:
         arms = found.get(one.surface, {})
         if one.arm not in arms or one.control not in arms:
@@ -129,9 +129,12 @@ def published_rows(
         if one.control == CONTROL:
             change = changed[one.surface][one.arm][one.metric]
         else:
-            pair = {one.arm: one.control}
-            again = live_metrics.changes(arms, pair, RESAMPLES, settings.seed)
-            change = again[one.arm][one.metric]
+            pair = one.surface, one.arm, one.control
+            if pair not in pairs:
+                pairs[pair] = live_metrics.changes(
+                    arms, {one.arm: one.control}, RESAMPLES, settings.seed
+                )
+            change = pairs[pair][one.arm][one.metric]
         rows.append(
             {
                 "surface": one.surface, "arm": one.arm, "against": one.control,
