@@ -1,12 +1,15 @@
 # The two main commands are `make train` and `make test`; `make` alone lists the others.
 # Everything is installed into .venv and cached in .cache; nothing outside this folder changes.
 
-PYTHON ?= python3
+# The first Python that is new enough; another one: make setup PYTHON=…
+PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 RUN := .venv/bin/python
 SETUP := .venv/.negflax-runtime
 SETUP_TEST := .venv/.negflax-test
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_DEFAULT_TIMEOUT ?= 120
 export MPLCONFIGDIR := $(CURDIR)/.cache/matplotlib
 
 .DEFAULT_GOAL := help
@@ -20,7 +23,7 @@ setup: $(SETUP) ## Install the pinned runtime into .venv (once, and again when t
 setup-test: $(SETUP_TEST) ## Install the pinned tools for tests, lint and docs besides
 
 $(SETUP): requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "negflax needs Python 3.11 or newer, but '$(PYTHON)' is not: name one, as in 'make setup PYTHON=python3.11'." >&2; exit 1; }
+	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "negflax needs Python 3.11 or newer, and '$(or $(PYTHON),python3)' is not: name one, as in 'make setup PYTHON=python3.11'." >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(RUN) -m pip install --no-cache-dir -r requirements.txt
 	$(RUN) -m pip install --no-cache-dir --no-deps -e .
@@ -34,7 +37,7 @@ train: $(SETUP) ## Train and evaluate on the embedded synthetic platform
 	$(RUN) -m launch.train --config=configs/synthetic.py --workdir=runs/synthetic
 
 test: $(SETUP_TEST) ## Run all tests
-	$(RUN) -m pytest -q -n 2
+	$(RUN) -m pytest -q -n 2 --dist worksteal
 
 test-system: $(SETUP_TEST) ## Run the tests that need root or a browser, kill many processes or take long
 	$(RUN) -m pytest -q -m system

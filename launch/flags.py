@@ -19,7 +19,10 @@ JSON = flags.DEFINE_string("json", "", "Write the printed figures to this file."
 
 
 def start(workdir: str | Path) -> None:
-    """Progress on the terminal; compiled programs are kept in <workdir>/compilation_cache."""
+    """Progress on the terminal; compiled programs are kept in <workdir>/compilation_cache.
+
+    Where $JAX_COMPILATION_CACHE_DIR names a folder, they are kept there.
+    """
     logging.set_verbosity(logging.INFO)
     standard_logging.getLogger("jax").setLevel(standard_logging.WARNING)
     handler = logging.get_absl_handler()
@@ -28,8 +31,9 @@ def start(workdir: str | Path) -> None:
     handler.addFilter(
         lambda record: record.levelno >= standard_logging.ERROR or "orbax" not in record.pathname
     )
-    cache = Path(workdir).resolve() / "compilation_cache"
-    jax.config.update("jax_compilation_cache_dir", str(cache))
+    if not jax.config.jax_compilation_cache_dir:
+        cache = Path(workdir).resolve() / "compilation_cache"
+        jax.config.update("jax_compilation_cache_dir", str(cache))
 
 
 def run(main: Callable[[list[str]], None]) -> None:

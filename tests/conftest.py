@@ -1,13 +1,24 @@
 """Eight virtual CPU devices for every test; a one-device mesh takes the first of them.
 
 Tests compile far more than they compute, so LLVM is told to optimise nothing, here and in the
-programs that tests start: a third of the time of the whole suite.
+programs that tests start: a third of the time of the whole suite. What took long to compile is kept
+for the session, in a folder of this process alone. A slow machine may leave one of the eight
+devices without a core for long, so that the others wait for it longer than XLA's 40 seconds.
 """
 
 import os
+import tempfile
 
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+os.environ["XLA_FLAGS"] = " ".join([
+    os.environ.get("XLA_FLAGS", ""),
+    "--xla_backend_optimization_level=0",
+    "--xla_cpu_collective_call_warn_stuck_timeout_seconds=300",
+    "--xla_cpu_collective_call_terminate_timeout_seconds=900",
+])  # fmt: skip
 
-import jax  # noqa: E402: reads the flags
+import jax  # noqa: E402
 
+COMPILED = tempfile.TemporaryDirectory(prefix="negflax-compiled-")
 jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_compilation_cache_dir", COMPILED.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

@@ -30,7 +30,7 @@ def main(mode, path, workdir):
     def slow(self, columns):
         append(self, columns)
         (Path(workdir) / "reached").touch()
-        end = time.monotonic() + {"stop": 60, "pause": 60, "slow": 0.5}[mode]
+        end = time.monotonic() + {"stop": 900, "pause": 900, "slow": 0.5}[mode]
         while time.monotonic() < end and not (Path(workdir) / "go").exists():
             time.sleep(0.02)
 

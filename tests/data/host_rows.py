@@ -14,7 +14,7 @@ from negflax.data import RawData, StreamBatches, build_sequences
 def main(number, port):
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", 2)
-    jax.distributed.initialize(f"localhost:{port}", 2, number)
+    jax.distributed.initialize(f"127.0.0.1:{port}", 2, number)
     user = np.repeat(np.arange(9), 5)
     events = pa.table(
         {

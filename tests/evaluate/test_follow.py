@@ -167,7 +167,7 @@ def test_a_live_trainer_that_keeps_one_checkpoint(tmp_path):
 
     trainer = threading.Thread(target=train)
     trainer.start()
-    follower, _ = follow(run, evaluate, timeout=30)
+    follower, _ = follow(run, evaluate, timeout=600)
     trainer.join()
     assert run.checkpoints.steps() == [14]
     assert evaluate.asked == list(values)
@@ -216,7 +216,7 @@ def test_incomplete_ones_wait_until_they_are_whole(run, tmp_path):
             (run.folder / DONE).write_text("{}")
 
     evaluate = Evaluate(copy_some)
-    follower, _ = follow(run, evaluate, timeout=30)
+    follower, _ = follow(run, evaluate, timeout=600)
     assert follower.evaluations()[6][METRIC] == 0.5
     assert evaluate.asked[0] == 4 and evaluate.asked.count(6) >= 2
 
@@ -270,7 +270,7 @@ def test_gives_up_on_a_dead_trainer(run):
 
 def test_waits_for_a_run_to_begin(tmp_path):
     threading.Timer(0.1, lambda: Run(tmp_path / "run")).start()
-    wait_for_run(tmp_path / "run", poll=0.01, timeout=30)
+    wait_for_run(tmp_path / "run", poll=0.01, timeout=600)
     with pytest.raises(CheckpointError, match="no run has begun"):
         wait_for_run(tmp_path / "none", poll=0.01, timeout=0.02)
 

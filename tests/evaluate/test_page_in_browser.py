@@ -58,7 +58,7 @@ def rendered(report, folder, width, dark):
          "--disable-sync", f"--user-data-dir={folder / 'profile'}", "--window-size=1400,1000",
          f"--blink-settings=preferredColorScheme={0 if dark else 1}", "--dump-dom",
          wrapper.as_uri()],
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     found = re.search(r'<pre id="out">(.*?)</pre>', done.stdout, re.S)
     assert found and found[1], done.stderr[-2000:]

@@ -33,7 +33,7 @@ def test_follows_a_live_trainer(tmp_path):
     # be read but not be written, nor can anything be added to its folders.
     follow = ["setpriv", "--bounding-set=-dac_override", sys.executable, "-m", "launch.evaluate",
               "--follow", f"--workdir={workdir}", f"--out={out}", "--poll=0.05",
-              "--timeout=300", f"--json={tmp_path / 'follow.json'}"]  # fmt: skip
+              "--timeout=600", f"--json={tmp_path / 'follow.json'}"]  # fmt: skip
 
     def start(command, **options):
         return subprocess.Popen(
@@ -54,8 +54,8 @@ def test_follows_a_live_trainer(tmp_path):
         assert done.items() <= evaluated().items()  # nothing is done twice
         done = evaluated()
     follower = start(follow)
-    told, _ = follower.communicate(timeout=400)
-    trained, _ = trainer.communicate(timeout=400)
+    told, _ = follower.communicate(timeout=900)
+    trained, _ = trainer.communicate(timeout=900)
     assert trainer.returncode == 0, trained
     assert follower.returncode == 0, told
     assert (workdir / DONE).exists()
