@@ -22,3 +22,7 @@ COMPILED = tempfile.TemporaryDirectory(prefix="negflax-compiled-")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_compilation_cache_dir", COMPILED.name)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def pytest_unconfigure():
+    COMPILED.cleanup()
