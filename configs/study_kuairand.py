@@ -2,7 +2,8 @@
 
   python -m launch.study --config=configs/study_kuairand.py --workdir=runs/study_kuairand
 
-Every objective with equally many settings, five seeds of the chosen ones. Resumable.
+Every objective with equally many settings, five seeds of the chosen ones. Resumable. Of two
+epochs three quarters are shared by all objectives.
 """
 
 from configs import kuairand
@@ -12,5 +13,6 @@ def get_config():
     """The run that every objective starts from."""
     config = kuairand.get_config()
     config.name = "study_kuairand"
-    config.train.log_every = 10
+    config.train.epochs = 2.0
+    config.eval.history = 64
     return config

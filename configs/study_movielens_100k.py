@@ -12,5 +12,4 @@ def get_config():
     """The run that every objective starts from."""
     config = movielens_100k.get_config()
     config.name = "study_movielens_100k"
-    config.train.log_every = 10
     return config

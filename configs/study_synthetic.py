@@ -12,5 +12,4 @@ def get_config():
     """The run that every objective starts from."""
     config = synthetic.get_config()
     config.name = "study_synthetic"
-    config.train.log_every = 10
     return config

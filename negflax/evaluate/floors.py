@@ -71,18 +71,25 @@ def rate_adjusted(
 ) -> Scorer:
     """The scorer + β · log(the item's positive rate): item quality, but no taste.
 
-    The rate is the share of positives among the item's labelled events in `splits`, smoothed by
-    PRIOR_EVENTS events of the overall rate. Over a positives-only model this is the floor that a
-    model with negative feedback has to beat.
+    The rate is `positive_rates`'. Over a positives-only model this is the floor that a model with
+    negative feedback has to beat.
+    """
+    rate_V = positive_rates(sequences, splits)
+    shift_V = (beta * np.log(rate_V)).astype(np.float32)
+    return lambda requests: scorer(requests) + shift_V
+
+
+def positive_rates(sequences: Sequences, splits: tuple[str, ...]) -> np.ndarray:
+    """float64 (V,) share of positives among an item's labelled events in `splits`.
+
+    Smoothed by PRIOR_EVENTS events of the overall rate.
     """
     positive_V, negative_V = (
         count(sequences, splits).astype(np.float64) for count in (_positive_count, _negative_count)
     )
     labelled_V = positive_V + negative_V
     overall = (positive_V.sum() + 1) / (labelled_V.sum() + 1)
-    rate_V = (positive_V + PRIOR_EVENTS * overall) / (labelled_V + PRIOR_EVENTS)
-    shift_V = (beta * np.log(rate_V)).astype(np.float32)
-    return lambda requests: scorer(requests) + shift_V
+    return (positive_V + PRIOR_EVENTS * overall) / (labelled_V + PRIOR_EVENTS)
 
 
 def cached(scorer: Scorer) -> Scorer:

@@ -43,21 +43,31 @@ STRATA = ("same_item", "kin", "unrelated")
 def negative_strata(sequences: Sequences, requests: Requests) -> np.ndarray:
     """int (J,) index into STRATA of each judged item, as if it were a negative; see `slices`."""
     request_H, event_H = history_events(sequences, requests)
-    item_H = sequences.item_E[event_H]
-    request_J, item_J = requests.request_J, requests.judged_item_J
-    seen_J = _pairs_in(request_J, item_J, request_H, item_H)
+    seen_J = _pairs_in(
+        requests.request_J, requests.judged_item_J, request_H, sequences.item_E[event_H]
+    )
+    rejected = rejected_before(sequences, requests)
+    return np.where(seen_J, 0, np.where(rejected["creator"] | rejected["cluster"], 1, 2))
+
+
+def rejected_before(sequences: Sequences, requests: Requests) -> dict[str, np.ndarray]:
+    """`creator`, `cluster` → bool (J,): the judged item shares it with a history item rejected."""
+    request_H, event_H = history_events(sequences, requests)
     bad_H = (sequences.negative_weight_E[event_H] > 0) | (sequences.dislike_E[event_H] == DISLIKED)
-    request_N, item_N = request_H[bad_H], item_H[bad_H]
-    kin_J = np.zeros(len(item_J), bool)
-    for group_VC in _groups(sequences.catalogue):
+    request_N, item_N = request_H[bad_H], sequences.item_E[event_H][bad_H]
+    request_J, item_J = requests.request_J, requests.judged_item_J
+    found = {}
+    for name, group_VC in _groups(sequences.catalogue).items():
+        found[name] = np.zeros(len(item_J), bool)
         for column_J in group_VC[item_J].T:
             for column_N in group_VC[item_N].T:
-                kin_J |= (column_J > 0) & _pairs_in(request_J, column_J, request_N, column_N)
-    return np.where(seen_J, 0, np.where(kin_J, 1, 2))
+                same_J = _pairs_in(request_J, column_J, request_N, column_N)
+                found[name] |= (column_J > 0) & same_J
+    return found
 
 
-def _groups(catalogue: Catalogue) -> tuple[np.ndarray, np.ndarray]:
-    return catalogue.creator_V[:, None], catalogue.clusters_VC
+def _groups(catalogue: Catalogue) -> dict[str, np.ndarray]:
+    return {"creator": catalogue.creator_V[:, None], "cluster": catalogue.clusters_VC}
 
 
 def _pairs_in(

@@ -1,15 +1,20 @@
 """The comparative study of objectives: what each does to a negative label, and what it costs."""
 
 from negflax.study.anatomy import CASE, Case, case_outcomes, gradient_rows
-from negflax.study.settings import SETTINGS, chosen, on_front, seed_interval
+from negflax.study.runs import Found, Runs
+from negflax.study.settings import ARMS, BASELINE, Arm, chosen, next_strength, on_front
 
 __all__ = [
+    "ARMS",
+    "BASELINE",
     "CASE",
-    "SETTINGS",
+    "Arm",
     "Case",
+    "Found",
+    "Runs",
     "case_outcomes",
     "chosen",
     "gradient_rows",
+    "next_strength",
     "on_front",
-    "seed_interval",
 ]

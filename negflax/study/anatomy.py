@@ -66,7 +66,7 @@ def gradient_rows() -> list[dict[str, Any]]:
                 continue
             value, slope = jax.value_and_grad(functools.partial(_negative, name))(m)
             rows.append(
-                {"objective": name, "p": float(f"{p:.3g}"), "|dL/dz|": f"{abs(float(slope)):.3g}",
+                {"objective": name, "p": f"{p:.3g}", "|dL/dz|": f"{abs(float(slope)):.3g}",
                  "|dL/dp|": f"{abs(float(slope)) / (p * (1 - p)):.3g}", "loss": f"{value:.3g}"}
             )  # fmt: skip
     return rows

@@ -1,0 +1,173 @@
+"""Part 4 of the study, quality: settings tuned on validation, the chosen ones judged on the test.
+
+Shapes: S seeds, R requests, J judged items.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from negflax.evaluate.filters import block_creator, drop_disliked
+from negflax.evaluate.floors import rate_adjusted
+from negflax.evaluate.protocol import Scorer
+from negflax.evaluate.ranking import Ranks
+from negflax.study import statistics, strata
+from negflax.study.ranked import values
+from negflax.study.runs import TRAINED_ON, Build, Found, Runs
+from negflax.study.settings import ARMS, BASELINE, Arm, chosen, next_strength
+
+FLOOR = "rate_adjusted"  # SSM + β · log(item's positive rate)
+BETAS = (0.5, 1.0, 2.0, 4.0)  # as many as an objective has settings
+SPREAD = (BASELINE, "ntr")  # arms whose front over β is looked at
+
+
+class Trial(NamedTuple):
+    """One setting on validation: its metrics, and what happened to the logits."""
+
+    strength: float
+    metrics: dict[str, float]
+    figures: dict[str, Any]
+
+
+class Tuned(NamedTuple):
+    """An arm's trials in their order, and the strength that the rule chose."""
+
+    arm: Arm
+    trials: list[Trial]
+    strength: float
+
+
+def beta_name(beta: float) -> str:
+    """Name of the scorer + β · log(item's positive rate)."""
+    return f"beta={beta:g}"
+
+
+def spread(runs: Runs, split: str, filters: bool) -> Build:
+    """What builds on a model's scores: the β-front, and the heuristic filters."""
+    sequences = runs.sequences
+
+    def build(model: Scorer) -> Mapping[str, Scorer]:
+        shifted = {
+            beta_name(b): rate_adjusted(model, sequences, TRAINED_ON[split], b) for b in BETAS
+        }
+        if not filters:
+            return shifted
+        filtered = {"block_creator": block_creator(model, sequences),
+                    "drop_disliked": drop_disliked(model, sequences)}  # fmt: skip
+        return shifted | filtered
+
+    return build
+
+
+class Judge:
+    """Turns ranks into figures on one split."""
+
+    def __init__(self, runs: Runs, split: str):
+        """Requests and parts of `split`, the first K of the config."""
+        self.requests, self.k = runs.requests[split], runs.config.eval.ks[0]
+        self.parts = strata.parts(runs.sequences, self.requests, TRAINED_ON[split])
+        self._config = runs.config.eval
+
+    def means(self, ranks: Mapping[bool, Ranks]) -> dict[str, float]:
+        """Plain metrics, seen items masked."""
+        found = values(ranks[True], self.requests, self.k)
+        return {name: _mean(value_R) for name, value_R in found.items()}
+
+    def columns(self, ranks: Mapping[bool, Ranks], whole: bool = True) -> dict[str, np.ndarray]:
+        """Metrics of all requests, and if `whole` of the parts besides: name → (R,)."""
+        found = values(ranks[True], self.requests, self.k)
+        for part, counted_J in self.parts.items() if whole else ():
+            masked = part != strata.SAME_ITEM
+            if masked not in ranks:
+                continue
+            one = values(ranks[masked], self.requests, self.k, counted_J)
+            shown = ("hr_n", "auc") if part.startswith("quality") else ("hr_n",)
+            found |= {f"{part}/{name}": one[name] for name in shown}
+        return found
+
+    def estimates(
+        self, arms: Mapping[str, list[dict[str, np.ndarray]]]
+    ) -> dict[tuple[str, str], statistics.Estimate]:
+        """(arm, metric) → estimate; all arms have the same seeds, in the same order.
+
+        A metric at a time bounds the memory; users and seeds are drawn alike each time, so that
+        any two stay paired.
+        """
+        found = {}
+        metrics = dict.fromkeys(metric for columns in arms.values() for metric in columns[0])
+        for metric in metrics:
+            of = {name: np.stack([one[metric] for one in columns])
+                  for name, columns in arms.items() if metric in columns[0]}  # fmt: skip
+            drawn = statistics.estimates(
+                of, resamples=self._config.bootstrap, seed=self._config.seed,
+                user_R=self.requests.user_R,
+            )  # fmt: skip
+            found |= {(name, metric): one for name, one in drawn.items()}
+        for name in arms:
+            found[name, "delta"] = found[name, "hr_p"].minus(found[name, "hr_n"])
+        return found
+
+    def negatives(self) -> dict[str, int]:
+        """How many negatives each part holds."""
+        negative_J = ~self.requests.judged_positive_J
+        return {part: int((counted_J & negative_J).sum()) for part, counted_J in self.parts.items()}
+
+    def circumstances(self, runs: Runs) -> dict[str, Any]:
+        """What a reader must know beside the figures."""
+        warm, total = runs.steps
+        positive_J = self.requests.judged_positive_J
+        return {
+            "warm": warm, "total": total,
+            "items": runs.sequences.catalogue.num_rows - 1, "k": self.k,
+            "users": len(np.unique(self.requests.user_R)), "positives": int(positive_J.sum()),
+            "negatives": int((~positive_J).sum()), "resamples": self._config.bootstrap,
+        }  # fmt: skip
+
+
+def tune(runs: Runs, judge: Judge, name: str, trials: int, arm: Arm | None = None) -> Tuned:
+    """Tries an arm's strengths on validation, one seed, and chooses one."""
+    arm = arm or ARMS[name]
+
+    def attempt(strength: float) -> Trial:
+        build = spread(runs, "valid", filters=False) if name == BASELINE else None
+        found = runs.run(name, arm, strength, "valid", 0, build)
+        metrics = judge.means(found.ranks[""]) if found.ranks else {}
+        return Trial(strength, metrics, found.figures)
+
+    if name == BASELINE:
+        return Tuned(arm, [attempt(0.0)], 0.0)
+    usual = tune(runs, judge, BASELINE, 1).trials[0].metrics["hr_p"]
+    tried: dict[float, Trial] = {}
+    for number in range(trials):
+        kept = {x: one.metrics.get("hr_p", math.nan) / usual for x, one in tried.items()}
+        strength = arm.first[number] if number < len(arm.first) else next_strength(kept)
+        tried[strength] = attempt(strength)
+    return Tuned(arm, list(tried.values()), _chosen(list(tried.values()), usual))
+
+
+def tune_floor(runs: Runs, judge: Judge) -> Tuned:
+    """β of the floor, by the same rule and as many settings as an objective has."""
+    build = spread(runs, "valid", filters=False)
+    found = runs.run(BASELINE, ARMS[BASELINE], 0.0, "valid", 0, build)
+    trials = [Trial(b, judge.means(found.ranks[beta_name(b)]), found.figures) for b in BETAS]
+    return Tuned(ARMS[BASELINE], trials, _chosen(trials, judge.means(found.ranks[""])["hr_p"]))
+
+
+def test(runs: Runs, name: str, tuned: Tuned, seeds: Iterable[int]) -> list[Found]:
+    """The chosen setting, trained on both earlier periods from each seed's warm start."""
+    build = spread(runs, "test", name == BASELINE) if name in SPREAD else None
+    return [runs.run(name, tuned.arm, tuned.strength, "test", seed, build) for seed in seeds]
+
+
+def _chosen(trials: list[Trial], usual: float) -> float:
+    hr_p, hr_n = ({one.strength: one.metrics.get(key, math.nan) for one in trials}
+                  for key in ("hr_p", "hr_n"))  # fmt: skip
+    return chosen(hr_p, hr_n, usual)
+
+
+def _mean(value_R: np.ndarray) -> float:
+    return float(np.nanmean(value_R)) if np.isfinite(value_R).any() else math.nan

@@ -1,0 +1,174 @@
+"""The study's tables: rows of cells, `value [low, high]` wherever users and seeds were drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from negflax.study import personal
+from negflax.study.personal import Estimates
+from negflax.study.quality import FLOOR, Tuned
+from negflax.study.settings import BASELINE, DIVERGED
+from negflax.study.statistics import Estimate, dominates, worthwhile
+
+HEADLINE = ("hr_p", "hr_n", "delta", "ndcg_p", "anti_ndcg", "auc")
+Rows = list[dict[str, Any]]
+
+
+def plain(one: Estimate) -> str:
+    """A figure with its interval."""
+    return _cell("{:.4f} [{:.4f}, {:.4f}]", one)
+
+
+def signed(one: Estimate) -> str:
+    """A difference with its interval."""
+    return _cell("{:+.4f} [{:+.4f}, {:+.4f}]", one)
+
+
+def percent(one: Estimate) -> str:
+    """A relative change with its interval."""
+    return _cell("{:+.1%} [{:+.1%}, {:+.1%}]", one)
+
+
+def _cell(form: str, one: Estimate) -> str:
+    return form.format(*one.interval()) if math.isfinite(one.value) else "–"
+
+
+def quality(
+    found: Estimates, trained: Sequence[str], floors: Sequence[str], settings: Mapping[str, str],
+    on_front: Mapping[str, bool],
+) -> Rows:  # fmt: skip
+    """A row for each arm at its chosen setting, and for each floor."""
+    rows = []
+    for name in (*trained, *floors):
+        row = {"arm": name, "setting": settings.get(name, "–")}
+        row |= {metric: plain(found[name, metric]) for metric in HEADLINE}
+        row["front"] = "–" if name in floors else "yes" if on_front.get(name) else "no"
+        rows.append(row)
+    return rows
+
+
+def against_baseline(found: Estimates, trained: Sequence[str], others: Sequence[str]) -> Rows:
+    """Relative changes to positives only, the question of 20 and 10 %, and who is better."""
+    rows = []
+    for name in [*trained, *others]:
+        if name == BASELINE:
+            continue
+        hr_p, hr_n = (found[name, m].relative(found[BASELINE, m]) for m in ("hr_p", "hr_n"))
+        better = [
+            other for other in trained
+            if other != name and dominates(
+                found[other, "hr_p"].minus(found[name, "hr_p"]),
+                found[other, "hr_n"].minus(found[name, "hr_n"]),
+            )
+        ]  # fmt: skip
+        rows.append(
+            {"arm": name, "HR_p": percent(hr_p), "HR_n": percent(hr_n),
+             "20 % less HR_n for 10 % less HR_p": worthwhile(hr_n, hr_p),
+             "dominated by": ", ".join(better) or "none"}
+        )  # fmt: skip
+    return rows
+
+
+def beyond_floor(found: Estimates, names: Sequence[str], metrics: Sequence[str]) -> Rows:
+    """Arms minus the floor at equal HR_p."""
+    rows = []
+    for name in names:
+        differences = personal.beyond_floor(found, name)
+        row = {"arm": name}
+        if "hr_n" in metrics:
+            row["less than the floor"] = personal.shown(differences["hr_n"])
+        rows.append(row | {m: signed(differences[m]) for m in metrics if m in differences})
+    return rows
+
+
+def fronts_apart(found: Estimates, names: Sequence[str]) -> Rows:
+    """HR_n of an arm's β-front minus that of positives only, at shares of their HR_p."""
+    return [
+        {"arm": f"{name} + β"} | {f"at {level:.0%} of HR_p": signed(one)
+                                  for level, one in personal.fronts_apart(found, name).items()}
+        for name in names
+    ]  # fmt: skip
+
+
+def strata(found: Estimates, names: Sequence[str], counts: Mapping[str, int]) -> Rows:
+    """HR_n by kind of negative; the last row has the number of negatives."""
+    parts = [metric for name, metric in found if name == BASELINE and metric.endswith("/hr_n")]
+    rows = [
+        {"arm": n} | {m.removesuffix("/hr_n"): plain(found[n, m]) for m in parts if (n, m) in found}
+        for n in names
+    ]
+    numbers = {m.removesuffix("/hr_n"): f"{counts[m.removesuffix('/hr_n')]:,}" for m in parts}
+    return [*rows, {"arm": "negatives"} | numbers]
+
+
+def validation(tuned: Mapping[str, Tuned]) -> Rows:
+    """Every setting, one seed, with what it did to the logits."""
+    return [
+        {"arm": name, "setting": setting(name, one.arm.knob, trial.strength),
+         "w": f"{_number(trial.figures.get('w')):.4g}",
+         "chosen": "yes" if trial.strength == one.strength else ""}
+        | {metric: trial.metrics.get(metric) for metric in ("hr_p", "hr_n", "ndcg_p", "anti_ndcg")}
+        | {"max |logit|": f"{_number(trial.figures['max_logit']):.3g}",
+           "not finite": trial.figures["non_finite_steps"]}
+        for name, one in tuned.items() for trial in one.trials
+    ]  # fmt: skip
+
+
+def setting(name: str, knob: str, strength: float) -> str:
+    """What was tuned, with its value."""
+    return f"{'β' if name == FLOOR else knob} {strength:.3g}" if strength else "–"
+
+
+def diverged(figures: Mapping[str, Any], usual_logit: float) -> bool:
+    """A step was not finite, or |logits| went beyond DIVERGED times those of positives only."""
+    too_large = not _number(figures["max_logit"]) <= DIVERGED * usual_logit
+    return figures["non_finite_steps"] > 0 or too_large
+
+
+def stability(grid: Mapping[str, list[dict[str, Any]]], usual_logit: float) -> Rows:
+    """Max |logit| and its growth in 100 steps, by objective and weight; ✗ where it diverged."""
+    rows = []
+    for name, runs in grid.items():
+        away = [diverged(one, usual_logit) for one in runs]
+        row = {"arm": name, "diverged": f"{sum(away)} of {len(runs)}"}
+        for one, bad in zip(runs, away, strict=True):
+            cell = f"{_number(one['max_logit']):.3g} ({_number(one['growth']):+.2g})"
+            row[f"w = {one['w']:.3g}"] = cell + (" ✗" if bad else "")
+        rows.append(row)
+    return rows
+
+
+def figures(
+    found: Estimates, trained: Sequence[str], floors: Sequence[str], on_front: Mapping[str, bool],
+    shares: Mapping[str, float],
+) -> dict[str, Any]:  # fmt: skip
+    """The figures with fixed names: `<arm>/hr_p`, `_low`, `_high`, …, `pareto/<objective>`."""
+    flat: dict[str, Any] = {f"pareto/{name}": on_front[name] for name in trained}
+    flat |= {f"{name}/diverged_share": share for name, share in shares.items()}
+    for name in (*trained, *floors):
+        named = {m: found[name, m] for m in HEADLINE}
+        if name != BASELINE:
+            named |= {f"{m}_vs_{BASELINE}": found[name, m].relative(found[BASELINE, m])
+                      for m in ("hr_p", "hr_n")}  # fmt: skip
+        for metric, one in named.items():
+            ends = zip(("", "_low", "_high"), one.interval(), strict=True)
+            flat |= {f"{name}/{metric}{end}": value for end, value in ends}
+    for name in trained:
+        if name != BASELINE:
+            flat[f"{name}/worthwhile"] = verdict(found, name)
+            beyond = personal.beyond_floor(found, name)["hr_n"]
+            ends = zip(("", "_low", "_high"), beyond.interval(), strict=True)
+            flat |= {f"{name}/hr_n_beyond_floor{end}": value for end, value in ends}
+    return flat
+
+
+def verdict(found: Estimates, name: str) -> str:
+    """Whether an arm has 20 % less HR_n for 10 % less HR_p than positives only."""
+    hr_p, hr_n = (found[name, m].relative(found[BASELINE, m]) for m in ("hr_p", "hr_n"))
+    return worthwhile(hr_n, hr_p)
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)

@@ -1,0 +1,78 @@
+"""NTR where a personal effect has the best chance: uncorrected candidates, kin in the model.
+
+Each variant is compared with positives only in the same model, and with their β-front.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from negflax.config import ModelConfig
+from negflax.study import personal, quality, tables
+from negflax.study.quality import BETAS, Judge, Tuned, beta_name
+from negflax.study.runs import Runs
+from negflax.study.settings import ARMS, BASELINE, UNCORRECTED
+
+NTR = "ntr"
+
+
+def with_kin(runs: Runs) -> Runs:
+    """The same study with creators and clusters as side features and in every item's vector."""
+    model: ModelConfig = runs.config.model
+    features = tuple(dict.fromkeys((*model.features, "creator", "cluster")))
+    model = dataclasses.replace(model, features=features, composed=("creator", "cluster"))
+    config = dataclasses.replace(runs.config, model=model)
+    varied = Runs(config, runs.workdir / "kin", runs.sequences, runs.mesh)
+    varied.progress = runs.progress
+    return varied
+
+
+def rows(
+    runs: Runs, valid: Judge, judge: Judge, tuned: Tuned, trials: int, seeds: Sequence[int]
+) -> list[dict[str, Any]]:
+    """A row for each variant.
+
+    Args:
+      runs: of the study.
+      valid: judges the validation period.
+      judge: judges the test period.
+      tuned: NTR as the study tuned it; kin's variant has its ω.
+      trials: settings of the uncorrected variant, which has a weight of its own.
+      seeds: of every variant.
+    """
+    uncorrected = quality.tune(runs, valid, "ntr_uncorrected", trials, UNCORRECTED)
+    kin = with_kin(runs)
+    variants = {
+        "as in the study": (runs, NTR, tuned),
+        "uncorrected candidates": (runs, "ntr_uncorrected", uncorrected),
+        "creator and cluster features, composed vectors": (kin, NTR, tuned),
+    }
+    return [
+        _row(title, *variant, judge=judge, seeds=seeds) for title, variant in variants.items()
+    ]  # fmt: skip
+
+
+def _row(
+    title: str, runs: Runs, name: str, tuned: Tuned, judge: Judge, seeds: Sequence[int]
+) -> dict[str, Any]:
+    usual = Tuned(ARMS[BASELINE], [], 0.0)
+    base = quality.test(runs, BASELINE, usual, seeds)
+    columns = {BASELINE: [judge.columns(one.ranks[""]) for one in base]}
+    columns |= {
+        personal.on_beta(BASELINE, b): [judge.columns(one.ranks[beta_name(b)]) for one in base]
+        for b in BETAS
+    }
+    own = quality.test(runs, name, tuned, seeds)
+    columns[NTR] = [judge.columns(one.ranks[""]) for one in own]
+    found = judge.estimates(columns)
+    beyond = personal.beyond_floor(found, NTR)
+    return {
+        "NTR with": title, "setting": f"{tuned.arm.knob} {tuned.strength:.3g}",
+        "HR_p of ssm": tables.plain(found[BASELINE, "hr_p"]),
+        "HR_p": tables.percent(found[NTR, "hr_p"].relative(found[BASELINE, "hr_p"])),
+        "HR_n": tables.percent(found[NTR, "hr_n"].relative(found[BASELINE, "hr_n"])),
+        "less than the floor": personal.shown(beyond["hr_n"]),
+    } | {m: tables.signed(beyond[m]) for m in
+         ("hr_n", "cluster=rejected/hr_n", "cluster=other/hr_n", "auc") if m in beyond}  # fmt: skip
