@@ -21,7 +21,7 @@ from negflax.study.runs import TRAINED_ON, Build, Found, Runs
 from negflax.study.settings import ARMS, BASELINE, Arm, chosen, next_strength
 
 FLOOR = "rate_adjusted"  # SSM + β · log(item's positive rate)
-BETAS = (0.5, 1.0, 2.0, 4.0)  # as many as an objective has settings
+BETAS = (0.5, 1.0, 2.0, 4.0)
 SPREAD = (BASELINE, "ntr")  # arms whose front over β is looked at
 
 
@@ -125,6 +125,7 @@ class Judge:
             "items": runs.sequences.catalogue.num_rows - 1, "k": self.k,
             "users": len(np.unique(self.requests.user_R)), "positives": int(positive_J.sum()),
             "negatives": int((~positive_J).sum()), "resamples": self._config.bootstrap,
+            "betas": len(BETAS),
         }  # fmt: skip
 
 

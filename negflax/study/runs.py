@@ -23,14 +23,14 @@ from negflax.config import Config
 from negflax.data import Sequences, StreamBatches, prefetch
 from negflax.evaluate.floors import cached, default_floors
 from negflax.evaluate.protocol import EvaluationError, Requests, Scorer, build_requests
-from negflax.evaluate.ranking import Ranks, rank_scorers
+from negflax.evaluate.ranking import Ranks
 from negflax.evaluate.scorer import model_scorer
 from negflax.files import write_json
 from negflax.mesh import split as over_devices
 from negflax.model import Recommender
 from negflax.model.recommender import BEHAVIOUR_HEAD
 from negflax.study.progress import Progress
-from negflax.study.ranked import read_ranks, write_ranks
+from negflax.study.ranked import rank, read_ranks, write_ranks
 from negflax.study.settings import ARMS, BASELINE, Arm
 from negflax.train import weights
 from negflax.train.loop import train
@@ -184,21 +184,13 @@ class Runs:
         return state, np.array(jax.device_get(trace), np.float64)
 
     def rank(self, place: Path, model: Scorer | None, build: Build | None, split: str) -> list[str]:
-        """Stores the ranks of a model ("") and of what builds on it; their names.
-
-        The model's alone also with seen items kept in the lists.
-        """
-        asked, block = self.requests[split], self.config.eval.users_per_block
+        """Stores the ranks of a model ("") and of what builds on it; their names."""
         base = cached(model) if model else None
-        further = dict(build(base)) if build else {}
-        found = rank_scorers(further, asked, self.sequences, (True,), block) if further else {}
-        if base:
-            found |= rank_scorers({"": base}, asked, self.sequences, (True, False), block)
-        names = dict.fromkeys(name for _, name in found)
-        for name in names:
-            modes = {mode: ranks for (mode, one), ranks in found.items() if one == name}
-            write_ranks(_beside(place, name), modes)
-        return list(names)
+        scorers = ({"": base} if base else {}) | dict(build(base) if build else {})
+        block = self.config.eval.users_per_block
+        for name, ranks in rank(scorers, self.requests[split], self.sequences, block).items():
+            write_ranks(_beside(place, name), ranks)
+        return list(scorers)
 
     def once(self, name: str, work: Callable[[Path], dict[str, Any]]) -> Found:
         """What a run of that name left, made if it is not there."""

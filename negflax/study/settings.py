@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 BASELINE = "ssm"
 KEPT_HR_P = 0.92  # of positives only, on validation: two points of room below the 10 % asked about
-TRIALS = 4  # settings of each objective: its two first strengths, then two by bisection
+TRIALS = 3  # settings of each objective: a weak and a strong one, the third by bisection
 STEP = math.sqrt(10.0)  # from strength to strength, and beyond the ends
 DIVERGED = 10.0  # times the max |logit| of positives only
 
-OMEGAS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-PLAIN = (0.1, 1.0, 10.0, 100.0, 1000.0, 3000.0)
+OMEGAS = (0.03, 0.3, 3.0, 30.0)
+PLAIN = (0.1, 1.0, 10.0, 100.0, 3000.0)
 
 
 class Arm(NamedTuple):

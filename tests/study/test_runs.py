@@ -14,8 +14,12 @@ from negflax.config import (
     WorldConfig,
 )
 from negflax.data import open_sequences
+from negflax.evaluate.floors import default_floors
+from negflax.evaluate.protocol import EvaluationError
+from negflax.evaluate.ranking import rank_scorers
 from negflax.mesh import make_mesh
 from negflax.study import ARMS, Runs, quality, strata
+from negflax.study.ranked import rank
 from negflax.study.runs import grafted, summary
 
 CONFIG = Config(
@@ -110,3 +114,18 @@ def test_a_summary_counts_what_is_not_finite():
     trace[30] = np.inf
     assert summary(trace)["non_finite_steps"] == 1
     assert np.isnan(summary(trace)["growth"])
+
+
+def test_counting_ranks_like_the_evaluation(runs):
+    asked, sequences = runs.requests["test"], runs.sequences
+    scorers = default_floors(sequences, ("train", "valid"), 0)  # popularity is full of ties
+    ours = rank(scorers, asked, sequences, 16)
+    theirs = rank_scorers(scorers, asked, sequences, (True, False), 16)
+    for (masked, name), expected in theirs.items():
+        for field in ("greater_J", "ties_J", "eligible_J"):
+            np.testing.assert_array_equal(
+                getattr(ours[name][masked], field), getattr(expected, field), f"{name} {field}"
+            )
+    broken = {"": lambda asked: np.full((len(asked), sequences.catalogue.num_rows), np.nan)}
+    with pytest.raises(EvaluationError, match="diverged"):
+        rank(broken, asked, sequences, 16)
