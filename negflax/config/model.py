@@ -16,6 +16,8 @@ class ModelConfig:
       feature_dim: width of the embedding of each feedback feature.
       features: event features beside the item: any of `dislike`, `dwell`, `watch_ratio`, `gap`,
         `surface`, `creator`, `cluster`. The bits a model must not see are left out here.
+      latent_cross: the step's item vector is multiplied by 1 + W c, c the features' embeddings
+        (Beutel et al. 2018): a dislike may then turn it around, which a sum cannot.
       tied: one item table for input and output, or one each.
       composed: what an item's vector holds besides its own row, on both sides: the row of its
         `creator`, the mean of those of its clusters (`cluster`), both or neither.
@@ -31,6 +33,7 @@ class ModelConfig:
     embedding: int = 64
     feature_dim: int = 8
     features: tuple[str, ...] = ("dislike", "dwell", "watch_ratio", "gap")
+    latent_cross: bool = False
     tied: bool = True
     composed: tuple[str, ...] = ()
     item_bias: bool = True

@@ -43,6 +43,9 @@ class Encoder(nnx.Module):
                 if name in feature_sizes
             }
         )
+        if config.latent_cross:
+            crossed = config.feature_dim * len(config.features)
+            self.cross = nnx.Param(jnp.zeros((crossed, config.embedding), dtype))
         self.kernel = nnx.Param(glorot(rngs.params(), (inputs, 3 * hidden), dtype))
         self.bias = nnx.Param(jnp.zeros(3 * hidden, dtype))
         blocks = [orthogonal(rngs.params(), (hidden, hidden), dtype) for _ in range(3)]
@@ -76,6 +79,9 @@ class Encoder(nnx.Module):
         config = self.config
         looked_up = {name: table[...][feature_ids[name]] for name, table in self.features.items()}
         vectors = [(looked_up | feature_vectors)[name] for name in config.features]
+        if config.latent_cross:  # Beutel et al. 2018: item ⊙ (1 + W c)
+            context_BTF = jnp.concatenate(vectors, axis=-1)
+            items_BTD = items_BTD * (1 + context_BTF @ self.cross[...])
         inputs_BTF = jnp.concatenate([items_BTD, *vectors], axis=-1)
         first_row = jnp.asarray(first_row, jnp.int32)
         if dropout_seed is not None:

@@ -102,3 +102,22 @@ def test_a_feature_left_out_is_not_seen():
     np.testing.assert_array_equal(states[:, -1], last)
     dwelt, _ = model.states(dense, vectors, batch._replace(dwell_BT=3 * batch.dwell_BT))
     assert not np.array_equal(states, dwelt)
+
+
+def test_the_latent_cross_multiplies_the_item_by_what_was_done_with_it():
+    rng = np.random.default_rng(0)
+    plain = make_model(features=("dislike", "dwell"))
+    crossed = make_model(features=("dislike", "dwell"), latent_cross=True)
+    dense = crossed.init_dense(jax.random.key(0))
+    item_BTD, w_FD = (rng.normal(size=x).astype(np.float32) for x in ((2, 3, 4), (4, 4)))
+    codes = {name: rng.integers(0, 3, (2, 3)) for name in ("dislike", "dwell")}
+    batch = Batch(*[np.zeros((2, 3), np.int32)] * 8, np.zeros((2, 3), bool),
+                  *[np.zeros((2, 3, 1), np.int32)] * 3)  # fmt: skip
+    batch = batch._replace(**{f"{name}_BT": x for name, x in codes.items()})
+    without = {name: x for name, x in dense.items() if name != "cross"}
+    start, _ = crossed.states(dense, {"input": item_BTD}, batch)
+    np.testing.assert_array_equal(start, plain.states(without, {"input": item_BTD}, batch)[0])
+    context = np.concatenate([dense["features"][k][codes[k]] for k in codes], axis=-1)
+    expected, _ = plain.states(without, {"input": item_BTD * (1 + context @ w_FD)}, batch)
+    found, _ = crossed.states(dense | {"cross": jnp.asarray(w_FD)}, {"input": item_BTD}, batch)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
