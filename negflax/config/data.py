@@ -71,6 +71,8 @@ class WorldConfig:
       dislikes: what a dislike follows: `taste` (aversions of the user) or `random` (a coin, the
         control of experiments).
       platform_reacts: the platform that makes the log shows less of what was disliked.
+      parameters: mechanisms that differ from negflax/world/parameters.py, as in
+        `aversion_loss = 3.0`; for sensitivity, another world than the default.
     """
 
     seed: int = 0
@@ -83,6 +85,7 @@ class WorldConfig:
     dislike_rate: float = 0.05
     dislikes: str = "taste"
     platform_reacts: bool = False
+    parameters: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,8 +8,9 @@ is in standard deviations of the match between a random user and a random item.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 
-from negflax.config import WorldConfig
+from negflax.config import ConfigError, WorldConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,8 +201,11 @@ def mechanisms(config: WorldConfig, parameters: Parameters = DEFAULT) -> Paramet
     `dislike_rate` scales the three chances of a dislike together: their shares stay as they are.
     With `dislikes = "random"` every event has the chance `dislike_rate`, aversion or not;
     dismissals then follow skips alone.
+
+    Raises:
+      ConfigError: config.world.parameters names no mechanism, or gives no number.
     """
-    p = parameters
+    p = dataclasses.replace(parameters, **dict(map(_override, config.parameters)))
     if not config.platform_reacts:
         p = dataclasses.replace(p, reaction_cluster=0.0, reaction_creator=0.0)
     if config.dislikes == "random":
@@ -215,3 +219,19 @@ def mechanisms(config: WorldConfig, parameters: Parameters = DEFAULT) -> Paramet
     scale = config.dislike_rate / NOMINAL_DISLIKES
     chances = ("dislike_noise", "dislike_cluster", "dislike_creator")
     return dataclasses.replace(p, **{name: min(1.0, scale * getattr(p, name)) for name in chances})
+
+
+def _override(text: str) -> tuple[str, float | int]:
+    """`name = number` of config.world.parameters."""
+    name, _, number = (part.strip() for part in text.partition("="))
+    types = {field.name: type(field.default) for field in dataclasses.fields(Parameters)}
+    try:
+        return name, types[name](number)
+    except KeyError:
+        near = difflib.get_close_matches(name, types, n=1)
+        hint = f"; did you mean `{near[0]}`?" if near else ""
+        raise ConfigError(f"config.world.parameters: `{name}` is no mechanism{hint}") from None
+    except ValueError:
+        raise ConfigError(
+            f"config.world.parameters: `{text}`: write `{name} = {types[name].__name__}`"
+        ) from None

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from negflax import world
-from negflax.config import WorldConfig
+from negflax.config import ConfigError, WorldConfig
 from negflax.data.sources import RawData
 from negflax.simulate import calibration
 from negflax.world import Parameters, mechanisms
@@ -164,3 +164,12 @@ def test_dislikes_of_the_control_have_nothing_to_do_with_taste():
     dislike, skip = column(events, "dislike"), column(events, "skip")
     assert abs(dislike[averse].mean() - dislike[~averse].mean()) < 0.01
     assert skip[averse].mean() > 1.2 * skip[~averse].mean()  # aversions are still there
+
+
+def test_a_mechanism_can_be_changed_by_name():
+    p = mechanisms(WorldConfig(parameters=("aversion_loss = 3", "candidates=12")))
+    assert (p.aversion_loss, p.candidates) == (3.0, 12)
+    with pytest.raises(ConfigError, match="did you mean `aversion_loss`"):
+        mechanisms(WorldConfig(parameters=("aversion_los = 3",)))
+    with pytest.raises(ConfigError, match="write `candidates = int`"):
+        mechanisms(WorldConfig(parameters=("candidates = many",)))
