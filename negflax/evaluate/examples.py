@@ -102,15 +102,15 @@ def _example(
 ) -> Example:
     catalogue, start = sequences.catalogue, sequences.offsets_U1[requests.user_R[r]]
     events = np.arange(max(start, requests.end_R[r] - SHOWN_EVENTS), requests.end_R[r])[::-1]
-    history = [_line(catalogue, sequences.item_E[e], _mark(sequences, e)) for e in events]
+    history = [line_of(catalogue, sequences.item_E[e], mark_of(sequences, e)) for e in events]
     one = requests.block(r, r + 1)
     later = dict(zip(one.judged_item_J, one.judged_positive_J, strict=True))
     names = {True: "liked later", False: "disliked later", None: ""}
-    kin_V = _kin(catalogue, sequences.item_E[requests.end_R[r] - 1])
+    kin_V = kin_of(catalogue, sequences.item_E[requests.end_R[r] - 1])
 
     def lines(own: np.ndarray, other: np.ndarray, moved: str) -> list[Line]:
         return [
-            _line(catalogue, row, names[later.get(row)], bool(kin_V[row]),
+            line_of(catalogue, row, names[later.get(row)], bool(kin_V[row]),
                   "" if row in other else moved)
             for row in own
         ]  # fmt: skip
@@ -119,7 +119,8 @@ def _example(
     return Example(user, history, lines(before, after, "gone"), lines(after, before, "new"))
 
 
-def _mark(sequences: Sequences, event: int) -> str:
+def mark_of(sequences: Sequences, event: int) -> str:
+    """The feedback of an event, in a word."""
     if sequences.dislike_E[event] == YES:
         return "disliked"
     if sequences.positive_weight_E[event] > 0:
@@ -127,14 +128,17 @@ def _mark(sequences: Sequences, event: int) -> str:
     return "skipped" if sequences.negative_weight_E[event] > 0 else ""
 
 
-def _kin(catalogue: Catalogue, row: int) -> np.ndarray:
+def kin_of(catalogue: Catalogue, row: int) -> np.ndarray:
     """bool (V,): same creator, or a cluster in common."""
     creator, clusters = catalogue.creator_V[row], catalogue.clusters_VC[row]
     same_V = (catalogue.creator_V == creator) & (creator > 0)
     return same_V | np.isin(catalogue.clusters_VC, clusters[clusters > 0]).any(axis=1)
 
 
-def _line(catalogue: Catalogue, row: int, mark: str, kin: bool = False, moved: str = "") -> Line:
+def line_of(
+    catalogue: Catalogue, row: int, mark: str = "", kin: bool = False, moved: str = ""
+) -> Line:
+    """An item with its names."""
     title = catalogue.titles[row] if catalogue.titles is not None else ""
     creator, clusters = catalogue.creator_V[row], catalogue.clusters_VC[row]
     parts = [f"creator {creator}"] if creator else []

@@ -76,16 +76,26 @@ def draw_pairs(
         if not kind_V.any():
             raise DataError(f"{sequences.report.get('source', 'the log')}: no item has a {name}; "
                             "responsiveness compares lists by cluster and creator")  # fmt: skip
-    stop_U = sequences.offsets_U1[1:]
+    event_ST = history_events(sequences, pairs, k, seed)
+    rng = np.random.default_rng((seed, 1))
+    event_SJ = event_ST.reshape(-1)[rng.integers(0, event_ST.size, (pairs, later))]
+    return _events(sequences, event_ST), _events(sequences, event_SJ)
+
+
+def history_events(sequences: Sequences, pairs: int, k: int, seed: int) -> np.ndarray:
+    """(S, k) places in the log of the newest k events of S users; arguments as in `draw_pairs`.
+
+    Raises:
+      DataError: nobody has k events.
+    """
+    catalogue, stop_U = sequences.catalogue, sequences.offsets_U1[1:]
     able_U = np.flatnonzero(np.diff(sequences.offsets_U1) >= k)
     able_U = able_U[catalogue.clusters_VC[sequences.item_E[stop_U[able_U] - 1], 0] > 0]
     if not len(able_U):
         raise DataError(f"no user has a history of {k} events: choose a smaller --k")
     rng = np.random.default_rng(seed)
     user_S = rng.choice(able_U, pairs, replace=pairs > len(able_U))
-    event_ST = stop_U[user_S][:, None] + np.arange(-k, 0)
-    event_SJ = event_ST.reshape(-1)[rng.integers(0, event_ST.size, (pairs, later))]
-    return _events(sequences, event_ST), _events(sequences, event_SJ)
+    return stop_U[user_S][:, None] + np.arange(-k, 0)
 
 
 def _events(sequences: Sequences, event: np.ndarray) -> Events:

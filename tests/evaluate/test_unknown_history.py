@@ -6,7 +6,7 @@ import numpy as np
 
 from negflax.data import Sequences
 from negflax.evaluate import build_requests
-from negflax.evaluate.examples import _line
+from negflax.evaluate.examples import line_of
 from negflax.evaluate.filters import block_creator, drop_disliked
 from negflax.evaluate.floors import default_floors, markov_scorer, popularity_scorer
 from negflax.evaluate.ranking import rank_scorers
@@ -69,4 +69,4 @@ def test_a_random_show_of_one_is_not_replayed(log):
 
 
 def test_the_report_does_not_name_another_item(log):
-    assert _line(log.catalogue, 0, "liked").name == "an item unknown to the run"
+    assert line_of(log.catalogue, 0, "liked").name == "an item unknown to the run"

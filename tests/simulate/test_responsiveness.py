@@ -10,16 +10,16 @@ from branching import CLUSTERS, ITEMS, SETTINGS, K
 
 from negflax.data import DataError
 from negflax.simulate import pairs, walk
-from negflax.simulate.responsiveness import (
+from negflax.simulate.measures import (
     block_creator,
-    change,
+    changes,
     figures,
     kinds_of,
-    measure,
     other_interests,
     similarity,
-    simulate,
+    summarise,
 )
+from negflax.simulate.responsiveness import simulate
 from negflax.simulate.walk import Events
 
 FEATURES = "features"  # the encoder's tables of feedback features
@@ -34,7 +34,7 @@ def test_a_model_without_the_dislike_input_gives_exactly_0(walks, log, where):
     for dose in range(1, 4):
         np.testing.assert_array_equal(found.dose_4SK[0], found.dose_4SK[dose])
     assert (found.branch_BSK[0] != found.branch_BSK[2]).any()  # a skip it sees, by the dwell
-    named = figures("blind", measure(found, log.catalogue, SETTINGS))
+    named = figures("blind", summarise([found], log.catalogue, 500, 0))
     assert set(named.values()) == {0.0}
     assert "responsiveness/blind/cluster_low" in named and "specificity/blind" in named
 
@@ -112,7 +112,7 @@ def test_clusters_at_random_give_an_interval_that_covers_0(walks, log, name, whe
         without, with_dislike = (
             similarity(x, found.item_S, shuffled_V) for x in found.branch_BSK[:2]
         )
-        one = change(with_dislike, without, SETTINGS)
+        one = changes(with_dislike[None, None], without[None, None], 500, 0)[0]
         covered += one["change_low"] <= 0 <= one["change_high"]
     assert covered >= 16  # 95 % intervals, 60 pairs
 

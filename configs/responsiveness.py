@@ -1,0 +1,38 @@
+"""The arms of docs/responsiveness.md: one recipe, three ways to use a dislike.
+
+  python -m launch.train --config=configs/responsiveness.py:no_signal --workdir=runs/no_signal/seed0
+  python -m launch.train --config=configs/responsiveness.py:input_only \
+    --workdir=runs/input_only/seed0
+  python -m launch.train --config=configs/responsiveness.py:input_and_label \
+    --workdir=runs/input_and_label/seed0
+
+More training seeds: seed1, … with --config.train.seed=1. Then
+
+  python -m launch.simulate responsiveness \
+    --workdir=runs/no_signal,runs/input_only,runs/input_and_label --html=responsiveness.html
+"""
+
+from negflax import config as negflax_config
+
+FEATURES = ("dislike", "dwell", "watch_ratio", "gap", "creator", "cluster")
+ARMS = ("no_signal", "input_only", "input_and_label")
+
+
+def get_config(arm: str = "input_and_label"):
+    """The recipe; the arms differ in the dislike as an input, and in the objective."""
+    if arm not in ARMS:
+        raise ValueError(f"configs/responsiveness.py:{arm}: choose from {', '.join(ARMS)}")
+    config = negflax_config.defaults()
+    config.name = arm
+    # Dislikes alone are labels: skips are eight times as many, and would be most of the push.
+    config.labels.negative = ("dislike",)
+    config.model.features = FEATURES[1:] if arm == "no_signal" else FEATURES
+    config.model.feature_dim = 16
+    config.model.composed = ("creator", "cluster")
+    config.model.latent_cross = True
+    config.loss.objective = "ntr" if arm == "input_and_label" else "ssm"
+    config.loss.omega = 10.0
+    config.optimizer.learning_rate = 6e-3
+    config.train.epochs = 6.0
+    config.train.eval_every = 0
+    return config

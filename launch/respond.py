@@ -1,0 +1,144 @@
+"""`launch.simulate responsiveness`: how the lists of trained runs change after a dislike."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from launch import flags as shared
+from negflax.config import ConfigError, MeshConfig
+from negflax.data import open_sequences
+from negflax.evaluate import format_table
+from negflax.files import write_json
+from negflax.mesh import make_mesh
+from negflax.simulate import measures, page, pairs, responsiveness
+from negflax.simulate.measures import ENDS
+from negflax.simulate.responsiveness import Settings
+from negflax.train.restore import Trained, load_trained
+
+SEED_FOLDER = "seed"  # runs of one arm that differ in their training seed: <arm>/seed0, seed1, …
+SHOWN_STEPS = ("k+5", "k+10", "k+20")
+
+
+def run(
+    folders: Sequence[str], checkpoint: str, all_settings: dict[str, Settings], html: str
+) -> None:
+    """Prints the table of every arm and writes it.
+
+    Args:
+      folders: of trained runs, or of an arm's seeds.
+      checkpoint: which one of each run.
+      all_settings: name of the trajectories → what is simulated.
+      html: path of the page; empty: none.
+
+    Raises:
+      ConfigError: no run is named, or runs do not belong together.
+    """
+    if not folders:
+        raise ConfigError("responsiveness needs --workdir: folders of trained runs, by commas")
+    arms = arms_of(folders)
+    first = next(iter(arms.values()))[0]
+    shared.start(first)
+    trained = {name: load_arm(seeds, checkpoint) for name, seeds in arms.items()}
+    one = next(iter(trained.values()))[0]
+    catalogue = one.catalogue
+    for name, seeds in trained.items():
+        if any(not np.array_equal(x.catalogue.item_ids, catalogue.item_ids) for x in seeds):
+            raise ConfigError(
+                f"{name} and {next(iter(arms))} know different items: compare runs that were "
+                "trained on one data set with equal config.data"
+            )
+    sequences = open_sequences(one.config, first, catalogue)
+    table, named, rates, shown = [], {}, [], []
+    for where, settings in all_settings.items():
+        for name, seeds in trained.items():
+            outcomes = [responsiveness.simulate(x, sequences, settings) for x in seeds]
+            walks = [outcome.found for outcome in outcomes]
+            rows = measures.summarise(walks, catalogue, settings.resamples, settings.seed)
+            table += [{"trajectories": where, "arm": name, **row} for row in rows]
+            label = name if where == "shared" else f"{name}/own"
+            named |= measures.figures(label, rows)
+            rates += [outcome.pairs_per_second for outcome in outcomes]
+            named[f"pairs_per_second/{label}"] = float(np.mean(rates[-len(seeds) :]))
+            if where == "shared" and "dislike" in seeds[0].config.model.features:
+                shown.append(page.users(name, walks[0], sequences, settings))
+    named["pairs_per_second"] = float(np.mean(rates))
+    print(format_table([_short(row) for row in table if _headline(row)]))
+    settings = next(iter(all_settings.values()))
+    for kind, kind_V in measures.kinds_of(catalogue).items():
+        found = pairs.log_effect(sequences, kind_V, settings.resamples, settings.seed)
+        random = responsiveness.chances(walks[0], catalogue)[kind]
+        named |= {f"log_effect/{kind}{end}": x for end, x in zip(ENDS, found, strict=True)}
+        named[f"chance/{kind}"] = random
+        print(f"\n{kind}: in the log itself {_interval(found)}; a random list's {random:.4f}")
+    print(f"{named['pairs_per_second']:,.0f} pairs a second, compilation apart")
+    rows = [{key: _or_null(x) for key, x in row.items()} for row in table]
+    out = shared.JSON.value or Path(folders[0]) / "responsiveness.json"
+    write_json(out, {key: _or_null(x) for key, x in named.items()} | {"rows": rows})
+    if html:
+        print(f"page: {page.write_page(html, table, named, settings, shown)}")
+
+
+def arms_of(folders: Sequence[str]) -> dict[str, list[Path]]:
+    """Arm → folders of its runs, one a training seed; an arm's name is its folder's.
+
+    Runs in folders `seed…` belong to the arm that is named like the folder around them, which may
+    be given in their place.
+
+    Raises:
+      ConfigError: two arms of one name.
+    """
+    arms: dict[str, list[Path]] = {}
+    for folder in map(Path, folders):
+        seeds = sorted(folder.glob(f"{SEED_FOLDER}[0-9]*"))
+        is_arm = seeds and not (folder / "config.json").exists()
+        is_seed = bool(re.fullmatch(rf"{SEED_FOLDER}\d+", folder.name))
+        arm = folder.parent.name if is_seed else folder.name
+        if arm in arms and not (is_seed and arms[arm][0].parent == folder.parent):
+            raise ConfigError(f"--workdir: two folders are named {arm}")
+        arms[arm] = [*arms.get(arm, []), *(seeds if is_arm else [folder])]
+    return arms
+
+
+def load_arm(folders: Sequence[Path], checkpoint: str) -> list[Trained]:
+    """The runs of one arm on one device; what is compiled for the first serves all.
+
+    Raises:
+      ConfigError: they differ in more than their seeds.
+    """
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+    found = [load_trained(folders[0], checkpoint, mesh)]
+    for folder in folders[1:]:
+        other = load_trained(folder, checkpoint, mesh, found[0].model)
+        if other.config.model != found[0].config.model:
+            raise ConfigError(f"{folder} and {folders[0]} differ in config.model: two arms")
+        found.append(other)
+    return found
+
+
+def _or_null(x: Any) -> Any:
+    """JSON knows no infinity: nothing of a kind was listed without the dislike, so no ratio."""
+    if isinstance(x, list):
+        return [_or_null(one) for one in x]
+    return None if isinstance(x, float) and not math.isfinite(x) else x
+
+
+def _headline(row: dict[str, Any]) -> bool:
+    later = row["what"].startswith("k+")
+    return row["K"] == measures.LENGTHS[0] and (not later or row["what"] in SHOWN_STEPS)
+
+
+def _short(row: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: row[key] for key in ("trajectories", "arm", "what", "kind", "before", "after")}
+    change = _interval([row[f"change{end}"] for end in ENDS])
+    return kept | {"change": change, "n": row["n"], "seeds": row["seeds"]}
+
+
+def _interval(found: Any) -> str:
+    return "{:+.3f} [{:+.3f}, {:+.3f}]".format(*found)

@@ -1,0 +1,179 @@
+"""What lists say of a dislike: measures of pairs, with intervals over pairs and training seeds.
+
+Every measure is a relative change of a mean: with the dislike against without it.
+
+Shapes: S pairs, G training seeds, M measures, B resamples, K list length, N past items, V catalogue
+rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from negflax.data import Catalogue
+from negflax.evaluate.bootstrap import percentile_interval, ratio, resampled_means
+from negflax.simulate.walk import BRANCHES, DOSES, Walk
+
+KINDS = ("cluster", "creator")
+LENGTHS = (10, 100)  # K of the lists at k + 1; the first is the headline
+ENDS = ("", "_low", "_high")
+
+
+class Measure(NamedTuple):
+    """One number a pair, under two feedbacks.
+
+    Attributes:
+      what: a branch, a dose, a later step or another measure.
+      kind: `cluster`, `creator` or `item`.
+      K: list length.
+      after_S: with the feedback; NaN where undefined.
+      before_S: without it.
+    """
+
+    what: str
+    kind: str
+    K: int
+    after_S: np.ndarray
+    before_S: np.ndarray
+
+
+def kinds_of(catalogue: Catalogue) -> dict[str, np.ndarray]:
+    """cluster, creator → (V,) numbers, 0 unknown."""
+    return {"cluster": catalogue.clusters_VC[:, 0], "creator": catalogue.creator_V}
+
+
+def similarity(list_SK: np.ndarray, item_S: np.ndarray, kind_V: np.ndarray) -> np.ndarray:
+    """(S,) share of the list that is of item k's kind; NaN where that is unknown."""
+    share_S = (kind_V[list_SK] == kind_V[item_S][:, None]).mean(axis=1)
+    return np.where(kind_V[item_S] > 0, share_S, np.nan)
+
+
+def other_interests(found: Walk, list_SK: np.ndarray, kind_V: np.ndarray) -> np.ndarray:
+    """(S,) share of the history's other kinds within what is not of item k's kind; NaN: nothing."""
+    num_kinds = int(kind_V.max()) + 1
+    users = np.arange(len(list_SK))[:, None]
+    known_SC = np.zeros((len(list_SK), num_kinds), bool)
+    known_SC[users, kind_V[found.before_SN]] = True
+    known_SC[users[:, 0], kind_V[found.item_S]] = False
+    known_SC[:, 0] = False
+    rest_SK = kind_V[list_SK] != kind_V[found.item_S][:, None]
+    hit_S = (known_SC[users, kind_V[list_SK]] & rest_SK).sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        return hit_S / rest_SK.sum(axis=1)
+
+
+def block_creator(list_SK: np.ndarray, item_S: np.ndarray, creator_V: np.ndarray) -> np.ndarray:
+    """The yardstick without learning: the list without item k's creator, the next moving up.
+
+    Its end is −1 where nothing is left to move up; take less than K of it.
+    """
+    same_SK = (creator_V[list_SK] == creator_V[item_S][:, None]) & (creator_V[item_S] > 0)[:, None]
+    order_SK = np.argsort(same_SK, axis=1, kind="stable")
+    moved_SK = np.take_along_axis(list_SK, order_SK, axis=1)
+    return np.where(np.take_along_axis(same_SK, order_SK, axis=1), -1, moved_SK)
+
+
+def measures(found: Walk, catalogue: Catalogue) -> list[Measure]:
+    """Every measure of one run: branches, doses, later lists, the filter, specificity, overlap."""
+    lengths = [min(x, found.branch_BSK.shape[2]) for x in LENGTHS]
+    head, rows = lengths[0], []
+    for kind, kind_V in kinds_of(catalogue).items():
+
+        def add(what: str, after_SK: np.ndarray, before_SK: np.ndarray) -> None:
+            both = (similarity(x, found.item_S, kind_V) for x in (after_SK, before_SK))  # noqa: B023
+            rows.append(Measure(what, kind, after_SK.shape[1], *both))  # noqa: B023
+
+        for length in lengths:
+            none_SK, *others = found.branch_BSK[:, :, :length]
+            for branch, list_SK in zip(BRANCHES[1:], others, strict=True):
+                add(branch, list_SK, none_SK)
+            for dose in range(1, DOSES + 1):
+                add(f"{dose} of 3 disliked", *found.dose_4SK[[dose, 0], :, :length])
+        for step, (without_SK, with_SK) in enumerate(np.swapaxes(found.later_2JSK, 0, 1), 1):
+            add(f"k+{step}", with_SK, without_SK)
+        none_SK = found.branch_BSK[0]
+        blocked_SK = block_creator(none_SK, found.item_S, catalogue.creator_V)
+        add("filter: block creator", blocked_SK[:, :head], none_SK[:, :head])
+    cluster_V = kinds_of(catalogue)["cluster"]
+    for length in lengths:
+        none_SK, dislike_SK = found.branch_BSK[:2, :, :length]
+        others = (other_interests(found, x, cluster_V) for x in (dislike_SK, none_SK))
+        rows.append(Measure("specificity", "cluster", length, *others))
+        same_S = (none_SK[:, :, None] == dislike_SK[:, None, :]).any(axis=2).mean(axis=1)
+        rows.append(Measure("overlap of the lists", "item", length, same_S, np.ones(len(same_S))))
+    return rows
+
+
+def summarise(
+    runs: Sequence[Walk], catalogue: Catalogue, resamples: int, seed: int
+) -> list[dict[str, Any]]:
+    """The table of one arm, a row a measure.
+
+    Args:
+      runs: the walks of its training seeds, on the same users in the same order.
+      catalogue: of the lists.
+      resamples: of the bootstrap.
+      seed: of the bootstrap.
+
+    Returns:
+      Rows of what, kind, K, `change` and `difference` with `_low` and `_high`, both means, n pairs,
+      `seeds`, and the changes `by_seed`.
+    """
+    by_seed = list(zip(*(measures(found, catalogue) for found in runs), strict=True))
+    after_MGS, before_MGS = (
+        np.array([[getattr(one, side) for one in seeds] for seeds in by_seed])
+        for side in ("after_S", "before_S")
+    )
+    found = changes(after_MGS, before_MGS, resamples, seed)
+    names = ({"what": m.what, "kind": m.kind, "K": m.K} for m, *_ in by_seed)
+    return [name | row for name, row in zip(names, found, strict=True)]
+
+
+def changes(
+    after_MGS: np.ndarray, before_MGS: np.ndarray, resamples: int, seed: int
+) -> list[dict[str, Any]]:
+    """Relative change and difference of means, over pairs and seeds, with 95 % intervals.
+
+    A resample draws pairs, the same ones for all seeds and measures, and where there are several
+    seeds draws these as well, as both are samples (a crossed bootstrap: Owen 2007). With few seeds
+    it makes their share of the variance smaller by (G − 1) / G.
+    """
+    both = np.stack([after_MGS, before_MGS])
+    *shape, pairs = both.shape
+    columns_SC = both.reshape(-1, pairs).T
+    defined_SC = (~np.isnan(columns_SC)).astype(np.float64)
+    draws = resampled_means(columns_SC, defined_SC, resamples=resamples, seed=seed)
+    seeds = after_MGS.shape[1]
+    drawn_BG = np.random.default_rng(seed).multinomial(seeds, [1 / seeds] * seeds, resamples)
+    after_BM, before_BM = np.einsum("bamg,bg->abm", draws.reshape(-1, *shape), drawn_BG / seeds)
+    with np.errstate(invalid="ignore"):
+        mean_2MG = ratio(np.nansum(both, axis=-1), (~np.isnan(both)).sum(axis=-1))
+    rows = []
+    for m, (after_G, before_G) in enumerate(np.swapaxes(mean_2MG, 0, 1)):
+        after, before = after_G.mean(), before_G.mean()
+        change = ratio(after_BM[:, m], before_BM[:, m]) - 1
+        estimates = ratio(after, before) - 1, *percentile_interval(change)
+        row = {f"change{end}": float(x) for end, x in zip(ENDS, estimates, strict=True)}
+        low_high = percentile_interval(after_BM[:, m] - before_BM[:, m])
+        estimates = after - before, *low_high
+        row |= {f"difference{end}": float(x) for end, x in zip(ENDS, estimates, strict=True)}
+        row |= {"before": float(before), "after": float(after)}
+        row |= {"n": int(np.isfinite(before_MGS[m]).all(axis=0).sum()), "seeds": seeds}
+        rows.append(row | {"by_seed": [float(x) for x in ratio(after_G, before_G) - 1]})
+    return rows
+
+
+def figures(name: str, rows: list[dict[str, Any]]) -> dict[str, float]:
+    """The named figures of an arm, at the first K."""
+    head = {(r["what"], r["kind"]): r for r in reversed(rows)}  # the first K of each comes last
+    named = {
+        f"responsiveness/{name}/{kind}{end}": head["dislike", kind][f"change{end}"]
+        for kind in KINDS
+        for end in ENDS
+    }
+    return named | {
+        f"specificity/{name}{end}": head["specificity", "cluster"][f"change{end}"] for end in ENDS
+    }

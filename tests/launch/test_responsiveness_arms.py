@@ -1,0 +1,28 @@
+"""Which folders are arms, and which are an arm's training seeds."""
+
+import pytest
+
+from launch.respond import arms_of
+from negflax.config import ConfigError
+
+
+def test_seeds_belong_to_the_arm_around_them(tmp_path):
+    for name in ("ntr/seed0", "ntr/seed1", "ssm/seed0", "plain", "seeds_too/seed7"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("plain", "seeds_too"):
+        (tmp_path / name / "config.json").write_text("{}")
+    found = arms_of([tmp_path / x for x in ("ntr", "ssm/seed0", "plain", "seeds_too")])
+    assert {k: [x.name for x in v] for k, v in found.items()} == {
+        "ntr": ["seed0", "seed1"],
+        "ssm": ["seed0"],
+        "plain": ["plain"],
+        "seeds_too": ["seeds_too"],
+    }
+    assert arms_of([tmp_path / "ntr" / x for x in ("seed0", "seed1")]) == {"ntr": found["ntr"]}
+
+
+def test_two_arms_of_one_name_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="two folders are named ntr"):
+        arms_of([tmp_path / "a" / "ntr", tmp_path / "b" / "ntr"])
+    with pytest.raises(ConfigError, match="two folders are named ntr"):
+        arms_of([tmp_path / "a" / "ntr" / "seed0", tmp_path / "b" / "ntr" / "seed0"])

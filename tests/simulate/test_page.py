@@ -1,0 +1,27 @@
+"""The page of responsiveness."""
+
+from branching import SETTINGS
+
+from negflax.simulate import measures, page
+
+
+def test_the_page_shows_arms_curves_and_single_users(walks, log, tmp_path):
+    table = [
+        {"trajectories": where, "arm": {"sees": "input_only", "blind": "no_signal"}[name]} | row
+        for (name, where), outcome in walks.items()
+        for row in measures.summarise([outcome.found], log.catalogue, 50, 0)
+    ]
+    named = {f"log_effect/{kind}{end}": -0.3 for kind in measures.KINDS for end in measures.ENDS}
+    found = walks["sees", "shared"].found
+    users = page.users("input_only", found, log, SETTINGS)
+    assert len(users.users) == page.SHOWN_USERS
+    for one in users.users:
+        rows = {line.name for line in one.before}, {line.name for line in one.after}
+        assert {line.name for line in one.before if line.moved == "gone"} == rows[0] - rows[1]
+        assert {line.name for line in one.after if line.moved == "new"} == rows[1] - rows[0]
+        assert any(line.kin for line in one.before) and one.history[0].mark == "liked"
+        assert not {line.name for line in one.history} & rows[0]
+    path = page.write_page(tmp_path / "page.html", table, named, SETTINGS, [users])
+    text = path.read_text()
+    assert text.count("<svg") == 8 and "http" not in text and "<script" not in text
+    assert "published" in text and "Single users: input_only" in text and "k+3" in text
