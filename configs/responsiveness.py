@@ -31,7 +31,9 @@ def get_config(arm: str = "input_and_label"):
     config.model.composed = ("creator", "cluster")
     config.model.latent_cross = True
     config.loss.objective = "ntr" if arm == "input_and_label" else "ssm"
-    config.loss.omega = 10.0
+    config.loss.omega = 3.0
+    config.loss.positives_only_steps = 400  # half of the steps: p̄ is that of a trained model
+    config.loss.ramp_steps = 100
     config.optimizer.learning_rate = 6e-3
     config.train.epochs = 6.0
     config.train.eval_every = 0

@@ -12,17 +12,19 @@ import jax
 import numpy as np
 
 from launch import flags as shared
-from negflax.config import ConfigError, MeshConfig
-from negflax.data import open_sequences
-from negflax.evaluate import format_table
+from negflax.config import Config, ConfigError, MeshConfig
+from negflax.data import Sequences, open_sequences
+from negflax.evaluate import build_requests, evaluate_scorer, format_table
+from negflax.evaluate.scorer import model_scorer
 from negflax.files import write_json
 from negflax.mesh import make_mesh
-from negflax.simulate import measures, page, pairs, responsiveness
+from negflax.simulate import ideal, measures, page, pairs, responsiveness
 from negflax.simulate.measures import ENDS
 from negflax.simulate.responsiveness import Settings
 from negflax.train.restore import Trained, load_trained
 
 SEED_FOLDER = "seed"  # runs of one arm that differ in their training seed: <arm>/seed0, seed1, …
+REFERENCE = "input_only"  # the arm that the cost of the others is told against
 SHOWN_STEPS = ("k+5", "k+10", "k+20")
 
 
@@ -71,6 +73,9 @@ def run(
     named["pairs_per_second"] = float(np.mean(rates))
     print(format_table([_short(row) for row in table if _headline(row)]))
     settings = next(iter(all_settings.values()))
+    named |= quality(trained, sequences)
+    if one.config.data.source == "synthetic":
+        named |= _ideal(one.config, sequences, settings)
     for kind, kind_V in measures.kinds_of(catalogue).items():
         found = pairs.log_effect(sequences, kind_V, settings.resamples, settings.seed)
         random = responsiveness.chances(walks[0], catalogue)[kind]
@@ -120,6 +125,49 @@ def load_arm(folders: Sequence[Path], checkpoint: str) -> list[Trained]:
             raise ConfigError(f"{folder} and {folders[0]} differ in config.model: two arms")
         found.append(other)
     return found
+
+
+def quality(trained: dict[str, list[Trained]], sequences: Sequences) -> dict[str, float]:
+    """HR_p of every arm in the test period, seen items masked: what its response costs.
+
+    `hr_p@K/<arm>` is the mean over training seeds, `_low` and `_high` their extremes, `_cost` the
+    relative loss against `input_only`, if there is one.
+    """
+    named, rows = {}, []
+    for name, seeds in trained.items():
+        config = seeds[0].config.eval
+        key = f"hr_p@{config.ks[0]}"
+        found = []
+        for one in seeds:
+            requests = build_requests(sequences, "test", 0, config.seed, config.state)
+            scorer = model_scorer(one.model, one.state, sequences, one.mesh, config.history)
+            found.append(evaluate_scorer(scorer, requests, sequences, config)[key])
+        values = float(np.mean(found)), float(min(found)), float(max(found))
+        named |= {f"{key}/{name}{end}": x for end, x in zip(ENDS, values, strict=True)}
+        row = {"arm": name, key: values[0], "lowest seed": values[1], "highest seed": values[2]}
+        rows.append(row | {"seeds": len(seeds)})
+    for row in rows:
+        base = named.get(f"{key}/{REFERENCE}")
+        if base:
+            row["cost"] = named[f"{key}/{row['arm']}_cost"] = 1 - row[key] / base
+    print(f"\n{format_table(rows)}")
+    return named
+
+
+def _ideal(config: Config, sequences: Sequences, settings: Settings) -> dict[str, float]:
+    """What an observer who knows the world would show, without and with dislikes as labels."""
+    event_ST, named = responsiveness.histories(sequences, settings), {}
+    item_S = sequences.item_E[event_ST[:, -1]]
+    for label, omega in (("ideal", 0.0), ("ideal_and_label", config.loss.omega)):
+        lists = ideal.ideal_lists(sequences, event_ST, config.world, omega, measures.LENGTHS[0])
+        for kind, kind_V in measures.kinds_of(sequences.catalogue).items():
+            before_S, after_S = (measures.similarity(x, item_S, kind_V) for x in lists)
+            (row,) = measures.changes(
+                after_S[None, None], before_S[None, None], settings.resamples, settings.seed
+            )
+            named |= {f"{label}/{kind}{end}": row[f"change{end}"] for end in ENDS}
+            print(f"{label}, by {kind}: {_interval([row[f'change{end}'] for end in ENDS])}")
+    return named
 
 
 def _or_null(x: Any) -> Any:

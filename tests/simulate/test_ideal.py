@@ -1,0 +1,74 @@
+"""The observer who knows the world: its chances are the world's, and it learns nothing of noise."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from negflax.config import Config, WorldConfig
+from negflax.data import open_sequences
+from negflax.simulate import ideal
+from negflax.simulate.measures import similarity
+from negflax.world import behaviour, draw_population, mechanisms
+
+SMALL = dict(num_users=150, num_items=120, num_creators=10, num_clusters=5, steps=25)
+NO_LESSON = ("taste_learning = 0", "exit_dislike = 1", "exit_skip = 1", "aversion_loss = 0")
+
+
+def lists_of(world, tmp_path, omega=0.0):
+    log = open_sequences(Config(world=world), tmp_path)
+    able_U = np.flatnonzero(np.diff(log.offsets_U1) >= 12)[:60]
+    event_ST = log.offsets_U1[able_U + 1][:, None] + np.arange(-12, 0)
+    return log, event_ST, ideal.ideal_lists(log, event_ST, world, omega, 10)
+
+
+def test_its_lists_fall_after_a_dislike_and_with_labels_further(tmp_path):
+    world = WorldConfig(**SMALL, dislike_rate=0.07)
+    log, event_ST, lists_2SK = lists_of(world, tmp_path)
+    assert lists_2SK.shape == (2, 60, 10) and lists_2SK.min() >= 1
+    for user, events in enumerate(event_ST):
+        for row_K in lists_2SK[:, user]:
+            assert len(set(row_K)) == 10 and not set(row_K) & set(log.item_E[events])
+    item_S, kind_V = log.item_E[event_ST[:, -1]], log.catalogue.clusters_VC[:, 0]
+    before, after = (similarity(x, item_S, kind_V).mean() for x in lists_2SK)
+    labelled = ideal.ideal_lists(log, event_ST, world, 30.0, 10)
+    further = [similarity(x, item_S, kind_V).mean() for x in labelled]
+    assert after < 0.9 * before and further[1] / further[0] < after / before
+
+
+def test_a_dislike_that_tells_nothing_changes_nothing(tmp_path):
+    world = WorldConfig(**SMALL, dislikes="random", parameters=NO_LESSON)
+    _, _, (without, with_dislike) = lists_of(world, tmp_path)
+    np.testing.assert_array_equal(without, with_dislike)
+
+
+def test_its_chances_are_those_of_the_worlds_users():
+    world = WorldConfig(**SMALL | {"num_users": 20_000})
+    p, population = mechanisms(world), draw_population(world)
+    item_U = jnp.full(20_000, 7)
+    state = behaviour.first_state(population, p)
+    found = jax.jit(behaviour.respond, static_argnums=4)(
+        jax.random.key(0), population, state, item_U, p
+    )
+    affinity_U = behaviour.affinity(population, state, item_U, p)
+    duration = population.items.duration_ms_I[7]
+    skip_U, long_view_U = ideal._behaviour(affinity_U, duration, p)
+    dislike_U = ideal._dislike(
+        *(x.astype(jnp.float32) for x in behaviour.aversions(population, item_U)), p
+    )
+    for chance_U, seen_U in ((long_view_U, found.long_view_U), (dislike_U, found.dislike_U)):
+        assert float(chance_U.mean()) == pytest.approx(float(seen_U.mean()), abs=0.01)
+        high_U = chance_U > jnp.median(chance_U)
+        assert float(chance_U[high_U].mean()) == pytest.approx(
+            float(seen_U[high_U].mean()), abs=0.02
+        )
+    assert skip_U.mean() <= found.skip_U.mean() + 0.01  # besides, some swipe later than at once
+
+
+def test_the_stationary_point_sums_to_1_and_is_eq_of_the_spec():
+    rng = np.random.default_rng(0)
+    a_I, wb_I = jnp.asarray(rng.random(50)) / 50, jnp.asarray(rng.random(50))
+    p_I = ideal._stationary(a_I, wb_I)
+    assert float(p_I.sum()) == pytest.approx(1, abs=1e-3)
+    np.testing.assert_allclose(a_I / p_I - wb_I, (a_I / p_I - wb_I)[0], rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(ideal._stationary(a_I, 0 * wb_I), a_I / a_I.sum(), rtol=1e-3)
