@@ -5,6 +5,8 @@
 PYTHON ?= $(shell for python in python3 python3.11 python3.12 python3.13; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 RUN := .venv/bin/python
+# Byte code is made for what is imported only.
+INSTALL := $(RUN) -m pip install --no-cache-dir --no-compile
 SETUP := .venv/.negflax-runtime
 SETUP_TEST := .venv/.negflax-test
 
@@ -25,12 +27,12 @@ setup-test: $(SETUP_TEST) ## Install the pinned tools for tests, lint and docs b
 $(SETUP): requirements.txt pyproject.toml
 	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "negflax needs Python 3.11 or newer, and '$(or $(PYTHON),python3)' is not: name one, as in 'make setup PYTHON=python3.11'." >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(RUN) -m pip install --no-cache-dir -r requirements.txt
-	$(RUN) -m pip install --no-cache-dir --no-deps -e .
+	$(INSTALL) -r requirements.txt
+	$(INSTALL) --no-deps -e .
 	@touch $@
 
 $(SETUP_TEST): requirements-test.txt $(SETUP)
-	$(RUN) -m pip install --no-cache-dir -r requirements-test.txt
+	$(INSTALL) -r requirements-test.txt
 	@touch $@
 
 train: $(SETUP) ## Train and evaluate on the embedded synthetic platform
