@@ -41,8 +41,8 @@ train: $(SETUP) ## Train and evaluate on the embedded synthetic platform
 test: $(SETUP_TEST) ## Run all tests
 	$(RUN) -m pytest -q -n 2 --dist worksteal
 
-test-system: $(SETUP_TEST) ## Run the tests that need root or a browser, kill many processes or take long
-	$(RUN) -m pytest -q -m system
+test-system: $(SETUP_TEST) ## Run the tests that need root or chromium, kill many processes or take long
+	$(RUN) -m pytest -q -rs -m system
 
 lint: $(SETUP_TEST) ## Check style and format
 	$(RUN) -m ruff check .
