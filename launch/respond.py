@@ -12,13 +12,13 @@ import jax
 import numpy as np
 
 from launch import flags as shared
-from negflax.config import Config, ConfigError, MeshConfig
+from negflax.config import ConfigError, MeshConfig
 from negflax.data import Sequences, open_sequences
 from negflax.evaluate import build_requests, evaluate_scorer, format_table
 from negflax.evaluate.scorer import model_scorer
 from negflax.files import write_json
 from negflax.mesh import make_mesh
-from negflax.simulate import ideal, measures, page, pairs, responsiveness
+from negflax.simulate import measures, page, pairs, responsiveness
 from negflax.simulate.measures import ENDS
 from negflax.simulate.responsiveness import Settings
 from negflax.train.restore import Trained, load_trained
@@ -75,7 +75,14 @@ def run(
     settings = next(iter(all_settings.values()))
     named |= quality(trained, sequences)
     if one.config.data.source == "synthetic":
-        named |= _ideal(one.config, sequences, settings)
+        omega = max(seeds[0].config.loss.omega for seeds in trained.values())
+        found = responsiveness.ideal_figures(one.config.world, omega, sequences, settings)
+        for name in ("ideal", "ideal_and_label"):
+            for kind in measures.KINDS:
+                print(
+                    f"{name}, {kind}: {_interval([found[f'{name}/{kind}{end}'] for end in ENDS])}"
+                )
+        named |= found
     for kind, kind_V in measures.kinds_of(catalogue).items():
         found = pairs.log_effect(sequences, kind_V, settings.resamples, settings.seed)
         random = responsiveness.chances(walks[0], catalogue)[kind]
@@ -151,22 +158,6 @@ def quality(trained: dict[str, list[Trained]], sequences: Sequences) -> dict[str
         if base:
             row["cost"] = named[f"{key}/{row['arm']}_cost"] = 1 - row[key] / base
     print(f"\n{format_table(rows)}")
-    return named
-
-
-def _ideal(config: Config, sequences: Sequences, settings: Settings) -> dict[str, float]:
-    """What an observer who knows the world would show, without and with dislikes as labels."""
-    event_ST, named = responsiveness.histories(sequences, settings), {}
-    item_S = sequences.item_E[event_ST[:, -1]]
-    for label, omega in (("ideal", 0.0), ("ideal_and_label", config.loss.omega)):
-        lists = ideal.ideal_lists(sequences, event_ST, config.world, omega, measures.LENGTHS[0])
-        for kind, kind_V in measures.kinds_of(sequences.catalogue).items():
-            before_S, after_S = (measures.similarity(x, item_S, kind_V) for x in lists)
-            (row,) = measures.changes(
-                after_S[None, None], before_S[None, None], settings.resamples, settings.seed
-            )
-            named |= {f"{label}/{kind}{end}": row[f"change{end}"] for end in ENDS}
-            print(f"{label}, by {kind}: {_interval([row[f'change{end}'] for end in ENDS])}")
     return named
 
 

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
-
 from launch import flags as shared
 from launch.fit import fit
 from negflax.config import Config, MeshConfig
@@ -28,23 +26,26 @@ FACTORS = (0.5, 2.0)
 ARMS = {"input_only": "ssm", "input_and_label": "ntr"}
 
 
-def run(config: Config, workdir: str, settings: Settings) -> None:
-    """Halves and doubles each parameter; in every world both arms are trained anew.
+def run(config: Config, workdir: str, settings: Settings, train: bool) -> None:
+    """Halves and doubles each parameter: the log's own effect, the ceiling, and the arms'.
 
     Args:
       config: of the world and of training; the objective is the arm's.
       workdir: its runs; what was trained there is not trained again.
       settings: pairs on shared trajectories.
+      train: train both arms anew in every world.
     """
     shared.start(workdir)
     worlds = ["", *(f"{name} = {factor * getattr(DEFAULT, name):g}" for name in PARAMETERS
                     for factor in FACTORS)]  # fmt: skip
-    rows = [_row(config, world, Path(workdir), settings) for world in worlds]
+    rows = [_row(config, world, Path(workdir), settings, train) for world in worlds]
     print(format_table([{k: _shown(x) for k, x in row.items()} for row in rows]))
     write_json(shared.JSON.value or Path(workdir) / "sensitivity.json", {"rows": rows})
 
 
-def _row(config: Config, world: str, workdir: Path, settings: Settings) -> dict[str, Any]:
+def _row(
+    config: Config, world: str, workdir: Path, settings: Settings, train: bool
+) -> dict[str, Any]:
     changed = dataclasses.replace(config.world, parameters=(world,) if world else ())
     folder = workdir / (world.replace(" ", "") or "default")
     config = dataclasses.replace(config, world=changed)
@@ -53,18 +54,20 @@ def _row(config: Config, world: str, workdir: Path, settings: Settings) -> dict[
     log = pairs.log_effect(sequences, kind_V, settings.resamples, settings.seed)
     row = {"world": world or "default", "dislikes": float((sequences.dislike_E == 2).mean())}
     row["log"] = list(log)
-    for arm, objective in ARMS.items():
+    figures = responsiveness.ideal_figures(changed, config.loss.omega, sequences, settings)
+    row |= {name: _triple(figures, f"{name}/cluster") for name in ("ideal", "ideal_and_label")}
+    for arm, objective in ARMS.items() if train else ():
         loss = dataclasses.replace(config.loss, objective=objective)
         fit(dataclasses.replace(config, loss=loss), folder / arm, sequences)
         trained = load_trained(folder / arm, "latest", make_mesh(MeshConfig(), jax.devices()[:1]))
         found = responsiveness.simulate(trained, sequences, settings).found
         table = measures.summarise([found], trained.catalogue, settings.resamples, settings.seed)
-        head = measures.figures(arm, table)
-        row[arm] = [head[f"responsiveness/{arm}/cluster{end}"] for end in measures.ENDS]
-    row["similarity"] = float(
-        np.nanmean(measures.similarity(found.branch_BSK[0][:, :10], found.item_S, kind_V))
-    )
+        row[arm] = _triple(measures.figures(arm, table), f"responsiveness/{arm}/cluster")
     return row
+
+
+def _triple(figures: dict[str, float], key: str) -> list[float]:
+    return [figures[f"{key}{end}"] for end in measures.ENDS]
 
 
 def _shown(x: Any) -> Any:

@@ -13,7 +13,8 @@ run's data set. --html=FILE writes a page with charts and single users.
 
   python -m launch.simulate sensitivity --config=configs/responsiveness.py --workdir=runs/worlds
 
-trains input_only and input_and_label in worlds that differ in one mechanism each.
+trains input_only and input_and_label in worlds that differ in one mechanism each; with --notrain it
+tells the log's own effect and the ceiling of what can be learned alone.
 
   python -m launch.simulate live --config=configs/live.py --workdir=runs/live
 
@@ -67,6 +68,7 @@ LIVE = {
     )
 }
 SPLIT = flags.DEFINE_bool("split", live.Settings.split, "live: arms share the users at random.")
+TRAIN = flags.DEFINE_bool("train", True, "sensitivity: train both arms in every world.")
 SEED = flags.DEFINE_integer("seed", 0, "Of pairs, serving and bootstrap.")
 
 
@@ -113,7 +115,7 @@ def sensitive() -> None:
     if CONFIG.value is None or len(WORKDIR.value) != 1:
         raise ConfigError("sensitivity needs --config: a run, and --workdir: one folder")
     settings = Settings(PAIRS.value, Plan(k=K.value, later=1), seed=SEED.value)
-    sensitivity.run(from_config_dict(CONFIG.value), WORKDIR.value[0], settings)
+    sensitivity.run(from_config_dict(CONFIG.value), WORKDIR.value[0], settings, TRAIN.value)
 
 
 COMMANDS = {

@@ -94,9 +94,10 @@ def write_page(
         sections.append(
             report.Figure(
                 f"After one dislike, {where} trajectories",
-                [_bars(rows, kind) for kind in KINDS],
+                [_bars(rows, kind, named if where == "shared" else {}) for kind in KINDS],
                 f"Lists of {LENGTHS[0]}. Grey: published, Wang et al., RecSys 2023, on their own "
-                "platform; not measured here.",
+                "platform; not measured here. Dashed: an observer who knows the simulated world, "
+                "without dislikes as labels and with them.",
             )
         )
     for where in places:
@@ -124,8 +125,8 @@ def _arms(rows: Rows) -> list[str]:
     return list(dict.fromkeys(row["arm"] for row in rows))
 
 
-def _bars(rows: Rows, kind: str) -> Figure:
-    """The paper's figure 3: a bar an arm, the published one behind it."""
+def _bars(rows: Rows, kind: str, named: Mapping[str, float]) -> Figure:
+    """The paper's figure 3: a bar an arm, the published one beside it, the ceilings as lines."""
     head = {r["arm"]: r for r in rows
             if (r["what"], r["kind"], r["K"]) == ("dislike", kind, LENGTHS[0])}  # fmt: skip
     figure, axis = plots.new_chart(height=2.8)
@@ -137,6 +138,9 @@ def _bars(rows: Rows, kind: str) -> Figure:
             published = 100 * PUBLISHED[arm][KINDS.index(kind)]
             label = "published" if arm == "input_only" else None
             axis.bar(place + 0.2, published, 0.36, color=plots.QUIET, alpha=0.5, label=label)
+    for label in ("ideal", "ideal_and_label"):
+        if f"{label}/{kind}" in named:
+            axis.axhline(100 * named[f"{label}/{kind}"], color=report.INK, lw=1, ls=(0, (4, 3)))
     axis.set_xticks(range(len(head)), [arm.replace("_", " ") for arm in head], color=report.INK)
     axis.axhline(0, color=plots.QUIET, lw=0.8)
     axis.set_ylabel("change of similarity, %", color=report.INK, fontsize=9)
@@ -176,7 +180,9 @@ def _curves(rows: Rows, title: str, place_of: Any) -> Figure:
     axis.axhline(0, color=plots.QUIET, lw=0.8)
     axis.set_ylabel("change of similarity, %", color=report.INK, fontsize=9)
     axis.set_title(title, loc="left", color=report.INK, fontsize=10)
-    axis.legend(frameon=False, labelcolor=report.INK, fontsize=8)
+    figure.legend(
+        loc="outside lower center", ncols=3, frameon=False, labelcolor=report.INK, fontsize=8
+    )
     return figure
 
 
