@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+
 from launch import flags as shared
 from launch.fit import fit
 from negflax.config import Config, MeshConfig
