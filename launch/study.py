@@ -3,7 +3,7 @@
   python -m launch.study --config=configs/study_kuairand.py --workdir=runs/study_kuairand
 
 Every objective goes on from the same warm start of each seed, with the same budget
-(negflax/study/runs.py), is tuned on validation by one rule with equally many settings, and judged
+(negflax/study/training.py), is tuned on validation by one rule with equally many settings, and judged
 on the test period with --seeds seeds. Every finished run is kept under <workdir>/runs and not made
 again when the command is repeated; two processes with other --objectives may fill one folder once
 the first has finished `ssm`.
@@ -31,13 +31,15 @@ from negflax.study import anatomy, page, quality, stability, tables, variants
 from negflax.study.personal import AVERSION, WITHIN, on_beta
 from negflax.study.quality import BETAS, FLOOR, SPREAD, Judge
 from negflax.study.runs import plain
-from negflax.study.settings import BASELINE, TRIALS
+from negflax.study.settings import BASELINE
 from negflax.train.checkpoint import write_config
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "One of configs/study_*.py.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the study.")
 OBJECTIVES = flags.DEFINE_list("objectives", [], "Those to compare, positives only besides; all.")
+STABILITY = flags.DEFINE_list("stability", [], "Of --objectives, those whose stability is tried.")
 SEEDS = flags.DEFINE_integer("seeds", 5, "Training seeds of every quoted point.")
+TRIALS = flags.DEFINE_integer("settings", study.TRIALS, "Settings of each objective.")
 VARIANTS = flags.DEFINE_integer("variants", 0, "Seeds of NTR's variants; 0 leaves them out.")
 QUICK = flags.DEFINE_bool("quick", False, "Two settings each, two seeds, short cases: a trial.")
 
@@ -49,12 +51,13 @@ def main(argv: list[str]) -> None:
     shared.start(workdir)
     config = from_config_dict(CONFIG.value)
     trained = _names(OBJECTIVES.value)
-    seeds, trials = range(2 if quick else SEEDS.value), 2 if quick else TRIALS
+    seeds, trials = range(2 if quick else SEEDS.value), 2 if quick else TRIALS.value
+    tried = [n for n in trained if n != BASELINE and n in (STABILITY.value or trained)]
     write_config(workdir, config)
     runs = study.Runs(config, workdir, open_sequences(config, workdir), make_mesh(config.mesh))
     runs.progress.plan({
         "valid": 1 + trials * (len(trained) - 1), "test": 1 + len(seeds) * len(trained),
-        "stability": stability.runs_of(trained, quick),
+        "stability": stability.runs_of(tried, quick),
     })  # fmt: skip
 
     # Quality: tuned on validation, the chosen settings judged on the test period
@@ -64,7 +67,7 @@ def main(argv: list[str]) -> None:
         tuned[name] = quality.tune(runs, valid, name, trials)
         tested[name] = quality.test(runs, name, tuned[name], seeds)
     tuned[FLOOR] = quality.tune_floor(runs, valid)
-    grid = stability.grid(runs, trained, quick)
+    grid = stability.grid(runs, tried, quick)
     usual = tuned[BASELINE].trials[0].figures["max_logit"]
     shares = {name: stability.diverged_share(found, usual) for name, found in grid.items()}
 
@@ -73,9 +76,8 @@ def main(argv: list[str]) -> None:
     columns = {name: [judge.columns(one.ranks[""]) for one in tested[name]] for name in finite}
     for name in [n for n in SPREAD if n in finite]:
         for beta in BETAS:
-            columns[on_beta(name, beta)] = [
-                judge.columns(one.ranks[quality.beta_name(beta)]) for one in tested[name]
-            ]
+            shifted = [one.ranks[quality.beta_name(beta)] for one in tested[name]]
+            columns[on_beta(name, beta)] = [judge.columns(ranks) for ranks in shifted]
     columns[FLOOR] = columns[on_beta(BASELINE, tuned[FLOOR].strength)]
     for name in ("block_creator", "drop_disliked"):
         columns[name] = [judge.columns(one.ranks[name], whole=False) for one in tested[BASELINE]]
@@ -121,7 +123,7 @@ def main(argv: list[str]) -> None:
     }  # fmt: skip
     for title, (rows, _) in shown.items():
         print(f"\n{title}\n{format_table(rows)}" if rows else "")
-    method = judge.circumstances(runs) | {"seeds": len(seeds)}
+    method = judge.circumstances(runs) | {"seeds": len(seeds), "trials": trials}
     path, chart = page.write_page(workdir / "study.html", f"{config.name}: objectives compared",
                                   found, finite, floors, shares, shown, method)  # fmt: skip
     chart.savefig(workdir / "front.png", dpi=150, facecolor="white")

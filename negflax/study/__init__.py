@@ -2,12 +2,13 @@
 
 from negflax.study.anatomy import CASE, Case, case_outcomes, gradient_rows
 from negflax.study.runs import Found, Runs
-from negflax.study.settings import ARMS, BASELINE, Arm, chosen, next_strength, on_front
+from negflax.study.settings import ARMS, BASELINE, TRIALS, Arm, chosen, next_strength, on_front
 
 __all__ = [
     "ARMS",
     "BASELINE",
     "CASE",
+    "TRIALS",
     "Arm",
     "Case",
     "Found",

@@ -8,7 +8,7 @@ from typing import Any
 from negflax.evaluate import plots, report
 from negflax.study.personal import Estimates, beyond_floor, shown
 from negflax.study.quality import FLOOR
-from negflax.study.settings import BASELINE, DIVERGED, KEPT_HR_P, TRIALS
+from negflax.study.settings import BASELINE, DIVERGED, KEPT_HR_P
 from negflax.study.statistics import dominates
 from negflax.study.tables import verdict
 
@@ -129,7 +129,7 @@ def write_page(
     shown_floors = [n for n in floors if n in (FLOOR, "popularity")]
     points = {name: _point(found, name) for name in (*trained, *shown_floors)}
     chart = plots.front_chart(points, method["k"])
-    text = METHOD.format(**method, diverged=DIVERGED, kept=KEPT_HR_P, trials=TRIALS)
+    text = METHOD.format(**method, diverged=DIVERGED, kept=KEPT_HR_P)
     sections: list[report.Section] = [
         report.Text("The answer", answer(found, trained, shares)),
         report.Figure(

@@ -27,7 +27,7 @@ def on_beta(name: str, beta: float) -> str:
 def front(found: Estimates, name: str, metric: str) -> list[tuple[Estimate, Estimate]]:
     """(HR_p, metric) of an arm at each β, 0 included."""
     arms = [name, *(on_beta(name, beta) for beta in BETAS)]
-    return [(found[arm, "hr_p"], found[arm, metric]) for arm in arms]
+    return [(found[arm, "hr_p"], found[arm, metric]) for arm in arms if (arm, metric) in found]
 
 
 def beyond_floor(found: Estimates, name: str) -> dict[str, Estimate]:

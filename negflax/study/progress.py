@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import statistics
+
 from absl import logging
 
 
 class Progress:
-    """Counts runs by their kind, the first word of their name; a kind's runs take alike."""
+    """Counts runs by their kind, the first word of their name; most of a kind take alike."""
 
     def __init__(self) -> None:
         """Nothing is planned yet."""
@@ -29,12 +31,9 @@ class Progress:
         self._seconds.setdefault(name.split("-")[0], []).append(seconds)
         every = [s for some in self._seconds.values() for s in some]
         left = sum(
-            max(n, 0) * _mean(self._seconds.get(kind) or every) for kind, n in self._planned.items()
+            max(n, 0) * statistics.median(self._seconds.get(kind) or every)
+            for kind, n in self._planned.items()
         )
         count = sum(max(n, 0) for n in self._planned.values())
         logging.info("study: %s, %.0f s; %d runs to go, ETA %.0f min", name, seconds, count,
                      left / 60)  # fmt: skip
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)

@@ -17,11 +17,13 @@ from negflax.evaluate.protocol import Scorer
 from negflax.evaluate.ranking import Ranks
 from negflax.study import statistics, strata
 from negflax.study.ranked import values
-from negflax.study.runs import TRAINED_ON, Build, Found, Runs
+from negflax.study.runs import Build, Found, Runs
 from negflax.study.settings import ARMS, BASELINE, Arm, chosen, next_strength
+from negflax.study.training import TRAINED_ON
 
 FLOOR = "rate_adjusted"  # SSM + β · log(item's positive rate)
-BETAS = (0.5, 1.0, 2.0, 4.0)
+BETAS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+TOGETHER = 5  # metrics whose users are drawn at a time
 SPREAD = (BASELINE, "ntr")  # arms whose front over β is looked at
 
 
@@ -94,19 +96,22 @@ class Judge:
     ) -> dict[tuple[str, str], statistics.Estimate]:
         """(arm, metric) → estimate; all arms have the same seeds, in the same order.
 
-        A metric at a time bounds the memory; users and seeds are drawn alike each time, so that
-        any two stay paired.
+        A few metrics at a time bound the memory; users and seeds are drawn alike each time, so
+        that any two stay paired.
         """
         found = {}
-        metrics = dict.fromkeys(metric for columns in arms.values() for metric in columns[0])
-        for metric in metrics:
-            of = {name: np.stack([one[metric] for one in columns])
-                  for name, columns in arms.items() if metric in columns[0]}  # fmt: skip
-            drawn = statistics.estimates(
+        metrics = list(dict.fromkeys(m for columns in arms.values() for m in columns[0]))
+        for first in range(0, len(metrics), TOGETHER):
+            of = {
+                (name, metric): np.stack([one[metric] for one in columns])
+                for metric in metrics[first : first + TOGETHER]
+                for name, columns in arms.items()
+                if metric in columns[0]
+            }
+            found |= statistics.estimates(
                 of, resamples=self._config.bootstrap, seed=self._config.seed,
                 user_R=self.requests.user_R,
             )  # fmt: skip
-            found |= {(name, metric): one for name, one in drawn.items()}
         for name in arms:
             found[name, "delta"] = found[name, "hr_p"].minus(found[name, "hr_n"])
         return found

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 BASELINE = "ssm"
 KEPT_HR_P = 0.92  # of positives only, on validation: two points of room below the 10 % asked about
-TRIALS = 3  # settings of each objective: a weak and a strong one, the third by bisection
+TRIALS = 3  # settings of each objective: a weak and a strong one, then by bisection
 STEP = math.sqrt(10.0)  # from strength to strength, and beyond the ends
 DIVERGED = 10.0  # times the max |logit| of positives only
 

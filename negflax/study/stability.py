@@ -7,7 +7,7 @@ from typing import Any
 
 from negflax.study.anatomy import CASE, case_outcomes
 from negflax.study.runs import Runs
-from negflax.study.settings import ARMS, BASELINE, OMEGAS, PLAIN
+from negflax.study.settings import ARMS, OMEGAS, PLAIN
 from negflax.study.tables import diverged
 
 QUICK = 2  # weights of each kind in a trial
@@ -16,18 +16,14 @@ CASE_WEIGHTS = (0.3, 3.0)
 
 def runs_of(names: Sequence[str], quick: bool) -> int:
     """How many runs the grid has."""
-    return (len(names) - 1) * len(_chosen(OMEGAS, quick) + _chosen(PLAIN, quick))
+    return len(names) * len(_chosen(OMEGAS, quick) + _chosen(PLAIN, quick))
 
 
 def grid(runs: Runs, names: Sequence[str], quick: bool) -> dict[str, list[dict[str, Any]]]:
     """Objective → its short runs on the data, over w = ω / p̄ for OMEGAS and w of PLAIN."""
     p_bar = runs.p_bar("valid", 0)
     weights = [omega / p_bar for omega in _chosen(OMEGAS, quick)] + list(_chosen(PLAIN, quick))
-    return {
-        name: [runs.stable(name, ARMS[name], w) for w in sorted(weights)]
-        for name in names
-        if name != BASELINE
-    }
+    return {name: [runs.stable(name, ARMS[name], w) for w in sorted(weights)] for name in names}
 
 
 def diverged_share(found: Sequence[Mapping[str, Any]], usual_logit: float) -> float:

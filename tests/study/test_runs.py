@@ -20,7 +20,7 @@ from negflax.evaluate.ranking import rank_scorers
 from negflax.mesh import make_mesh
 from negflax.study import ARMS, Runs, quality, strata
 from negflax.study.ranked import rank
-from negflax.study.runs import grafted, summary
+from negflax.study.training import grafted, summary
 
 CONFIG = Config(
     world=WorldConfig(num_users=80, num_items=60, num_creators=20, num_clusters=5, steps=30),

@@ -1,0 +1,153 @@
+"""Training in a study: one warm start a seed, from which every objective goes on alike.
+
+A run has config.train.epochs epochs. Its first WARM_SHARE are trained on positives alone at a
+constant rate, once for all objectives, and measure p̄; from there each objective goes on, from the
+same parameters and optimizer state, while the rate falls linearly.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from negflax.config import Config
+from negflax.data import Sequences, StreamBatches, prefetch
+from negflax.evaluate.protocol import Scorer
+from negflax.evaluate.scorer import model_scorer
+from negflax.mesh import split as over_devices
+from negflax.model import Recommender
+from negflax.model.recommender import BEHAVIOUR_HEAD
+from negflax.study.settings import ARMS, BASELINE, Arm
+from negflax.train import weights
+from negflax.train.loop import train
+from negflax.train.state import State
+from negflax.train.step import Trainer
+
+TRAINED_ON = {"valid": ("train",), "test": ("train", "valid")}  # judged on → trained on
+WARM_SHARE = 0.75
+RAMP_SHARE = 0.2  # of the continuation, until the negative term has its full weight
+
+
+class Training:
+    """Trains arms of one study: one data set, one model."""
+
+    def __init__(self, config: Config, workdir: Path, sequences: Sequences, mesh: Mesh):
+        """The run that all others vary; warm starts are kept in <workdir>/warm."""
+        self.config, self.workdir, self.sequences, self.mesh = config, workdir, sequences, mesh
+        self.model = Recommender(config.model, sequences.catalogue)
+        self._batches: dict[Any, StreamBatches] = {}
+        self._trainers: dict[Any, Trainer] = {}
+        self._warm: dict[tuple[str, int], State] = {}
+
+    @property
+    def steps(self) -> tuple[int, int]:
+        """(steps of the warm start, steps in all), whatever a run is judged on."""
+        total = max(2, round(self.config.train.epochs * self.batches("valid", 0).steps_per_epoch))
+        return round(WARM_SHARE * total), total
+
+    def batches(self, split: str, seed: int) -> StreamBatches:
+        """What a run trains on that is judged on `split`."""
+        if (split, seed) not in self._batches:
+            settings = dataclasses.replace(self.config.batch, seed=seed)
+            self._batches[split, seed] = StreamBatches(
+                self.sequences, settings, self.config.labels, TRAINED_ON[split]
+            )
+        return self._batches[split, seed]
+
+    def warm(self, split: str, seed: int) -> State:
+        """The state that all objectives of a seed start from; made once, kept as a checkpoint."""
+        if (split, seed) not in self._warm:
+            steps = self.steps[0]
+            trainer = self._trainer(ARMS[BASELINE], {"objective": BASELINE}, warm=True)
+            config = dataclasses.replace(
+                trainer.config,
+                train=dataclasses.replace(self.config.train, seed=seed, checkpoint_every=steps),
+            )
+            counts = self.sequences.catalogue.train_count_V
+            fresh = Trainer(config, self.model, counts, steps, self.mesh).init
+            folder = self.workdir / "warm" / f"{split}-{seed}"
+            made = train(config, trainer, self.batches(split, seed), steps, folder, init=fresh)
+            self._warm[split, seed] = made.state
+        return self._warm[split, seed]
+
+    def p_bar(self, split: str, seed: int) -> float:
+        """Mean p of the negative labels in the second half of the warm start."""
+        sums = jax.device_get(self.warm(split, seed)["weight_sums"]["warm_up"])
+        return float(sums["p_negative"] / max(sums["negatives"], 1))
+
+    def scorer(self, state: State) -> Scorer:
+        """The state's scores; the behaviour head has no part in them."""
+        dense = {k: v for k, v in state["dense"].items() if k != BEHAVIOUR_HEAD}
+        history = self.config.eval.history
+        return model_scorer(
+            self.model, state | {"dense": dense}, self.sequences, self.mesh, history
+        )
+
+    def go_on(self, arm: Arm, loss: dict[str, Any], split: str, seed: int, stop: int):
+        """(state, (steps, 2) loss and max |logit|) at step `stop`, from the warm start."""
+        trainer = self._trainer(arm, loss)
+        state = grafted(self.warm(split, seed), trainer.init())
+        batches, place = self.batches(split, seed), over_devices(self.mesh)
+        trace = []
+        for batch in prefetch(batches, int(state["step"]), stop, self.config.batch.prefetch,
+                              lambda batch: jax.device_put(batch, place)):  # fmt: skip
+            state, metrics = trainer.step(state, batch)
+            trace.append((metrics["loss"], metrics["max_logit"]))
+            jax.block_until_ready(trace[-1])
+        return state, np.array(jax.device_get(trace), np.float64)
+
+    def _trainer(self, arm: Arm, loss: dict[str, Any], warm: bool = False) -> Trainer:
+        """Compiled once for an objective; strengths are run-time values."""
+        begin, total = self.steps
+        ramp = max(1, round(RAMP_SHARE * (total - begin)))
+        loss_config = dataclasses.replace(
+            self.config.loss, **{"positives_only_steps": begin, "ramp_steps": ramp} | loss
+        )
+        key = arm.objective, tuple(sorted(arm.fixed.items())), warm
+        if key not in self._trainers:
+            head = arm.objective == "reinforce"
+            rate = {"schedule": "constant"} if warm else {"schedule": "linear",
+                                                          "warmup_steps": begin}  # fmt: skip
+            config = dataclasses.replace(
+                self.config, loss=loss_config,
+                model=dataclasses.replace(self.config.model, behaviour_head=head),
+                optimizer=dataclasses.replace(self.config.optimizer, **rate),
+            )  # fmt: skip
+            model = Recommender(config.model, self.sequences.catalogue) if head else self.model
+            counts = self.sequences.catalogue.train_count_V
+            self._trainers[key] = Trainer(config, model, counts, total, self.mesh)
+        trainer = self._trainers[key]
+        trainer.strength = weights.strength(
+            loss_config, self.config.model.dtype, self.model.num_rows
+        )
+        return trainer
+
+
+def grafted(old: State, new: State) -> State:
+    """A copy of `old` in the form of `new`: what only `new` has (the behaviour head) is fresh."""
+    known = {jax.tree_util.keystr(path): x for path, x in jax.tree.leaves_with_path(old)}
+    return jax.tree.map_with_path(
+        lambda path, x: (
+            known[jax.tree_util.keystr(path)].copy() if jax.tree_util.keystr(path) in known else x
+        ),
+        new,
+    )
+
+
+def summary(trace: np.ndarray) -> dict[str, Any]:
+    """Max |logit|, its growth per 100 steps over the second half, steps that were not finite."""
+    logits = trace[:, 1]
+    half, finite = logits[len(logits) // 2 :], logits[np.isfinite(logits)]
+    steady = len(half) > 1 and np.isfinite(half).all()
+    growth = 100 * np.polyfit(np.arange(len(half)), half, 1)[0] if steady else np.nan
+    return {
+        "max_logit": float(finite.max()) if len(finite) else np.nan,
+        "growth": float(growth),
+        "non_finite_steps": int((~np.isfinite(trace).all(axis=1)).sum()),
+        "steps": len(trace),
+    }
