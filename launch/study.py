@@ -3,10 +3,10 @@
   python -m launch.study --config=configs/study_kuairand.py --workdir=runs/study_kuairand
 
 Every objective goes on from the same warm start of each seed, with the same budget
-(negflax/study/training.py), is tuned on validation by one rule with equally many settings, and judged
-on the test period with --seeds seeds. Every finished run is kept under <workdir>/runs and not made
-again when the command is repeated; two processes with other --objectives may fill one folder once
-the first has finished `ssm`.
+(negflax/study/training.py), is tuned on validation by one rule with equally many settings, and
+judged on the test period with --seeds seeds. Every finished run is kept under <workdir>/runs and
+not made again when the command is repeated; two processes with other --objectives may fill one
+folder once the first has finished `ssm`.
 """
 
 from __future__ import annotations
