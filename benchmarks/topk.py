@@ -5,15 +5,16 @@
   JAX_NUM_CPU_DEVICES=8 python -m benchmarks.topk --rows=10000000 --users=64   # on 8 devices and 1
 
 Users come in blocks. Each round times one block by the bare product, whose scores are written and
-thrown away, in the faster of two layouts, and by the search, one after the other; seconds are
-medians over rounds × number of blocks. Every user has seen items that are excluded. The recall of
-`approx_max_k` is measured against the exact lists. On several devices the table is also searched
-on one of them: `same_lists` is the share of users whose two lists are equal.
+thrown away, in the fastest of two layouts and two chunk sizes, and by the search, one after the
+other; seconds are medians over rounds × number of blocks. Every user has seen items that are
+excluded. The recall of `approx_max_k` is measured against the exact lists. On several devices the
+table is also searched on one of them: `same_lists` is the share of users whose two lists are equal.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import statistics
 import time
 from typing import Any
@@ -42,17 +43,17 @@ ROUNDS = flags.DEFINE_integer("rounds", 7, "Timings of each.")
 APPROXIMATE = flags.DEFINE_float("approximate", 0.95, "Expected recall of approx_max_k.")
 
 
-@functools.partial(jax.jit, static_argnames="rows_first")
-def bare_product(queries: jax.Array, rows: jax.Array, *, rows_first: bool) -> jax.Array:
+@functools.partial(jax.jit, static_argnames=("rows_first", "size"))
+def bare_product(queries: jax.Array, rows: jax.Array, *, rows_first: bool, size: int) -> jax.Array:
     """All scores, chunk by chunk as in the search; each chunk's are written, two are kept."""
 
     def add(total: jax.Array, chunk: jax.Array) -> tuple[jax.Array, None]:
-        part = lax.dynamic_slice_in_dim(rows, chunk * CHUNK, CHUNK)
+        part = lax.dynamic_slice_in_dim(rows, chunk * size, size)
         scores = part @ queries.T if rows_first else queries @ part.T
         scores = lax.optimization_barrier(scores)
         return total + scores[0, 0] + scores[-1, -1], None
 
-    chunks = -(-len(rows) // CHUNK)  # the last one is moved up to be whole, as in the search
+    chunks = -(-len(rows) // size)  # the last one is moved up to be whole, as in the search
     return lax.scan(add, jnp.zeros((), rows.dtype), jnp.arange(chunks))[0]
 
 
@@ -106,9 +107,9 @@ def main(argv: list[str]) -> None:
     }
     if mesh.size == 1:
         on_device = jnp.asarray(queries)
-        for first in (True, False):
-            calls[f"product, {'rows' if first else 'users'} first"] = functools.partial(
-                bare_product, on_device, rows, rows_first=first
+        for first, chunk in itertools.product((True, False), (CHUNK, 2 * CHUNK)):
+            calls[f"product, {'rows' if first else 'users'} first, chunks of {chunk}"] = (
+                functools.partial(bare_product, on_device, rows, rows_first=first, size=chunk)
             )
     else:
         alone = make_mesh(MeshConfig(), jax.devices()[:1])

@@ -5,7 +5,7 @@ puts 1/n on each of them and 0 on the rest of the catalogue; over all pairs of a
 item in a bin of p, the mean of that share is to equal the mean of p. The same for disliked items,
 which an objective with negatives is to push below the line.
 
-Shapes: R requests, J judged items, V catalogue rows, C bins of p.
+Shapes: R requests, J judged items, V catalogue rows, I of a piece of them, C bins of p.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from scipy.special import logsumexp
 
 from negflax.config import EvalConfig
 from negflax.evaluate.bootstrap import percentile_interval, resampled_means
-from negflax.evaluate.protocol import Requests, Scorer
+from negflax.evaluate.protocol import Requests, Scorer, chunks
 
 EDGES = 10.0 ** np.arange(-8, 0.5, 0.5)  # of the bins; the first and the last one are open
 MIN_JUDGED = 10  # judged items of a sign that a bin needs to be shown
@@ -88,22 +88,31 @@ def calibrate(scorer: Scorer, requests: Requests, config: EvalConfig) -> dict[st
 
 def _sums(scorer: Scorer, block: Requests) -> tuple[np.ndarray, ...]:
     """(R, C) each: pairs, Σ p, then of either sign Σ share and judged items."""
-    scores_RV = np.asarray(scorer(block.without_answers()), np.float64)[:, 1:]
-    p_RV = np.exp(scores_RV - logsumexp(scores_RV, axis=1, keepdims=True))
-    bin_RV = np.searchsorted(EDGES, p_RV, side="right")
+    scores_RV = scorer(block.without_answers())
+    pieces = chunks(scores_RV.shape[1], len(block))
     width = len(EDGES) + 1
-    cell_RV = np.arange(len(block))[:, None] * width + bin_RV
 
     def per_cell(cells: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
         counts = np.bincount(cells.ravel(), weights, len(block) * width)
         return counts.reshape(len(block), width).astype(np.float64)
 
-    sums = [per_cell(cell_RV), per_cell(cell_RV, p_RV.ravel())]
-    for sign_J in (block.judged_positive_J, ~block.judged_positive_J):
-        row_S, item_S = block.request_J[sign_J], block.judged_item_J[sign_J]
-        count_R = np.bincount(row_S, minlength=len(block))
-        cell_S = cell_RV[row_S, item_S - 1]
-        sums += [per_cell(cell_S, 1 / count_R[row_S]), per_cell(cell_S)]
+    def piece(rows: slice) -> np.ndarray:
+        return np.asarray(scores_RV[:, rows], np.float64)
+
+    lse_R = np.logaddexp.reduce([logsumexp(piece(rows), axis=1) for rows in pieces])
+    sums = np.zeros((6, len(block), width))
+    for rows in pieces:
+        p_RI = np.exp(piece(rows) - lse_R[:, None])
+        cell_RI = np.arange(len(block))[:, None] * width + np.searchsorted(EDGES, p_RI, "right")
+        sums[0] += per_cell(cell_RI)
+        sums[1] += per_cell(cell_RI, p_RI.ravel())
+        here_J = (block.judged_item_J >= rows.start) & (block.judged_item_J < rows.stop)
+        for sign, sign_J in ((2, block.judged_positive_J), (4, ~block.judged_positive_J)):
+            count_R = np.bincount(block.request_J[sign_J], minlength=len(block))
+            request_S = block.request_J[sign_J & here_J]
+            cell_S = cell_RI[request_S, block.judged_item_J[sign_J & here_J] - rows.start]
+            sums[sign] += per_cell(cell_S, 1 / count_R[request_S])
+            sums[sign + 1] += per_cell(cell_S)
     return tuple(sums)
 
 

@@ -9,9 +9,9 @@ import dataclasses
 
 import numpy as np
 
-from negflax.data import Catalogue, Sequences
-from negflax.evaluate.protocol import Requests, history_items
-from negflax.evaluate.scorer import model_scorer
+from negflax.data import Catalogue, Sequences, history_batch
+from negflax.evaluate.protocol import Requests, padded_history_items
+from negflax.evaluate.scorer import list_function, scored_tables
 from negflax.train.restore import Trained
 
 NO, YES = 1, 2  # codes of Sequences.dislike_E, beside 0, unknown
@@ -85,16 +85,14 @@ def _lists(
         return []
     dislike_E, last_R = sequences.dislike_E.copy(), asked.end_R - 1
     dislike_E[last_R] = YES if disliked else np.minimum(dislike_E[last_R], NO)
-    scorer = model_scorer(
-        trained.model, trained.state, dataclasses.replace(sequences, dislike_E=dislike_E),
-        trained.mesh, trained.config.eval.history,
+    told = dataclasses.replace(sequences, dislike_E=dislike_E)
+    batch = history_batch(told, asked.end_R, asked.user_R, trained.config.eval.history)
+    lists = list_function(trained.model, trained.mesh, k)
+    row_RK, _ = lists(
+        trained.state["dense"], scored_tables(trained.model, trained.state), batch,
+        padded_history_items(sequences, asked),
     )  # fmt: skip
-    scores_RV = np.array(scorer(asked))
-    scores_RV[:, 0] = -np.inf
-    scores_RV[history_items(sequences, asked)] = -np.inf
-    order_RV = np.argsort(-scores_RV, axis=1, kind="stable")[:, :k]
-    both = zip(order_RV, scores_RV, strict=True)
-    return [order_K[np.isfinite(scores_V[order_K])] for order_K, scores_V in both]
+    return [row_K[row_K > 0] for row_K in np.asarray(row_RK)]
 
 
 def _example(

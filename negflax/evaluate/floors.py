@@ -6,12 +6,14 @@ shares, so their softmax is a distribution and weighted_loss means the same for 
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from scipy import sparse
 
 from negflax.config import EvalConfig
 from negflax.data import SPLITS, Sequences
-from negflax.evaluate.protocol import Requests, Scorer
+from negflax.evaluate.protocol import LazyScores, Requests, Scorer
 
 PRIOR_EVENTS = 10.0  # labelled events that an item's positive rate is smoothed with
 
@@ -37,10 +39,14 @@ def random_scorer(sequences: Sequences, seed: int) -> Scorer:
         0, 2**32, sequences.catalogue.num_rows, dtype=np.uint32
     )
 
-    def score(requests: Requests) -> np.ndarray:
+    def score(requests: Requests) -> LazyScores:
         user_R = _mix(requests.user_R.astype(np.uint32) + np.uint32(1))
-        bits_RV = _mix(item_V[None, :] ^ user_R[:, None])
-        return bits_RV.astype(np.float32) * np.float32(2.0**-32)
+
+        def columns(rows: slice) -> np.ndarray:
+            bits_RC = _mix(item_V[None, rows] ^ user_R[:, None])
+            return bits_RC.astype(np.float32) * np.float32(2.0**-32)
+
+        return LazyScores((len(requests), len(item_V)), columns)
 
     return score
 
@@ -76,7 +82,12 @@ def rate_adjusted(
     """
     rate_V = positive_rates(sequences, splits)
     shift_V = (beta * np.log(rate_V)).astype(np.float32)
-    return lambda requests: scorer(requests) + shift_V
+
+    def score(requests: Requests) -> LazyScores:
+        scores_RV = scorer(requests)
+        return LazyScores(scores_RV.shape, lambda rows: scores_RV[:, rows] + shift_V[rows])
+
+    return score
 
 
 def positive_rates(sequences: Sequences, splits: tuple[str, ...]) -> np.ndarray:
@@ -93,13 +104,17 @@ def positive_rates(sequences: Sequences, splits: tuple[str, ...]) -> np.ndarray:
 
 
 def cached(scorer: Scorer) -> Scorer:
-    """The scorer, which remembers its last block: for scorers that build on it."""
-    last: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    """The scorer, which remembers what it was last asked for: for scorers that build on it."""
+    last: list[tuple[np.ndarray, np.ndarray, LazyScores]] = []
 
-    def score(requests: Requests) -> np.ndarray:
+    def remembering(scores_RV: np.ndarray | LazyScores) -> LazyScores:
+        columns = functools.lru_cache(maxsize=1)(lambda start, stop: scores_RV[:, start:stop])
+        return LazyScores(scores_RV.shape, lambda rows: columns(rows.start, rows.stop))
+
+    def score(requests: Requests) -> LazyScores:
         asked = requests.user_R, requests.end_R
         if not last or not all(map(np.array_equal, asked, last[0])):
-            last[:] = [(*asked, scorer(requests))]
+            last[:] = [(*asked, remembering(scorer(requests)))]
         return last[0][2]
 
     return score
@@ -126,14 +141,20 @@ def markov_scorer(sequences: Sequences, splits: tuple[str, ...]) -> Scorer:
     backoff_V = count_V / (count_V.sum() + 1)
     score_V = np.log(backoff_V)
 
-    def score(requests: Requests) -> np.ndarray:
+    def score(requests: Requests) -> LazyScores:
         empty_R = requests.end_R == sequences.offsets_U1[requests.user_R]
         last_R = np.where(empty_R, 0, sequences.item_E[np.maximum(requests.end_R - 1, 0)])
         found = transitions[last_R].tocoo()
-        row, column = found.coords
-        scores_RV = np.tile(score_V, (len(requests), 1))
-        scores_RV[row, column] = np.log(found.data + backoff_V[column])
-        return scores_RV
+        request_F, item_F = found.coords
+        score_F = np.log(found.data + backoff_V[item_F])
+
+        def columns(asked: slice) -> np.ndarray:
+            scores_RC = np.tile(score_V[asked], (len(requests), 1))
+            here_F = (item_F >= asked.start) & (item_F < asked.stop)
+            scores_RC[request_F[here_F], item_F[here_F] - asked.start] = score_F[here_F]
+            return scores_RC
+
+        return LazyScores((len(requests), rows), columns)
 
     return score
 

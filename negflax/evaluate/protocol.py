@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -65,8 +66,38 @@ class Requests:
         return Requests.of_users(self.user_R, self.end_R)
 
 
-# Scores of a block of requests over all V catalogue rows, float (R, V); row 0 is ignored.
-Scorer = Callable[[Requests], np.ndarray]
+@dataclasses.dataclass(frozen=True)
+class LazyScores:
+    """Scores (R, V) of which only the columns that are asked for exist: `scores[:, start:stop]`.
+
+    Attributes:
+      shape: (R, V).
+      columns: slice within 0..V → float (R, columns).
+    """
+
+    shape: tuple[int, int]
+    columns: Callable[[slice], np.ndarray]
+
+    def __getitem__(self, key: tuple[slice, slice]) -> np.ndarray:
+        rows, columns = key
+        start, stop, _ = columns.indices(self.shape[1])
+        return self.columns(slice(start, stop))[rows]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[:, :], dtype)
+
+
+# Scores of a block of requests over all V catalogue rows, float (R, V); row 0 is ignored. An array
+# will do; what is to work on large catalogues is lazy.
+Scorer = Callable[[Requests], np.ndarray | LazyScores]
+
+SCORES_ALIVE = 2**23  # of one scorer, over a block of requests and a chunk of the catalogue
+
+
+def chunks(num_rows: int, users: int) -> list[slice]:
+    """The catalogue's items, rows 1..V-1, in pieces whose scores for a block of users are few."""
+    size = max(1, SCORES_ALIVE // users)
+    return [slice(row, min(row + size, num_rows)) for row in range(1, num_rows, size)]
 
 
 def build_requests(
@@ -170,11 +201,18 @@ def history_items(sequences: Sequences, requests: Requests) -> tuple[np.ndarray,
     return request_H[known_H], item_H[known_H]
 
 
-def padded_history_items(sequences: Sequences, requests: Requests) -> np.ndarray:
-    """The distinct items of each history, int32 (R, H) filled up with 0; H is a power of two."""
+def distinct_history_items(
+    sequences: Sequences, requests: Requests
+) -> tuple[np.ndarray, np.ndarray]:
+    """`history_items`, each item of a request once, in ascending order."""
     request_H, item_H = history_items(sequences, requests)
     width = sequences.catalogue.num_rows
-    request_H, item_H = np.divmod(np.unique(request_H * width + item_H), width)
+    return np.divmod(np.unique(request_H * width + item_H), width)
+
+
+def padded_history_items(sequences: Sequences, requests: Requests) -> np.ndarray:
+    """The distinct items of each history, int32 (R, H) filled up with 0; H is a power of two."""
+    request_H, item_H = distinct_history_items(sequences, requests)
     place_H = np.arange(len(request_H)) - np.searchsorted(request_H, request_H)
     longest = int(place_H.max(initial=0)) + 1
     items_RH = np.zeros((len(requests), 1 << (longest - 1).bit_length()), np.int32)

@@ -27,9 +27,9 @@ from negflax.mesh import AXES, COPIED, SPLIT
 
 BLOCK = 16  # rows behind one maximum
 GROUP = 32  # maxima behind one maximum of the second level
-CHUNK = 4096  # rows of a product, a multiple of BLOCK · GROUP: small enough for the cache
+CHUNK = 2048  # rows of a product, a multiple of BLOCK · GROUP: small enough for the cache
 _REFINED = 2_000_000  # values of looked-up rows alive at a time, 8 MB
-BISECTIONS = 6
+_BISECTIONS = 6  # of a user's values before a top-K
 # More blocks than needed: the second scores of a row may differ from the first in the last bit.
 _SLACK = 8
 
@@ -79,8 +79,8 @@ def top_k_of_shard(
         row_Rv = jnp.broadcast_to(first + jnp.arange(len(rows_vD)), scores_Rv.shape)
         found = _listed(scores_Rv, row_Rv, excluded_RH, num_rows, k)
     else:
-        maxima_CRB, group_RG = _block_maxima(queries_RD, rows_vD, num_rows - first)
-        block_RW = jnp.sort(_best_blocks(maxima_CRB, group_RG, wanted, recall), axis=1)
+        maxima_AR, group_RG = _block_maxima(queries_RD, rows_vD, num_rows - first)
+        block_RW = jnp.sort(_best_blocks(maxima_AR, group_RG, wanted, recall), axis=1)
         scores_RC, row_RC = _look_into(rows_vD, queries_RD, block_RW)
         found = _listed(scores_RC, first + row_RC, excluded_RH, num_rows, k)
     row_RK, score_RK = found
@@ -102,46 +102,42 @@ def _chunk_start(chunk: jax.Array, num_rows: int) -> jax.Array:
 def _block_maxima(
     queries_RD: jax.Array, rows_vD: jax.Array, items: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Largest score of each block of rows (chunks, R, B), and of each GROUP of blocks (R, groups).
+    """Largest score of each block of rows (A, R), and of each GROUP of blocks (R, groups).
 
     Blocks of the last chunk that lie within the one before it have -inf, and so have those beyond
-    the shard's first `items` rows.
+    the shard's first `items` rows. Users are the minor axis of products and maxima, so that maxima
+    over rows are maxima of whole vectors.
     """
 
     def one(chunk: jax.Array) -> tuple[jax.Array, jax.Array]:
         start = _chunk_start(chunk, len(rows_vD))
         rows_cD = lax.dynamic_slice_in_dim(rows_vD, start, CHUNK)
-        # One kernel on XLA's CPU: product and maximum.
-        maxima_RB = (queries_RD @ rows_cD.T).reshape(len(queries_RD), -1, BLOCK).max(axis=2)
-        last_B = start + BLOCK * (1 + jnp.arange(maxima_RB.shape[1]))
+        # Product and maximum are one kernel of XLA's CPU.
+        maxima_BR = (rows_cD @ queries_RD.T).reshape(-1, BLOCK, len(queries_RD)).max(axis=1)
+        last_B = start + BLOCK * (1 + jnp.arange(len(maxima_BR)))
         asked_B = (last_B > chunk * CHUNK) & (last_B - BLOCK < items)
-        maxima_RB = jnp.where(asked_B, maxima_RB, -jnp.inf)
-        return maxima_RB, maxima_RB.reshape(len(queries_RD), -1, GROUP).max(axis=2)
+        maxima_BR = jnp.where(asked_B[:, None], maxima_BR, -jnp.inf)
+        return maxima_BR, maxima_BR.reshape(-1, GROUP, len(queries_RD)).max(axis=1)
 
-    maxima_CRB, group_CRg = lax.map(one, jnp.arange(-(-len(rows_vD) // CHUNK)))
-    return maxima_CRB, jnp.moveaxis(group_CRg, 0, 1).reshape(len(queries_RD), -1)
+    found = lax.map(one, jnp.arange(-(-len(rows_vD) // CHUNK)))
+    maxima_AR, group_GR = (x.reshape(-1, len(queries_RD)) for x in found)
+    return maxima_AR, group_GR.T
 
 
 def _best_blocks(
-    maxima_CRB: jax.Array, group_RG: jax.Array, wanted: int, recall: float
+    maxima_AR: jax.Array, group_RG: jax.Array, wanted: int, recall: float
 ) -> jax.Array:
     """(R, W) numbers of the blocks with the largest maxima, of equal ones the first."""
-    if recall < 1 or group_RG.shape[1] <= 2 * wanted:
-        maxima_RA = jnp.moveaxis(maxima_CRB, 0, 1).reshape(len(group_RG), -1)
-        if recall < 1:
-            return lax.approx_max_k(maxima_RA, wanted, recall_target=recall)[1]
-        return _top_k(maxima_RA, wanted)[1]
+    if recall < 1:
+        return lax.approx_max_k(maxima_AR.T, wanted, recall_target=recall)[1]
+    if group_RG.shape[1] <= 2 * wanted:
+        return _top_k(maxima_AR.T, wanted)[1]
     group_RW = jnp.sort(_top_k(group_RG, wanted)[1], axis=1)
-    chunk_RW, within_RW = jnp.divmod(group_RW, CHUNK // (BLOCK * GROUP))
-    place_RW3 = jnp.stack(
-        jnp.broadcast_arrays(chunk_RW, jnp.arange(len(group_RW))[:, None], within_RW * GROUP),
-        axis=2,
-    )
-    maxima_RWG = jax.vmap(jax.vmap(lambda place: lax.dynamic_slice(
-        maxima_CRB, place, (1, 1, GROUP)).ravel()))(place_RW3)  # fmt: skip
-    place_RW = _top_k(maxima_RWG.reshape(len(group_RW), -1), wanted)[1]
-    best_RW, within_RW = jnp.divmod(place_RW, GROUP)
-    return jnp.take_along_axis(group_RW, best_RW, axis=1) * GROUP + within_RW
+    block_RWG = group_RW[:, :, None] * GROUP + jnp.arange(GROUP)
+    block_RN = block_RWG.reshape(len(group_RW), -1)
+    maxima_RN = maxima_AR[block_RN, jnp.arange(len(group_RW))[:, None]]
+    place_RW = _top_k(maxima_RN, wanted)[1]
+    return jnp.take_along_axis(block_RN, place_RW, axis=1)
 
 
 def _look_into(
@@ -194,7 +190,7 @@ def _top_k(values_RN: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     finite_RN = jnp.isfinite(values_RN)
     low_R1 = jnp.min(values_RN, axis=1, keepdims=True, where=finite_RN, initial=jnp.inf)
     high_R1 = values_RN.max(axis=1, keepdims=True)
-    for _ in range(BISECTIONS):
+    for _ in range(_BISECTIONS):
         middle_R1 = (low_R1 + high_R1) / 2
         enough_R1 = (values_RN >= middle_R1).sum(axis=1, keepdims=True) >= k
         low_R1 = jnp.where(enough_R1, middle_R1, low_R1)

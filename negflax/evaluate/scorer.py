@@ -15,27 +15,45 @@ from jax.sharding import Mesh
 
 from negflax import tables
 from negflax.data import Batch, Sequences, history_batch
-from negflax.evaluate.protocol import Requests, Scorer
+from negflax.evaluate.protocol import LazyScores, Requests, Scorer
 from negflax.evaluate.retrieval import top_k_of_shard
 from negflax.mesh import COPIED, SPLIT
 from negflax.model import Recommender
 
 
 @functools.lru_cache(maxsize=8)  # one compiled program for all checkpoints of a run
-def score_function(model: Recommender, mesh: Mesh) -> Any:
-    """Jitted (dense, tables, batch of R histories) → scores (R, V padded), sharded over V."""
+def state_function(model: Recommender, mesh: Mesh) -> Any:
+    """Jitted (dense, tables, batch of R histories) → user states (R rounded up to devices, D)."""
 
     def on_device(dense: Any, state_tables: Any, batch: Batch) -> jax.Array:
         states_RD = _last_states(model, dense, state_tables, batch)
-        weights_VD, bias_V = model.output_vectors(state_tables[model.output_table]["rows"])
-        return states_RD @ weights_VD.T + bias_V
+        return jnp.pad(states_RD, ((0, -len(states_RD) % mesh.size), (0, 0)))
 
     return jax.jit(
         jax.shard_map(
             on_device, mesh=mesh, check_vma=False, in_specs=(COPIED, SPLIT, COPIED),
-            out_specs=jax.sharding.PartitionSpec(None, *SPLIT),
+            out_specs=COPIED,
         )
     )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=32)
+def column_function(model: Recommender, mesh: Mesh, width: int) -> Any:
+    """Jitted (states (R, D), output table, first row) → scores (R, width) of the rows from there.
+
+    The rows travel to all devices, and each scores its share of the users.
+    """
+
+    def on_device(states_RD: jax.Array, rows: jax.Array, first: jax.Array) -> jax.Array:
+        rows_CD = tables.gather(rows, first + jnp.arange(width))
+        weights_CD, bias_C = model.output_vectors(rows_CD)
+        return states_RD @ weights_CD.T + bias_C
+
+    return jax.jit(
+        jax.shard_map(
+            on_device, mesh=mesh, check_vma=False, in_specs=(SPLIT, SPLIT, COPIED), out_specs=SPLIT
+        )
+    )
 
 
 @functools.lru_cache(maxsize=8)
@@ -96,14 +114,20 @@ def model_scorer(
       history: T, steps the encoder reads.
 
     Returns:
-      A scorer whose blocks are (R, V) float32, row 0 included.
+      A scorer whose blocks are (R, V) float32, row 0 included, and lazy.
     """
-    score = score_function(model, mesh)
     parts = scored_tables(model, state)
+    rows = parts[model.output_table]["rows"]
 
-    def scorer(requests: Requests) -> np.ndarray:
+    def scorer(requests: Requests) -> LazyScores:
         batch = history_batch(sequences, requests.end_R, requests.user_R, history)
-        scores = score(state["dense"], parts, batch)
-        return np.asarray(scores, np.float32)[:, : model.num_rows]
+        states_RD = state_function(model, mesh)(state["dense"], parts, batch)
+
+        def columns(asked: slice) -> np.ndarray:
+            score = column_function(model, mesh, asked.stop - asked.start)
+            scores_RC = score(states_RD, rows, np.int32(asked.start))
+            return np.asarray(scores_RC, np.float32)[: len(requests)]
+
+        return LazyScores((len(requests), model.num_rows), columns)
 
     return scorer

@@ -43,7 +43,7 @@ def test_markov_counts_transitions_to_positives(make_sequences):
 def test_random_depends_on_user_item_and_seed_only(log):
     requests = build_requests(log, "test")
     scorer = random_scorer(log, 3)
-    whole = scorer(requests)
+    whole = np.asarray(scorer(requests))
     parts = np.concatenate([scorer(requests.block(0, 11)), scorer(requests.block(11, 10**6))])
     np.testing.assert_array_equal(whole, parts)
     assert whole.min() >= 0 and whole.max() <= 1
@@ -67,7 +67,7 @@ def test_rate_adjusted_adds_the_smoothed_log_rate(make_sequences):
     overall = (5 + 1) / (7 + 1)
     positive, labelled = np.array([1, 2, 2, 0]), np.array([2, 2, 2, 1])
     rate = (positive + PRIOR_EVENTS * overall) / (labelled + PRIOR_EVENTS)
-    shift = rate_adjusted(base, sequences, ("train",), 2.0)(requests) - base(requests)
+    shift = np.subtract(rate_adjusted(base, sequences, ("train",), 2.0)(requests), base(requests))
     np.testing.assert_allclose(shift[:, 1:], np.tile(2 * np.log(rate), (3, 1)), atol=1e-6)
 
 
@@ -103,7 +103,7 @@ def disliker(make_sequences):
 def test_filters_put_what_they_block_last(disliker, filtered, blocked):
     requests = build_requests(disliker, "test")
     scores = np.array([[0, 5, 4, 3, 2, 1.0]] * 2, np.float32)
-    found = filtered(lambda block: scores, disliker)(requests)
+    found = np.asarray(filtered(lambda block: scores, disliker)(requests))
     np.testing.assert_array_equal(found[1], scores[1])  # who disliked nothing
     order = (1 + np.argsort(-found[0, 1:])).tolist()
     assert order == [i for i in range(1, 6) if i not in blocked] + blocked

@@ -56,7 +56,7 @@ def test_they_change_no_rank_of_scorers_that_do_not_read_them(log):
 def test_markov_knows_no_transition_from_them(log):
     sequences = with_unknown(log, every=1)  # every history ends with one
     requests = build_requests(sequences, "test", 0, 0, "last_only")
-    scores_RV = markov_scorer(sequences, ("train",))(requests)
+    scores_RV = np.asarray(markov_scorer(sequences, ("train",))(requests))
     popular_V = popularity_scorer(sequences, ("train",))(requests)[0]
     np.testing.assert_array_equal(
         scores_RV.argsort(axis=1, kind="stable"), [popular_V.argsort(kind="stable")] * len(requests)

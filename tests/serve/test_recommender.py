@@ -49,7 +49,7 @@ def reference_scores(trained, events):
     )  # fmt: skip
     history = trained.config.eval.history
     scorer = model_scorer(trained.model, trained.state, histories, trained.mesh, history)
-    return histories.user_ids, scorer(requests)
+    return histories.user_ids, np.asarray(scorer(requests))
 
 
 def with_catalogue(trained, **changes):
