@@ -95,7 +95,7 @@ def test_model_in_chunks_on_any_devices(log, devices, monkeypatch):
     state = {"dense": model.init_dense(jax.random.key(1)), "tables": tables}
     scorer = model_scorer(model, state, log, mesh, 6)
     requests = build_requests(log, "test", max_users=50)
-    dense_RV = np.asarray(scorer(requests))
+    dense_RV = np.array(scorer(requests))
     dense_RV[:, 20] = dense_RV[:, 3]
     users = {
         (u, e): r for r, (u, e) in enumerate(zip(requests.user_R, requests.end_R, strict=True))
