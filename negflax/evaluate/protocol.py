@@ -84,7 +84,7 @@ class LazyScores:
         return self.columns(slice(start, stop))[rows]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.asarray(self[:, :], dtype)
+        return np.array(self[:, :], dtype, copy=copy)
 
 
 # Scores of a block of requests over all V catalogue rows, float (R, V); row 0 is ignored. An array
