@@ -45,7 +45,7 @@ def same(one, other):
 def test_an_arm_depends_on_no_other_arm(start, models):
     split = start._replace(settings=dataclasses.replace(SETTINGS, split=True))
     first = live.run_arm("input_only", "feed", (0, 1), start, models)
-    other = live.run_arm("input_only", "feed", (1, 3), split, models)
+    other = live.run_arm("input_only", "home", (1, 3), split, models)
     again = live.run_arm("input_only", "feed", (0, 1), start, models)
     same(first, again)
     moved = live_metrics.changes({"a": first, "b": again}, {"a": "b"}, 50, 0)["a"]
