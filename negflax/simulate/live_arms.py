@@ -24,12 +24,14 @@ class ArmSpec:
       negative: rules of negative labels; without any, a disliked long view is a positive label.
       loss: settings of config.loss.
       block: filter on the lists, see live_day.BLOCKS.
+      order: added to config.batch.seed: the same arm with its users in another order of training.
     """
 
     sees: bool = True
     negative: tuple[str, ...] = ()
     loss: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"objective": "ssm"})
     block: str = ""
+    order: int = 0
 
 
 def _labels(objective: str, **loss: Any) -> ArmSpec:
@@ -38,6 +40,7 @@ def _labels(objective: str, **loss: Any) -> ArmSpec:
 
 ARMS: dict[str, ArmSpec] = {
     CONTROL: ArmSpec(sees=False),
+    "control_again": ArmSpec(sees=False, order=1),
     "input_only": ArmSpec(),
     "drop_disliked": ArmSpec(sees=False, block="items"),
     "block_creators": ArmSpec(sees=False, block="creators"),
@@ -54,8 +57,8 @@ ARMS: dict[str, ArmSpec] = {
     "gbce": _labels("gbce", weight_policy="constant", w=1.0, candidates="uniform"),
     "contrastive": _labels("contrastive"),
 }
-DEFAULT_ARMS = (CONTROL, "input_only", "drop_disliked", "block_creators", "input_and_label",
-                "skips_too", "ssm_upweighted", "negative_weight")  # fmt: skip
+DEFAULT_ARMS = (CONTROL, "control_again", "input_only", "drop_disliked", "block_creators",
+                "input_and_label", "skips_too", "ssm_upweighted", "negative_weight")  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +118,7 @@ def config_of(base: Config, spec: ArmSpec) -> Config:
     return dataclasses.replace(
         base,
         model=dataclasses.replace(base.model, features=features),
+        batch=dataclasses.replace(base.batch, seed=base.batch.seed + spec.order),
         labels=dataclasses.replace(base.labels, negative=spec.negative),
         loss=dataclasses.replace(base.loss, **spec.loss),
     )

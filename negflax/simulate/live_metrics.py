@@ -144,6 +144,8 @@ def changes(
     Returns:
       arm → metric → (change, low, high); 0 without an interval's width where nothing differs.
     """
+    if not controls:
+        return {}
     wanted = sorted(set(controls) | set(controls.values()))
     columns = [(arm, metric) for arm in wanted for metric in METRICS]
     numerator_UC, denominator_UC = (
