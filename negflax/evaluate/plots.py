@@ -56,7 +56,9 @@ def learning_curves(
         _title(axis, title)
         axis.set_xlabel("step", color=INK, fontsize=9)
         axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axis.legend(frameon=False, labelcolor=INK, fontsize=8)
+        figure.legend(
+            loc="outside lower center", ncols=3, frameon=False, labelcolor=INK, fontsize=8
+        )
         figures.append(figure)
     return figures
 
