@@ -81,13 +81,21 @@ def front_at(x: Estimate, front: list[tuple[Estimate, Estimate]]) -> Estimate:
     """
     x_P, y_P = (np.array([point[i].value for point in front]) for i in (0, 1))
     x_BP, y_BP = (np.stack([point[i].draws_B for point in front], axis=1) for i in (0, 1))
-    draws = [_interpolated(*row) for row in zip(x.draws_B, x_BP, y_BP, strict=True)]
-    return Estimate(_interpolated(x.value, x_P, y_P), np.array(draws))
+    value = _interpolated(np.array([x.value]), x_P[None], y_P[None])[0]
+    return Estimate(float(value), _interpolated(x.draws_B, x_BP, y_BP))
 
 
-def _interpolated(x: float, x_P: np.ndarray, y_P: np.ndarray) -> float:
-    order = np.argsort(x_P)
-    return float(np.interp(x, x_P[order], y_P[order]))
+def _interpolated(x_B: np.ndarray, x_BP: np.ndarray, y_BP: np.ndarray) -> np.ndarray:
+    """np.interp, a front a resample."""
+    order_BP = np.argsort(x_BP, axis=1)
+    x_BP, y_BP = (np.take_along_axis(values, order_BP, 1) for values in (x_BP, y_BP))
+    last_B = np.clip((x_BP < x_B[:, None]).sum(1), 1, x_BP.shape[1] - 1)[:, None]
+    (x0_B, x1_B), (y0_B, y1_B) = (
+        [np.take_along_axis(values, at, 1)[:, 0] for at in (last_B - 1, last_B)]
+        for values in (x_BP, y_BP)
+    )
+    share_B = ratio(x_B - x0_B, x1_B - x0_B)
+    return y0_B + np.clip(np.nan_to_num(share_B), 0, 1) * (y1_B - y0_B)
 
 
 def scaled(x: Estimate, factor: float) -> Estimate:

@@ -70,6 +70,14 @@ def test_a_front_is_read_between_its_points_and_held_at_its_ends():
     assert front_at(around(0.15), front).value == pytest.approx(0.3)
     np.testing.assert_allclose(front_at(around(0.15), front).draws_B, around(0.3).draws_B)
     assert front_at(around(0.9, 0), front).value == pytest.approx(0.6)
+    rng = np.random.default_rng(0)
+    x = rng.random(50)
+    random = [(Estimate(0, rng.random(50)), Estimate(0, rng.random(50))) for _ in range(4)]
+    slow = [
+        np.interp(at, *np.array(sorted((p.draws_B[i], q.draws_B[i]) for p, q in random)).T)
+        for i, at in enumerate(x)
+    ]
+    np.testing.assert_allclose(front_at(Estimate(0, x), random).draws_B, slow)
     assert scaled(around(0.2), 0.5).value == pytest.approx(0.1)
 
 
