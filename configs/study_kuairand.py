@@ -15,4 +15,5 @@ def get_config():
     config.name = "study_kuairand"
     config.train.epochs = 2.0
     config.eval.history = 64
+    config.eval.rate_betas = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
     return config

@@ -12,4 +12,5 @@ def get_config():
     """The run that every objective starts from."""
     config = movielens_100k.get_config()
     config.name = "study_movielens_100k"
+    config.eval.rate_betas = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
     return config

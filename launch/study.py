@@ -29,7 +29,7 @@ from negflax.files import write_json, write_text
 from negflax.mesh import make_mesh
 from negflax.study import anatomy, page, quality, stability, tables, variants
 from negflax.study.personal import AVERSION, WITHIN, on_beta
-from negflax.study.quality import BETAS, FLOOR, SPREAD, Judge
+from negflax.study.quality import FLOOR, SPREAD, Judge
 from negflax.study.runs import plain
 from negflax.study.settings import BASELINE
 from negflax.train.checkpoint import write_config
@@ -75,10 +75,9 @@ def main(argv: list[str]) -> None:
     finite = [name for name in trained if all(one.ranks for one in tested[name])]
     columns = {name: [judge.columns(one.ranks[""]) for one in tested[name]] for name in finite}
     for name in [n for n in SPREAD if n in finite]:
-        for beta in BETAS:
-            shifted = [one.ranks[quality.beta_name(beta)] for one in tested[name]]
-            columns[on_beta(name, beta)] = [judge.columns(ranks) for ranks in shifted]
-    columns[FLOOR] = columns[on_beta(BASELINE, tuned[FLOOR].strength)]
+        for scorer in [n for n in tested[name][0].ranks if n.startswith(quality.beta_name())]:
+            columns[on_beta(name, scorer)] = [judge.columns(r.ranks[scorer]) for r in tested[name]]
+    columns[FLOOR] = columns[on_beta(BASELINE, quality.beta_name(tuned[FLOOR].strength))]
     for name in ("block_creator", "drop_disliked"):
         columns[name] = [judge.columns(one.ranks[name], whole=False) for one in tested[BASELINE]]
     for name, ranks in runs.floors("test").ranks.items():

@@ -42,11 +42,10 @@ NOTES = {
     "interval of the paired difference, and in the mean no worse in the other.",
     "quality": "Front: no other trained arm has at least its HR_p for at most its HR_n, by the "
     "means. hr_p, ndcg_p, delta = hr_p − hr_n, auc: higher is better; hr_n, anti_ndcg: lower.",
-    "floor": "HR_n minus that of the floor's front (positives only + β · log of the item's "
-    "positive rate, β from 0 up) where it has the arm's HR_p: below 0 is personal. Kin, "
+    "floor": "HR_n minus the least that the floor's front (positives only + β · log of the item's "
+    "positive rate, β from 0 up) has at the arm's HR_p or more: below 0 is personal. Kin, "
     "creator=rejected and cluster=rejected: the user had rejected an item of that creator or "
-    "cluster before; there a personal effect belongs. Beyond the largest β the front stays at its "
-    "end.",
+    "cluster before; there a personal effect belongs.",
     "within": "AUC between the liked and rejected items of one user, minus the floor's at equal "
     "HR_p: above 0 is better. quality=…: among items of about equal positive rate, so that item "
     "quality explains little.",

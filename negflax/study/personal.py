@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from negflax.study.quality import BETAS, beta_name
+from negflax.study.quality import beta_name
 from negflax.study.settings import BASELINE
 from negflax.study.statistics import Estimate, front_at, scaled
 
@@ -19,24 +19,30 @@ WITHIN = ("auc", "quality=low/auc", "quality=middle/auc", "quality=high/auc")
 LEVELS = (0.95, 0.9, 0.85, 0.8)  # of the HR_p of positives only
 
 
-def on_beta(name: str, beta: float) -> str:
+def on_beta(name: str, beta: str = beta_name()) -> str:
     """Name of an arm's scores + β · log(item's positive rate)."""
-    return f"{name}+{beta_name(beta)}"
+    return f"{name}+{beta}"
 
 
-def front(found: Estimates, name: str, metric: str) -> list[tuple[Estimate, Estimate]]:
-    """(HR_p, metric) of an arm at each β, 0 included."""
-    arms = [name, *(on_beta(name, beta) for beta in BETAS)]
-    return [(found[arm, "hr_p"], found[arm, metric]) for arm in arms if (arm, metric) in found]
+def front(found: Estimates, name: str, *metrics: str) -> list[tuple[Estimate, ...]]:
+    """Metrics of an arm at each β, 0 first."""
+    shifted = [arm for arm, metric in found if metric == "hr_p" and arm.startswith(on_beta(name))]
+    return [
+        tuple(found[arm, metric] for metric in metrics)
+        for arm in [name, *shifted]
+        if (arm, metrics[-1]) in found
+    ]
 
 
 def beyond_floor(found: Estimates, name: str) -> dict[str, Estimate]:
-    """Metric → an arm's figure minus that of the floor at the arm's HR_p."""
-    hr_p = found[name, "hr_p"]
+    """Metric → an arm's figure minus that of the floor at the arm's HR_p (or more)."""
+    floor = front(found, BASELINE, "hr_p", "hr_n")
     return {
-        metric: found[name, metric].minus(front_at(hr_p, front(found, BASELINE, metric)))
+        metric: found[name, metric].minus(
+            front_at(found[name, "hr_p"], floor, [x for (x,) in front(found, BASELINE, metric)])
+        )
         for metric in (*AVERSION, *WITHIN)
-        if (name, metric) in found and (on_beta(BASELINE, BETAS[0]), metric) in found
+        if (name, metric) in found and len(front(found, BASELINE, metric)) == len(floor)
     }
 
 
@@ -45,9 +51,8 @@ def fronts_apart(found: Estimates, name: str) -> dict[float, Estimate]:
     apart = {}
     for level in LEVELS:
         hr_p = scaled(found[BASELINE, "hr_p"], level)
-        own, floor = (front_at(hr_p, front(found, arm, "hr_n")) for arm in (name, BASELINE))
-        if found[name, "hr_p"].value >= hr_p.value:  # beyond its end a front says nothing
-            apart[level] = own.minus(floor)
+        own, floor = (front_at(hr_p, front(found, arm, "hr_p", "hr_n")) for arm in (name, BASELINE))
+        apart[level] = own.minus(floor)
     return apart
 
 

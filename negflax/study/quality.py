@@ -22,7 +22,6 @@ from negflax.study.settings import ARMS, BASELINE, Arm, chosen, next_strength
 from negflax.study.training import TRAINED_ON
 
 FLOOR = "rate_adjusted"  # SSM + β · log(item's positive rate)
-BETAS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 TOGETHER = 5  # metrics whose users are drawn at a time
 SPREAD = (BASELINE, "ntr")  # arms whose front over β is looked at
 
@@ -43,18 +42,18 @@ class Tuned(NamedTuple):
     strength: float
 
 
-def beta_name(beta: float) -> str:
-    """Name of the scorer + β · log(item's positive rate)."""
-    return f"beta={beta:g}"
+def beta_name(beta: float | None = None) -> str:
+    """Name of the scorer + β · log(item's positive rate); what such names begin with."""
+    return "beta=" if beta is None else f"beta={beta:g}"
 
 
 def spread(runs: Runs, split: str, filters: bool) -> Build:
     """What builds on a model's scores: the β-front, and the heuristic filters."""
-    sequences = runs.sequences
+    sequences, betas = runs.sequences, runs.config.eval.rate_betas
 
     def build(model: Scorer) -> Mapping[str, Scorer]:
         shifted = {
-            beta_name(b): rate_adjusted(model, sequences, TRAINED_ON[split], b) for b in BETAS
+            beta_name(b): rate_adjusted(model, sequences, TRAINED_ON[split], b) for b in betas
         }
         if not filters:
             return shifted
@@ -130,7 +129,7 @@ class Judge:
             "items": runs.sequences.catalogue.num_rows - 1, "k": self.k,
             "users": len(np.unique(self.requests.user_R)), "positives": int(positive_J.sum()),
             "negatives": int((~positive_J).sum()), "resamples": self._config.bootstrap,
-            "betas": len(BETAS),
+            "betas": len(self._config.rate_betas),
         }  # fmt: skip
 
 
@@ -159,7 +158,10 @@ def tune_floor(runs: Runs, judge: Judge) -> Tuned:
     """β of the floor, by the same rule and as many settings as an objective has."""
     build = spread(runs, "valid", filters=False)
     found = runs.run(BASELINE, ARMS[BASELINE], 0.0, "valid", 0, build)
-    trials = [Trial(b, judge.means(found.ranks[beta_name(b)]), found.figures) for b in BETAS]
+    trials = [
+        Trial(b, judge.means(found.ranks[beta_name(b)]), found.figures)
+        for b in runs.config.eval.rate_betas
+    ]
     return Tuned(ARMS[BASELINE], trials, _chosen(trials, judge.means(found.ranks[""])["hr_p"]))
 
 

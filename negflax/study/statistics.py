@@ -72,30 +72,49 @@ def estimates(
     return found
 
 
-def front_at(x: Estimate, front: list[tuple[Estimate, Estimate]]) -> Estimate:
-    """A front's y where it has that x: between its points linearly, beyond its ends as at them.
+def front_at(
+    hr_p: Estimate, front: list[tuple[Estimate, Estimate]], read: list[Estimate] | None = None
+) -> Estimate:
+    """What a front of settings has to offer at an arm's HR_p, resample by resample.
+
+    Of the front's points, and those between neighbours, that one with the least HR_n which has at
+    least that HR_p; if none has, the one with the most HR_p.
 
     Args:
-      x: such as an arm's HR_p.
-      front: (x, y) of each point, such as (HR_p, HR_n) for each β.
+      hr_p: the arm's.
+      front: (HR_p, HR_n) of settings in the order of their strength.
+      read: another metric of the same settings, which is wanted at that point; None: HR_n.
     """
-    x_P, y_P = (np.array([point[i].value for point in front]) for i in (0, 1))
-    x_BP, y_BP = (np.stack([point[i].draws_B for point in front], axis=1) for i in (0, 1))
-    value = _interpolated(np.array([x.value]), x_P[None], y_P[None])[0]
-    return Estimate(float(value), _interpolated(x.draws_B, x_BP, y_BP))
+    p_BP, n_BP = (np.stack([point[i].draws_B for point in front], 1) for i in (0, 1))
+    p_1P, n_1P = (np.array([[point[i].value for point in front]]) for i in (0, 1))
+    of = read or [n for _, n in front]
+    draws_BP = np.stack([one.draws_B for one in of], 1)
+    weight_1P = _choice(np.array([hr_p.value]), p_1P, n_1P)
+    weight_BP = _choice(hr_p.draws_B, p_BP, n_BP)
+    value = np.sum(weight_1P[0] * [one.value for one in of])
+    return Estimate(float(value), np.sum(weight_BP * draws_BP, axis=1))
 
 
-def _interpolated(x_B: np.ndarray, x_BP: np.ndarray, y_BP: np.ndarray) -> np.ndarray:
-    """np.interp, a front a resample."""
-    order_BP = np.argsort(x_BP, axis=1)
-    x_BP, y_BP = (np.take_along_axis(values, order_BP, 1) for values in (x_BP, y_BP))
-    last_B = np.clip((x_BP < x_B[:, None]).sum(1), 1, x_BP.shape[1] - 1)[:, None]
-    (x0_B, x1_B), (y0_B, y1_B) = (
-        [np.take_along_axis(values, at, 1)[:, 0] for at in (last_B - 1, last_B)]
-        for values in (x_BP, y_BP)
+def _choice(x_B: np.ndarray, p_BP: np.ndarray, n_BP: np.ndarray) -> np.ndarray:
+    """Weights (B, P) of the settings whose mixture the front offers at HR_p = x."""
+    every, points = np.arange(len(x_B)), p_BP.shape[1]
+    there_BP = p_BP >= x_B[:, None]
+    share_BQ = np.nan_to_num(ratio(x_B[:, None] - p_BP[:, :-1], np.diff(p_BP)))  # Q = P - 1 gaps
+    share_BQ = np.clip(share_BQ, 0, 1)
+    between_BQ = n_BP[:, :-1] + share_BQ * np.diff(n_BP)
+    crosses_BQ = there_BP[:, :-1] != there_BP[:, 1:]
+    least = np.concatenate(
+        [np.where(there_BP, n_BP, np.inf), np.where(crosses_BQ, between_BQ, np.inf)], axis=1
     )
-    share_B = ratio(x_B - x0_B, x1_B - x0_B)
-    return y0_B + np.clip(np.nan_to_num(share_B), 0, 1) * (y1_B - y0_B)
+    best_B = np.where(there_BP.any(1), least.argmin(1), p_BP.argmax(1))
+    weight_BP = np.zeros(p_BP.shape)
+    gap_B = best_B - points
+    single_B = gap_B < 0
+    weight_BP[every[single_B], best_B[single_B]] = 1
+    some_B, gap_B = every[~single_B], gap_B[~single_B]
+    weight_BP[some_B, gap_B] = 1 - share_BQ[some_B, gap_B]
+    weight_BP[some_B, gap_B + 1] = share_BQ[some_B, gap_B]
+    return weight_BP
 
 
 def scaled(x: Estimate, factor: float) -> Estimate:

@@ -11,7 +11,7 @@ from typing import Any
 
 from negflax.config import ModelConfig
 from negflax.study import personal, quality, tables
-from negflax.study.quality import BETAS, Judge, Tuned, beta_name
+from negflax.study.quality import Judge, Tuned
 from negflax.study.runs import Runs
 from negflax.study.settings import ARMS, BASELINE, UNCORRECTED
 
@@ -61,8 +61,9 @@ def _row(
     base = quality.test(runs, BASELINE, usual, seeds)
     columns = {BASELINE: [judge.columns(one.ranks[""]) for one in base]}
     columns |= {
-        personal.on_beta(BASELINE, b): [judge.columns(one.ranks[beta_name(b)]) for one in base]
-        for b in BETAS
+        personal.on_beta(BASELINE, scorer): [judge.columns(one.ranks[scorer]) for one in base]
+        for scorer in base[0].ranks
+        if scorer.startswith(quality.beta_name())
     }
     own = quality.test(runs, name, tuned, seeds)
     columns[NTR] = [judge.columns(one.ranks[""]) for one in own]

@@ -65,20 +65,31 @@ def around(value, half=0.01):
     return Estimate(value, np.linspace(value - half, value + half, 101))
 
 
-def test_a_front_is_read_between_its_points_and_held_at_its_ends():
-    front = [(around(x), around(2 * x)) for x in (0.3, 0.1, 0.2)]
+def test_a_front_offers_its_least_hr_n_at_the_hr_p_or_more():
+    front = [(around(x), around(2 * x)) for x in (0.3, 0.2, 0.1)]
     assert front_at(around(0.15), front).value == pytest.approx(0.3)
     np.testing.assert_allclose(front_at(around(0.15), front).draws_B, around(0.3).draws_B)
-    assert front_at(around(0.9, 0), front).value == pytest.approx(0.6)
-    rng = np.random.default_rng(0)
-    x = rng.random(50)
-    random = [(Estimate(0, rng.random(50)), Estimate(0, rng.random(50))) for _ in range(4)]
-    slow = [
-        np.interp(at, *np.array(sorted((p.draws_B[i], q.draws_B[i]) for p, q in random)).T)
-        for i, at in enumerate(x)
-    ]
-    np.testing.assert_allclose(front_at(Estimate(0, x), random).draws_B, slow)
+    assert front_at(around(0.9, 0), front).value == pytest.approx(0.6)  # it has no more to offer
+    better = [*front, (around(0.4), around(0.05))]  # more HR_p and less HR_n than all before
+    assert front_at(around(0.15), better).value == pytest.approx(0.05)
+    other = [around(x) for x in (1.0, 2.0, 3.0)]  # read half-way between the last two
+    assert front_at(around(0.15), front, other).value == pytest.approx(2.5)
     assert scaled(around(0.2), 0.5).value == pytest.approx(0.1)
+
+
+def test_a_front_is_a_plain_search_for_each_resample():
+    rng = np.random.default_rng(0)
+    x, p, n = rng.random(40), rng.random((40, 4)), rng.random((40, 4))
+    front = [(Estimate(0, p[:, i]), Estimate(0, n[:, i])) for i in range(4)]
+    found = front_at(Estimate(0, x), front).draws_B
+    for b in range(40):
+        t = np.linspace(0, 1, 20001)[:, None]
+        path_p = (p[b, :-1] + t * np.diff(p[b])).ravel()
+        path_n = (n[b, :-1] + t * np.diff(n[b])).ravel()
+        expected = path_n[path_p >= x[b]].min(initial=np.inf)
+        if np.isinf(expected):
+            expected = n[b, p[b].argmax()]
+        assert found[b] == pytest.approx(expected, abs=1e-3)
 
 
 def test_twenty_for_ten():
