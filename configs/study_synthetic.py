@@ -2,7 +2,8 @@
 
   python -m launch.study --config=configs/study_synthetic.py --workdir=runs/study_synthetic
 
-Every objective with equally many settings, five seeds of the chosen ones. Resumable.
+Every objective with equally many settings, five seeds of the chosen ones. Resumable. Not measured
+at this size; --quick is a trial.
 """
 
 from configs import synthetic

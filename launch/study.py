@@ -97,6 +97,8 @@ def main(argv: list[str]) -> None:
     settings = {n: tables.setting(n, one.arm.knob, one.strength) for n, one in tuned.items()}
     objectives = [name for name in finite if name != BASELINE]
     counts = judge.negatives()
+    by_seed = {name: [(judge.means(one.ranks[""])["hr_p"], one.figures["max_logit"])
+                      for one in tested[name]] for name in finite}  # fmt: skip
     shown = {
         "Against positives only, test period": (
             tables.against_baseline(found, finite, [FLOOR]), page.NOTES["against"]),
@@ -111,6 +113,8 @@ def main(argv: list[str]) -> None:
             page.NOTES["apart"]),
         "Personal, or item quality? NTR in other forms, at their own floor's HR_p": (
             varied, page.NOTES["varied"]),
+        "The floor's front, test period": (tables.floor_front(found), page.NOTES["front"]),
+        "Seed by seed, test period: HR_p, largest |logit|": (tables.seeds(by_seed), ""),
         "HR_n by kind of negative": (
             tables.strata(found, [*finite, FLOOR], counts), page.NOTES["strata"]),
         "Stability: max |logit| (growth per 100 steps) by weight": (

@@ -51,6 +51,8 @@ NOTES = {
     "quality explains little.",
     "apart": "Both with β · log of the item's positive rate added, from 0 up: HR_n of the arm's "
     "front minus that of positives only, at shares of the HR_p of positives only.",
+    "front": "Scored on the test period whole, so that arms can be compared at equal HR_p; the β "
+    "that validation chose stands in the first tables.",
     "varied": "Each variant beside positives only in the same model and their β-front. Uncorrected "
     "candidates: 2,048 uniform ones, p of negatives within the sample, a plain w, tuned anew.",
     "strata": "same_item: seen before, in lists that keep seen items; the rest unseen. Kin: its "

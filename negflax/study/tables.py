@@ -92,6 +92,26 @@ def fronts_apart(found: Estimates, names: Sequence[str]) -> Rows:
     ]  # fmt: skip
 
 
+def floor_front(found: Estimates) -> Rows:
+    """Positives only with β · log(the item's positive rate) added, by β."""
+    rows = []
+    for arm in [a for a, m in found if m == "hr_p" and a.startswith(personal.on_beta(BASELINE))]:
+        row = {"arm": arm} | {metric: plain(found[arm, metric]) for metric in ("hr_p", "hr_n")}
+        changes = {m: found[arm, m].relative(found[BASELINE, m]) for m in ("hr_p", "hr_n")}
+        row |= {f"{m} against {BASELINE}": percent(one) for m, one in changes.items()}
+        rows.append(row | {"20 % less HR_n for 10 % less HR_p": verdict(found, arm)})
+    return rows
+
+
+def seeds(values: Mapping[str, Sequence[tuple[float, float]]]) -> Rows:
+    """HR_p and the largest |logit| of each seed's run; `values` are such pairs by arm."""
+    return [
+        {"arm": name} | {f"seed {i}": f"{hr_p:.4f}, {logit:.3g}"
+                         for i, (hr_p, logit) in enumerate(pairs)}
+        for name, pairs in values.items()
+    ]  # fmt: skip
+
+
 def strata(found: Estimates, names: Sequence[str], counts: Mapping[str, int]) -> Rows:
     """HR_n by kind of negative; the last row has the number of negatives."""
     parts = [metric for name, metric in found if name == BASELINE and metric.endswith("/hr_n")]
