@@ -3,8 +3,8 @@
   python -m launch.study --config=configs/study_kuairand.py --workdir=runs/study_kuairand
 
 Every objective with equally many settings, five seeds of the chosen ones. Resumable. Of two
-epochs three quarters are shared by all objectives. About 5 CPU-minutes an objective, and 15 besides;
---objectives and --stability choose. Results: docs/choosing_an_objective.md.
+epochs three quarters are shared by all objectives. About 3 CPU-minutes an objective and 15
+besides; --objectives and --stability choose. Results: docs/choosing_an_objective.md.
 """
 
 from configs import kuairand
