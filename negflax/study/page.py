@@ -103,11 +103,12 @@ def answer(found: Estimates, trained: Sequence[str], shares: Mapping[str, float]
             )
         )  # fmt: skip
     away = {n: s for n, s in shares.items() if s > 0}
-    parts.append(
-        "Runs that diverged on the grid of weights: "
-        + (", ".join(f"{n} {s:.0%}" for n, s in away.items()) or "none")
-        + f"; none of {_list([n for n in shares if n not in away])}."
-    )
+    steady = _list([name for name in shares if name not in away])
+    if away:
+        named = ", ".join(f"{name} {share:.0%}" for name, share in away.items())
+        parts.append(f"Runs that diverged on the grid of weights: {named}; none of {steady}.")
+    else:
+        parts.append(f"No run diverged on the grid of weights ({steady}).")
     return "\n\n".join(parts)
 
 
