@@ -89,3 +89,9 @@ def test_paths_and_commands_that_the_map_names_exist():
     }
     for folder, name in programs:
         assert (ROOT / folder / f"{name}.py").exists()
+
+
+def test_test_files_have_names_of_their_own():
+    """As tests are no package, pytest cannot collect two files of one name."""
+    names = [path.name for path in sources("tests") if path.name.startswith("test_")]
+    assert sorted(set(names)) == sorted(names)
