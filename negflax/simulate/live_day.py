@@ -301,7 +301,7 @@ def _push(ring_UR: jax.Array, value_U: jax.Array, where_U: jax.Array) -> jax.Arr
 def of_those(
     mask_U: jax.Array, function: Callable, operands: Any, otherwise: Any, block: int
 ) -> Any:
-    """function(*operands) for the users of the mask, `otherwise` for the others.
+    """`function(*operands)` for the users of the mask, `otherwise` for the others.
 
     Users of the mask come first, and blocks without any are not computed: a round costs what its
     visitors cost. The function must treat its users one by one.

@@ -2,14 +2,22 @@
 
 from negflax.study.anatomy import CASE, Case, case_outcomes, gradient_rows
 from negflax.study.runs import Found, Runs
-from negflax.study.settings import ARMS, BASELINE, TRIALS, Arm, chosen, next_strength, on_front
+from negflax.study.settings import (
+    ARMS,
+    BASELINE,
+    TRIALS,
+    Contender,
+    chosen,
+    next_strength,
+    on_front,
+)
 
 __all__ = [
     "ARMS",
     "BASELINE",
     "CASE",
     "TRIALS",
-    "Arm",
+    "Contender",
     "Case",
     "Found",
     "Runs",

@@ -18,7 +18,7 @@ from negflax.evaluate.ranking import Ranks
 from negflax.study import statistics, strata
 from negflax.study.ranked import values
 from negflax.study.runs import Build, Found, Runs
-from negflax.study.settings import ARMS, BASELINE, Arm, chosen, next_strength
+from negflax.study.settings import ARMS, BASELINE, Contender, chosen, next_strength
 from negflax.study.training import TRAINED_ON
 
 FLOOR = "rate_adjusted"  # SSM + β · log(item's positive rate)
@@ -37,7 +37,7 @@ class Trial(NamedTuple):
 class Tuned(NamedTuple):
     """An arm's trials in their order, and the strength that the rule chose."""
 
-    arm: Arm
+    arm: Contender
     trials: list[Trial]
     strength: float
 
@@ -133,7 +133,7 @@ class Judge:
         }  # fmt: skip
 
 
-def tune(runs: Runs, judge: Judge, name: str, trials: int, arm: Arm | None = None) -> Tuned:
+def tune(runs: Runs, judge: Judge, name: str, trials: int, arm: Contender | None = None) -> Tuned:
     """Tries an arm's strengths on validation, one seed, and chooses one."""
     arm = arm or ARMS[name]
 

@@ -23,7 +23,7 @@ from negflax.evaluate.ranking import Ranks
 from negflax.files import write_json
 from negflax.study.progress import Progress
 from negflax.study.ranked import rank, read_ranks, write_ranks
-from negflax.study.settings import Arm
+from negflax.study.settings import Contender
 from negflax.study.training import TRAINED_ON, Training, summary
 
 STABILITY_SHARE = 0.2  # of a continuation, that a run of the stability grid lasts
@@ -58,7 +58,7 @@ class Runs(Training):
     def run(
         self,
         name: str,
-        arm: Arm,
+        arm: Contender,
         strength: float,
         split: str,
         seed: int,
@@ -96,7 +96,7 @@ class Runs(Training):
 
         return self.once(f"{split}-floors", work)
 
-    def stable(self, name: str, arm: Arm, w: float) -> dict[str, Any]:
+    def stable(self, name: str, arm: Contender, w: float) -> dict[str, Any]:
         """What a plain weight does to the logits, in a short continuation without a ramp."""
 
         def work(_: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ OMEGAS = (0.03, 0.3, 3.0, 30.0)
 PLAIN = (0.1, 1.0, 10.0, 100.0, 3000.0)
 
 
-class Arm(NamedTuple):
+class Contender(NamedTuple):
     """An objective and the scalar of it that is tuned.
 
     Attributes:
@@ -53,21 +53,21 @@ class Arm(NamedTuple):
 _SMALL, _LARGE = (0.03, 0.3), (0.1, 1.0)
 _UNIFORM = {"candidates": "uniform"}
 
-ARMS: dict[str, Arm] = {
-    "ssm": Arm("ssm", "w", (0.0,)),
-    "ntr": Arm("ntr", "omega", _LARGE),
-    "ssm_upweighted": Arm("ssm_upweighted", "upweight", (30.0, 300.0)),
-    "negative_weight": Arm("negative_weight", "w", _SMALL),
-    "negative_weight_limited": Arm("negative_weight_limited", "w_max", (0.05, 0.5)),
-    "smoothed": Arm("smoothed", "w", _SMALL),
-    "probability_regularized": Arm("probability_regularized", "omega", _LARGE),
-    "focal": Arm("focal", "w", _SMALL),
-    "reinforce": Arm("reinforce", "w", _SMALL),
-    "gbce": Arm("gbce", "w", (10.0, 100.0), _UNIFORM),
-    "contrastive": Arm("contrastive", "omega", _LARGE),
+ARMS: dict[str, Contender] = {
+    "ssm": Contender("ssm", "w", (0.0,)),
+    "ntr": Contender("ntr", "omega", _LARGE),
+    "ssm_upweighted": Contender("ssm_upweighted", "upweight", (30.0, 300.0)),
+    "negative_weight": Contender("negative_weight", "w", _SMALL),
+    "negative_weight_limited": Contender("negative_weight_limited", "w_max", (0.05, 0.5)),
+    "smoothed": Contender("smoothed", "w", _SMALL),
+    "probability_regularized": Contender("probability_regularized", "omega", _LARGE),
+    "focal": Contender("focal", "w", _SMALL),
+    "reinforce": Contender("reinforce", "w", _SMALL),
+    "gbce": Contender("gbce", "w", (10.0, 100.0), _UNIFORM),
+    "contrastive": Contender("contrastive", "omega", _LARGE),
 }
 # Beside the objectives: the negative term over the uncorrected sample, with a plain w.
-UNCORRECTED = Arm("ntr", "w", (10.0, 100.0),
+UNCORRECTED = Contender("ntr", "w", (10.0, 100.0),
                   _UNIFORM | {"negative_candidates": "uncorrected"})  # fmt: skip
 
 

@@ -21,10 +21,10 @@ def parts(
 ) -> dict[str, np.ndarray]:
     """Name → bool (J,), all positives besides in the parts that speak of negatives.
 
-    `negative=same_item|kin|unrelated`: as in the evaluation's report.
-    `creator=rejected|other`, `cluster=…`: the user had rejected an item of it before, or not.
-    `quality=low|middle|high`: thirds of the judged items by the item's smoothed share of positives
-      in `splits`; equal shares stay together.
+    - `negative=same_item|kin|unrelated`: as in the evaluation's report.
+    - `creator=rejected|other`, `cluster=…`: the user had rejected an item of it before, or not.
+    - `quality=low|middle|high`: thirds of the judged items by the item's smoothed share of
+      positives in `splits`; equal shares stay together.
     """
     positive_J = requests.judged_positive_J
     kind_J = negative_strata(sequences, requests)

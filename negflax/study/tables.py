@@ -104,7 +104,7 @@ def floor_front(found: Estimates) -> Rows:
 
 
 def seeds(values: Mapping[str, Sequence[tuple[float, float]]]) -> Rows:
-    """HR_p and the largest |logit| of each seed's run; `values` are such pairs by arm."""
+    """HR_p and largest absolute logit of each seed's run; `values` are such pairs by arm."""
     return [
         {"arm": name} | {f"seed {i}": f"{hr_p:.4f}, {logit:.3g}"
                          for i, (hr_p, logit) in enumerate(pairs)}
@@ -142,13 +142,13 @@ def setting(name: str, knob: str, strength: float) -> str:
 
 
 def diverged(figures: Mapping[str, Any], usual_logit: float) -> bool:
-    """A step was not finite, or |logits| went beyond DIVERGED times those of positives only."""
+    """A step was not finite, or logits went beyond DIVERGED times those of positives only."""
     too_large = not _number(figures["max_logit"]) <= DIVERGED * usual_logit
     return figures["non_finite_steps"] > 0 or too_large
 
 
 def stability(grid: Mapping[str, list[dict[str, Any]]], usual_logit: float) -> Rows:
-    """Max |logit| and its growth in 100 steps, by objective and weight; ✗ where it diverged."""
+    """Largest logit and its growth in 100 steps, by objective and weight; ✗ where it diverged."""
     rows = []
     for name, runs in grid.items():
         away = [diverged(one, usual_logit) for one in runs]

@@ -22,7 +22,7 @@ from negflax.evaluate.scorer import model_scorer
 from negflax.mesh import split as over_devices
 from negflax.model import Recommender
 from negflax.model.recommender import BEHAVIOUR_HEAD
-from negflax.study.settings import ARMS, BASELINE, Arm
+from negflax.study.settings import ARMS, BASELINE, Contender
 from negflax.train import weights
 from negflax.train.loop import train
 from negflax.train.state import State
@@ -88,8 +88,8 @@ class Training:
             self.model, state | {"dense": dense}, self.sequences, self.mesh, history
         )
 
-    def go_on(self, arm: Arm, loss: dict[str, Any], split: str, seed: int, stop: int):
-        """(state, (steps, 2) loss and max |logit|) at step `stop`, from the warm start."""
+    def go_on(self, arm: Contender, loss: dict[str, Any], split: str, seed: int, stop: int):
+        """(state, (steps, 2) loss and largest logit) at step `stop`, from the warm start."""
         trainer = self._trainer(arm, loss)
         state = grafted(self.warm(split, seed), trainer.init())
         batches, place = self.batches(split, seed), over_devices(self.mesh)
@@ -101,7 +101,7 @@ class Training:
             jax.block_until_ready(trace[-1])
         return state, np.array(jax.device_get(trace), np.float64)
 
-    def _trainer(self, arm: Arm, loss: dict[str, Any], warm: bool = False) -> Trainer:
+    def _trainer(self, arm: Contender, loss: dict[str, Any], warm: bool = False) -> Trainer:
         """Compiled once for an objective; strengths are run-time values."""
         begin, total = self.steps
         ramp = max(1, round(RAMP_SHARE * (total - begin)))
@@ -140,7 +140,7 @@ def grafted(old: State, new: State) -> State:
 
 
 def summary(trace: np.ndarray) -> dict[str, Any]:
-    """Max |logit|, its growth per 100 steps over the second half, steps that were not finite."""
+    """Largest logit, its growth per 100 steps over the second half, steps that were not finite."""
     logits = trace[:, 1]
     half, finite = logits[len(logits) // 2 :], logits[np.isfinite(logits)]
     steady = len(half) > 1 and np.isfinite(half).all()
