@@ -18,6 +18,7 @@ def get_config():
     config.model.features = ("dislike", "dwell", "watch_ratio", "gap", "creator", "cluster")
     config.model.feature_dim = 16
     config.model.composed = ("creator", "cluster")
+    config.model.latent_cross = True
     config.optimizer.learning_rate = 6e-3
     config.loss.omega = 3.0
     config.train.epochs = 10.0

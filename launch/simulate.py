@@ -18,7 +18,8 @@ tells the log's own effect and the ceiling of what can be learned alone.
 
   python -m launch.simulate live --config=configs/live.py --workdir=runs/live
 
-lets arms serve the platform's users, each retrained on its own log. Arms that are done are kept.
+lets arms serve the platform's users, each retrained on its own log. Arms that are done are kept;
+--seeds=0,1,2 repeats it in as many worlds.
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ from negflax.config import Config, ConfigError, DataConfig, from_config_dict
 from negflax.data import open_source
 from negflax.evaluate import format_table
 from negflax.files import write_json
-from negflax.simulate import calibration, live
+from negflax.simulate import calibration
 from negflax.simulate.live_arms import DEFAULT_ARMS
+from negflax.simulate.live_settings import Settings as LiveSettings
 from negflax.simulate.responsiveness import Settings
 from negflax.simulate.walk import Plan
 
@@ -58,7 +60,7 @@ HTML = flags.DEFINE_string("html", "", "live, responsiveness: write the page to 
 SURFACES = flags.DEFINE_list("surfaces", ["feed", "home"], "live: where arms serve.")
 ARMS = flags.DEFINE_list("arms", list(DEFAULT_ARMS), "live: see negflax/simulate/live_arms.py.")
 LIVE = {
-    name: flags.DEFINE_integer(name, getattr(live.Settings, name), f"live: {what}", lower_bound=1)
+    name: flags.DEFINE_integer(name, getattr(LiveSettings, name), f"live: {what}", 1)
     for name, what in (
         ("days", "days of the experiment."),
         ("log_days", "days of the logging platform before it."),
@@ -67,7 +69,8 @@ LIVE = {
         ("retrain_steps", "steps of each of these."),
     )
 }
-SPLIT = flags.DEFINE_bool("split", live.Settings.split, "live: arms share the users at random.")
+SEEDS = flags.DEFINE_list("seeds", ["0"], "live: replicates, each a world and training of its own.")
+SPLIT = flags.DEFINE_bool("split", LiveSettings.split, "live: arms share the users at random.")
 TRAIN = flags.DEFINE_bool("train", True, "sensitivity: train both arms in every world.")
 SEED = flags.DEFINE_integer("seed", 0, "Of pairs, serving and bootstrap.")
 
@@ -102,12 +105,14 @@ def serve_live() -> None:
     """Live experiments."""
     if CONFIG.value is None or len(WORKDIR.value) != 1:
         raise ConfigError("live needs --config: a run such as configs/live.py, and one --workdir")
-    workdir = Path(WORKDIR.value[0])
-    shared.start(workdir)
+    if not SEEDS.value or not all(seed.isdecimal() for seed in SEEDS.value):
+        raise ConfigError(f"--seeds={','.join(SEEDS.value)}: write numbers, such as 0,1,2")
+    workdir, seeds = Path(WORKDIR.value[0]), [int(seed) for seed in dict.fromkeys(SEEDS.value)]
+    shared.start(workdir / f"seed{seeds[0]}")  # processes of other seeds have caches of their own
     sizes = {name: flag.value for name, flag in LIVE.items()}
-    settings = live.Settings(**sizes, split=SPLIT.value, seed=SEED.value)
+    settings = LiveSettings(**sizes, split=SPLIT.value)
     config = from_config_dict(CONFIG.value)
-    live_experiment.run(config, workdir, SURFACES.value, ARMS.value, settings, HTML.value)
+    live_experiment.run(config, workdir, SURFACES.value, ARMS.value, seeds, settings, HTML.value)
 
 
 def sensitive() -> None:

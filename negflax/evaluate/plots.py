@@ -166,18 +166,26 @@ def front_chart(points: Mapping[str, Sequence[float]], k: int | None = None) -> 
     return figure
 
 
-def changes_chart(title: str, changes: Mapping[str, Sequence[float]]) -> Figure:
+def changes_chart(
+    title: str,
+    changes: Mapping[str, Sequence[float]],
+    repeats: Mapping[str, Sequence[float]] | None = None,
+) -> Figure:
     """Bars of relative changes in percent, from top to bottom, with their intervals.
 
     Args:
       title: of the chart.
       changes: name → (change, low, high), as shares.
+      repeats: name → the change in each replicate, drawn as dots.
     """
     figure, axis = new_chart(height=1.0 + 0.3 * len(changes))
     value, low, high = 100 * np.array(list(changes.values()), float).reshape(-1, 3).T
     places = np.arange(len(changes))[::-1]
     axis.barh(places, np.nan_to_num(value), color=_cycle(len(changes)), height=0.5)
     axis.hlines(places, low, high, color=INK, lw=1.2)
+    for place, name in zip(places, changes, strict=True):
+        dots = 100 * np.array((repeats or {}).get(name, ()))
+        axis.plot(dots, np.full(len(dots), place), "o", color=INK, ms=2.5, alpha=0.6)
     axis.axvline(0, color=QUIET, lw=1)
     axis.set_yticks(places, list(changes), color=INK)
     axis.grid(visible=False, axis="y")

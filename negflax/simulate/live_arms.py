@@ -23,7 +23,7 @@ class ArmSpec:
       sees: the model reads past dislikes.
       negative: rules of negative labels; without any, a disliked long view is a positive label.
       loss: settings of config.loss.
-      block: filter on the lists, see live_day.BLOCKS.
+      block: filter on the lists, see live_lists.BLOCKS.
       order: added to config.batch.seed: the same arm with its users in another order of training.
     """
 
@@ -56,6 +56,7 @@ ARMS: dict[str, ArmSpec] = {
     "focal": _labels("focal", weight_policy="constant", w=0.1),
     "gbce": _labels("gbce", weight_policy="constant", w=1.0, candidates="uniform"),
     "contrastive": _labels("contrastive"),
+    "reinforce": _labels("reinforce", weight_policy="constant", w=0.1),
 }
 DEFAULT_ARMS = (CONTROL, "control_again", "input_only", "drop_disliked", "block_creators",
                 "input_and_label", "skips_too", "ssm_upweighted", "negative_weight")  # fmt: skip
@@ -115,9 +116,10 @@ def config_of(base: Config, spec: ArmSpec) -> Config:
     features = base.model.features
     if not spec.sees:
         features = tuple(name for name in features if name != INPUT)
+    head = spec.loss["objective"] == "reinforce"  # it asks for an estimate of the logging policy
     return dataclasses.replace(
         base,
-        model=dataclasses.replace(base.model, features=features),
+        model=dataclasses.replace(base.model, features=features, behaviour_head=head),
         batch=dataclasses.replace(base.batch, seed=base.batch.seed + spec.order),
         labels=dataclasses.replace(base.labels, negative=spec.negative),
         loss=dataclasses.replace(base.loss, **spec.loss),

@@ -10,9 +10,7 @@ width, K rounds.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -21,31 +19,11 @@ from jax import lax
 
 from negflax.data import features
 from negflax.model import Recommender
-from negflax.simulate.walk import CANDIDATES, MEMORY, PLATFORM, Arm, Events, _read
-from negflax.world import Parameters, Population, Serving, behaviour, feed, home, serve_list
-from negflax.world.serving import UNWANTED
+from negflax.simulate.live_lists import Plan, lists, of_those
+from negflax.simulate.walk import Arm, Events, _read
+from negflax.world import Parameters, Population, behaviour, feed, home
 
-BLOCKS = ("", "items", "creators")
 DISLIKES = 64  # newest dislikes of a user that a filter knows
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What the compiler knows of a day.
-
-    Attributes:
-      surface: `feed` or `home`.
-      block: filter on the lists: disliked `items`, all items of disliked `creators`, or none.
-      rounds: K, visits of a user in a day at most; who would have more goes on the next day.
-      users_at_a_time: block of users that are scored together.
-      layer: the serving layer between scores and lists.
-    """
-
-    surface: str = "feed"
-    block: str = ""
-    rounds: int = 64
-    users_at_a_time: int = 128
-    layer: Serving = PLATFORM
 
 
 class Live(NamedTuple):
@@ -162,8 +140,10 @@ def _visit(
     if arm is None:
         page_UL = feed.serve(keys[0], items, world, p)[0][:, None]
     else:
-        length = p.page_items if plan.surface == "home" else 1
-        page_UL = _lists(keys[0], population, arm, p, plan, model, online_U, live, length)
+        page_UL = lists(
+            keys[0], population, arm, p, plan, model, online_U, world, live.dropped_UN,
+            live.state_UD,
+        )  # fmt: skip
     if plan.surface == "home":
         page = home.visit(keys[1], population, world, page_UL, p)
         item_U, feedback, seen_U = page.item_U, page.feedback, page.looked_UL.sum(1)
@@ -212,53 +192,6 @@ def _visit(
     return new, visits
 
 
-def _lists(
-    key: jax.Array, population: Population, arm: Arm, p: Parameters, plan: Plan,
-    model: Recommender, online_U: jax.Array, live: Live, length: int,
-) -> jax.Array:  # fmt: skip
-    """(U, L) int32 lists of the users who are there, by the model and the serving layer."""
-    items = population.items
-    weights_VD, bias_V = model.output_vectors(arm.rows[model.output_table][: model.num_rows])
-    weights_ID, bias_I = weights_VD[1:], bias_V[1:]
-    count = len(bias_I)
-
-    def some(state_BD, shown_BR, dropped_BN, now_B, user_B):
-        there_B1 = jnp.arange(len(user_B))[:, None]
-        score_BI = state_BD @ weights_ID.T + bias_I
-
-        def without(score_BI, item_BR):
-            place_BR = jnp.where(item_BR >= 0, item_BR, count)  # outside: dropped
-            return score_BI.at[there_B1, place_BR].set(UNWANTED, mode="drop")
-
-        score_BI = jnp.where(items.release_s_I <= now_B[:, None], score_BI, UNWANTED)
-        score_BI = without(score_BI, shown_BR)
-        if plan.block == "items":
-            score_BI = without(score_BI, dropped_BN)
-        if plan.block == "creators":
-            creators = population.users.averse_creator_UA.shape[1]
-            creator_BN = jnp.where(dropped_BN >= 0, items.creator_I[dropped_BN], creators)
-            blocked_BA = jnp.zeros((len(user_B), creators), bool)
-            blocked_BA = blocked_BA.at[there_B1, creator_BN].set(True, mode="drop")
-            score_BI = jnp.where(blocked_BA[:, items.creator_I], UNWANTED, score_BI)
-        best_BM, item_BM = lax.top_k(score_BI, min(CANDIDATES, count))
-
-        def one(user, item_M, score_M, shown_R, now):
-            list_1L, _ = serve_list(
-                jax.random.fold_in(key, user), item_M[None].astype(jnp.int32), score_M[None],
-                length, plan.layer, cluster_I=items.cluster_I, recent_UR=shown_R[None],
-                released_I=items.release_s_I, now_U=now[None],
-            )  # fmt: skip
-            return list_1L[0]
-
-        return jax.vmap(one)(user_B, item_BM, best_BM, shown_BR[:, -MEMORY:], now_B)
-
-    users = jnp.arange(len(online_U), dtype=jnp.int32)
-    world = live.world
-    known = live.state_UD, world.shown_UR, live.dropped_UN, world.clock_s_U, users
-    nothing = jnp.zeros((len(online_U), length), jnp.int32)
-    return of_those(online_U, some, known, nothing, plan.users_at_a_time)
-
-
 def _read_events(arm, model, plan, item_U, codes, event_U, live) -> tuple[jax.Array, jax.Array]:
     """(state_UD, cell_UH) after the event, where there was one."""
 
@@ -296,35 +229,3 @@ def _push(ring_UR: jax.Array, value_U: jax.Array, where_U: jax.Array) -> jax.Arr
     """The rings with one more value at their end, the oldest pushed out."""
     new_UR = jnp.concatenate([ring_UR[:, 1:], value_U[:, None].astype(ring_UR.dtype)], axis=1)
     return jnp.where(where_U[:, None], new_UR, ring_UR)
-
-
-def of_those(
-    mask_U: jax.Array, function: Callable, operands: Any, otherwise: Any, block: int
-) -> Any:
-    """`function(*operands)` for the users of the mask, `otherwise` for the others.
-
-    Users of the mask come first, and blocks without any are not computed: a round costs what its
-    visitors cost. The function must treat its users one by one.
-    """
-    users = len(mask_U)
-    block = min(block, users)
-    order_U = jnp.argsort(~mask_U, stable=True)
-    # The last block is filled up with users from the end, who are then computed twice.
-    blocks = -(-users // block)
-    place_NB = jnp.minimum(jnp.arange(blocks)[:, None] * block, users - block) + jnp.arange(block)
-
-    def one(place_B):
-        user_B = order_U[place_B]
-        return lax.cond(
-            mask_U[user_B].any(),
-            lambda: function(*jax.tree.map(lambda x: x[user_B], operands)),
-            lambda: jax.tree.map(lambda x: x[user_B], otherwise),
-        )
-
-    found = lax.map(one, place_NB)
-
-    def back(new, old):
-        new = jnp.zeros_like(old).at[order_U[place_NB]].set(new)
-        return jnp.where(mask_U.reshape(-1, *[1] * (old.ndim - 1)), new, old)
-
-    return jax.tree.map(back, found, otherwise)

@@ -1,6 +1,6 @@
-"""What a live experiment measures: per-user sums of a log, changes against a control, curves.
+"""What a live experiment measures: per-user sums of a log, and curves by day.
 
-Every metric is a ratio of two sums over users, so one user-clustered paired bootstrap serves all.
+Every metric is a ratio of two sums over users.
 
 Shapes: N visits in the order of time within each user, U users, E items played, D days.
 """
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from negflax.evaluate.bootstrap import percentile_interval, ratio, resampled_means
+from negflax.evaluate.bootstrap import ratio
 from negflax.simulate.live_log import Log
 
 WINDOW = 20  # newest items played, whose clusters' entropy is taken
@@ -131,40 +131,6 @@ def measure(
         {name: pair[1] for name, pair in pairs.items()},
         curves,
     )
-
-
-def changes(
-    arms: dict[str, Sums], controls: dict[str, str], resamples: int, seed: int
-) -> dict[str, dict[str, tuple[float, float, float]]]:
-    """Relative change of every metric of every arm against its control, with a 95 % interval.
-
-    Users are resampled once for all arms. Where every arm serves the same users, the intervals are
-    paired; where users are split, the arms' users are drawn independently.
-
-    Returns:
-      arm → metric → (change, low, high); 0 without an interval's width where nothing differs.
-    """
-    if not controls:
-        return {}
-    wanted = sorted(set(controls) | set(controls.values()))
-    columns = [(arm, metric) for arm in wanted for metric in METRICS]
-    numerator_UC, denominator_UC = (
-        np.stack([getattr(arms[arm], part)[metric] for arm, metric in columns], axis=1)
-        for part in ("numerator", "denominator")
-    )
-    value_UC = np.where(denominator_UC > 0, ratio(numerator_UC, denominator_UC), 0)
-    draws_BC = resampled_means(value_UC, denominator_UC, resamples=resamples, seed=seed)
-    point_C = ratio(numerator_UC.sum(0), denominator_UC.sum(0))
-    place = {column: i for i, column in enumerate(columns)}
-    found: dict[str, dict[str, tuple[float, float, float]]] = {}
-    for arm, control in controls.items():
-        found[arm] = {}
-        for metric in METRICS:
-            a, c = place[arm, metric], place[control, metric]
-            interval = percentile_interval(ratio(draws_BC[:, a], draws_BC[:, c]))
-            values = ratio(point_C[a], point_C[c]), *interval
-            found[arm][metric] = tuple(float(x) - 1 for x in values)
-    return found
 
 
 def level(sums: Sums, metric: str) -> float:

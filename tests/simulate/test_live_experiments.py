@@ -12,8 +12,12 @@ import pytest
 
 from negflax.config import BatchConfig, Config, LossConfig, ModelConfig, TrainConfig, WorldConfig
 from negflax.data import features
-from negflax.simulate import live, live_day, live_log, live_metrics
+from negflax.simulate import live, live_day, live_lists, live_log, live_metrics
 from negflax.simulate.live_arms import ARMS, PUBLISHED, config_of, reproduced
+from negflax.simulate.live_changes import changes
+from negflax.simulate.live_lists import Plan
+from negflax.simulate.live_models import Models, read_histories
+from negflax.simulate.live_settings import Settings, replicate
 
 USERS, ITEMS, DAYS = 40, 60, 3
 CONFIG = Config(
@@ -23,7 +27,7 @@ CONFIG = Config(
     loss=LossConfig(positives_only_steps=1, ramp_steps=1),
     train=TrainConfig(steps=2, eval_every=0),
 )
-SETTINGS = live.Settings(days=DAYS, log_days=16, first_steps=2, retrain_every=2, retrain_steps=2)
+SETTINGS = Settings(days=DAYS, log_days=16, first_steps=2, retrain_every=2, retrain_steps=2)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +37,8 @@ def start():
 
 @pytest.fixture(scope="module")
 def models(start, tmp_path_factory):
-    return live.Models(start, tmp_path_factory.mktemp("live"))
+    folder = tmp_path_factory.mktemp("live")
+    return Models(CONFIG, SETTINGS, start.log, start.catalogue, folder)
 
 
 def same(one, other):
@@ -48,8 +53,8 @@ def test_an_arm_depends_on_no_other_arm(start, models):
     other = live.run_arm("input_only", "home", (1, 3), split, models)
     again = live.run_arm("input_only", "feed", (0, 1), start, models)
     same(first, again)
-    moved = live_metrics.changes({"a": first, "b": again}, {"a": "b"}, 50, 0)["a"]
-    assert all(x == (0.0, 0.0, 0.0) for x in moved.values() if not np.isnan(x[0]))
+    moved = changes([{"a": first, "b": again}], [("a", "b")])["a", "b"]
+    assert all(x == (0.0, 0.0, 0.0, (0.0,)) for x in moved.values() if not np.isnan(x.value))
 
     shares = [live.members(split, (number, 3)) for number in range(3)]
     assert np.array_equal(sum(share.astype(int) for share in shares), np.ones(USERS))
@@ -62,15 +67,15 @@ def test_states_carried_event_by_event_are_those_of_the_whole_history(start, mod
     state = models.base(True)
     model, arm = models.model(config), models.arm(config, state)
     sequences = models.sequences(start.log, config)
-    state_UD, cell_UH = live.read_histories(model, arm, sequences, 150)
+    state_UD, cell_UH = read_histories(model, arm, sequences, 150)
     before = start.live._replace(state_UD=state_UD, cell_UH=cell_UH)
     after, visits = live_day.play_day(
         start.key, jnp.int32(SETTINGS.log_days), start.population, before, arm,
-        p=start.p, plan=live_day.Plan(), model=model,
+        p=start.p, plan=Plan(), model=model,
     )  # fmt: skip
     day = live_log.visits_of(SETTINGS.log_days, visits)
     log = live_log.joined([start.log, day])
-    whole_UD, whole_UH = live.read_histories(model, arm, models.sequences(log, config), 150)
+    whole_UD, whole_UH = read_histories(model, arm, models.sequences(log, config), 150)
     np.testing.assert_allclose(after.state_UD, whole_UD, atol=2e-5)
     np.testing.assert_allclose(after.cell_UH, whole_UH, atol=2e-5)
     assert not np.allclose(after.state_UD, state_UD, atol=1e-3)
@@ -80,6 +85,30 @@ def test_states_carried_event_by_event_are_those_of_the_whole_history(start, mod
         new = day["item"][day["user"] == user][: max(0, 60 - len(played))]
         explored = 0.2 * len(new) + 2
         assert np.isin(new, played).sum() <= explored
+
+
+def test_every_arm_begins_with_the_common_start(start, models, tmp_path):
+    settings = dataclasses.replace(SETTINGS, first_steps=0)
+    begun = Models(CONFIG, settings, start.log, start.catalogue, tmp_path)
+    begun._base = {sees: models.base(sees) for sees in (False, True)}
+    for name in ("no_signal", "input_and_label", "reinforce"):
+        spec = ARMS[name]
+        config, state = begun.first(spec)
+        base = begun.base(spec.sees)
+        head = state["dense"].pop("behaviour_head", None)
+        assert (head is not None) == (name == "reinforce") == config.model.behaviour_head
+        for part in ("dense", "tables", "step", "weight_sums"):
+            assert jax.tree.all(jax.tree.map(np.array_equal, state[part], base[part])), name
+        assert config.loss.positives_only_steps == int(base["step"]) + SETTINGS.measuring_steps
+
+
+def test_a_replicate_is_another_world_and_another_training():
+    other = replicate(CONFIG, 3)
+    assert replicate(CONFIG, 0) == CONFIG
+    for section in ("world", "train", "batch"):
+        assert getattr(other, section).seed == getattr(CONFIG, section).seed + 3
+    alone = {section: getattr(CONFIG, section) for section in ("world", "train", "batch")}
+    assert dataclasses.replace(other, **alone) == CONFIG
 
 
 def test_the_log_as_training_data(start):
@@ -122,15 +151,16 @@ def test_filters_keep_what_was_disliked_from_the_lists(start, models):
     creator_I = np.asarray(start.population.items.creator_I)
     of_them = np.flatnonzero(np.isin(creator_I, creator_I[:3]))
     online_U = jnp.arange(USERS) % 3 > 0
-    layer = dataclasses.replace(live_day.Plan.layer, exploration=0.0)
+    layer = dataclasses.replace(Plan.layer, exploration=0.0)
     for block, bad in (("items", np.arange(3)), ("creators", of_them)):
-        plan = live_day.Plan(block=block, layer=layer, users_at_a_time=16)
+        plan = Plan(surface="home", block=block, layer=layer, users_at_a_time=16)
 
         @jax.jit
         def listed(live, plan=plan):
-            return live_day._lists(
-                start.key, start.population, arm, start.p, plan, model, online_U, live, 2
-            )
+            return live_lists.lists(
+                start.key, start.population, arm, start.p, plan, model, online_U, live.world,
+                live.dropped_UN, live.state_UD,
+            )  # fmt: skip
 
         list_UL = np.asarray(listed(before))[np.asarray(online_U)]
         assert not np.isin(list_UL, bad).any()
@@ -231,7 +261,7 @@ def test_functions_of_some_users():
     rng = np.random.default_rng(0)
     for users, block in ((1, 4), (7, 3), (8, 4)):
         mask_U, x_U2 = jnp.asarray(rng.random(users) < 0.4), jnp.asarray(rng.random((users, 2)))
-        found = live_day.of_those(mask_U, lambda x: 2 * x, (x_U2,), -x_U2, block)
+        found = live_lists.of_those(mask_U, lambda x: 2 * x, (x_U2,), -x_U2, block)
         np.testing.assert_array_equal(found, np.where(mask_U[:, None], 2 * x_U2, -x_U2))
 
 
