@@ -51,7 +51,7 @@ def _batch(num_rows: int) -> Batch:
     return Batch(
         item_ids_BT=rng.choice(known, (ROWS, STEPS)).astype(np.int32),
         dislike_BT=code(), dwell_BT=code(), watch_ratio_BT=code(), gap_BT=code(),
-        surface_BT=code(), creator_BT=code() * 0, cluster_BT=code() * 0,
+        surface_BT=code(), dismissal_BT=code(), creator_BT=code() * 0, cluster_BT=code() * 0,
         reset_BT=np.arange(STEPS) == np.zeros((ROWS, 1)),
         label_ids_BTL=rng.choice(known, (ROWS, STEPS, 1)).astype(np.int32),
         positive_weight_BTL=positive,

@@ -1,4 +1,4 @@
-"""`launch.simulate responsiveness`: how the lists of trained runs change after a dislike."""
+"""`launch.simulate responsiveness`: how lists change after a dislike, or a skip."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from negflax.train.restore import Trained, load_trained
 SEED_FOLDER = "seed"  # runs of one arm that differ in their training seed: <arm>/seed0, seed1, …
 REFERENCE = "input_only"  # the arm that the cost of the others is told against
 SHOWN_STEPS = ("k+5", "k+10", "k+20")
+TELLS = {"dislike": {"dislike"}, "skip": {"dwell", "watch_ratio"}}  # features that tell a signal
 
 
 def run(
@@ -58,21 +59,22 @@ def run(
             )
     sequences = open_sequences(one.config, first, catalogue)
     table, named, rates, shown = [], {}, [], []
-    for where, settings in all_settings.items():
+    settings = next(iter(all_settings.values()))
+    signal = settings.plan.signal
+    for where, how in all_settings.items():
         for name, seeds in trained.items():
-            outcomes = [responsiveness.simulate(x, sequences, settings) for x in seeds]
+            outcomes = [responsiveness.simulate(x, sequences, how) for x in seeds]
             walks = [outcome.found for outcome in outcomes]
-            rows = measures.summarise(walks, catalogue, settings.resamples, settings.seed)
+            rows = measures.summarise(walks, catalogue, settings.resamples, settings.seed, signal)
             table += [{"trajectories": where, "arm": name, **row} for row in rows]
             label = name if where == "shared" else f"{name}/own"
-            named |= measures.figures(label, rows)
+            named |= measures.figures(label, rows, signal)
             rates += [outcome.pairs_per_second for outcome in outcomes]
             named[f"pairs_per_second/{label}"] = float(np.mean(rates[-len(seeds) :]))
-            if where == "shared" and "dislike" in seeds[0].config.model.features:
+            if where == "shared" and TELLS[signal] & set(seeds[0].config.model.features):
                 shown.append(page.users(name, walks[0], sequences, settings))
     named["pairs_per_second"] = float(np.mean(rates))
     print(format_table([_short(row) for row in table if _headline(row)]))
-    settings = next(iter(all_settings.values()))
     named |= quality(trained, sequences)
     if one.config.data.source == "synthetic":
         omega = max(seeds[0].config.loss.omega for seeds in trained.values())
@@ -84,7 +86,7 @@ def run(
                 )
         named |= found
     for kind, kind_V in measures.kinds_of(catalogue).items():
-        found = pairs.log_effect(sequences, kind_V, settings.resamples, settings.seed)
+        found = pairs.log_effect(sequences, kind_V, settings.resamples, settings.seed, signal)
         random = responsiveness.chances(walks[0], catalogue)[kind]
         named |= {f"log_effect/{kind}{end}": x for end, x in zip(ENDS, found, strict=True)}
         named[f"chance/{kind}"] = random

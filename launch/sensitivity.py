@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ PARAMETERS = ("aversion_loss", "cluster_aversion", "dislike_noise", "cluster_per
               "boredom_loss")  # fmt: skip
 FACTORS = (0.5, 2.0)
 ARMS = {"input_only": "ssm", "input_and_label": "ntr"}
+ROW = "row.json"  # in a world's folder: what was asked there, and what was found
 
 
 def run(config: Config, workdir: str, settings: Settings, train: bool) -> None:
@@ -32,30 +34,36 @@ def run(config: Config, workdir: str, settings: Settings, train: bool) -> None:
 
     Args:
       config: of the world and of training; the objective is the arm's.
-      workdir: its runs; what was trained there is not trained again.
+      workdir: its runs; a world that was asked the same before is not asked again.
       settings: pairs on shared trajectories.
       train: train both arms anew in every world.
     """
     shared.start(workdir)
     worlds = ["", *(f"{name} = {factor * getattr(DEFAULT, name):g}" for name in PARAMETERS
                     for factor in FACTORS)]  # fmt: skip
-    rows = [_row(config, world, Path(workdir), settings, train) for world in worlds]
+    rows = []
+    for world in worlds:
+        changed = dataclasses.replace(config.world, parameters=(world,) if world else ())
+        one = dataclasses.replace(config, world=changed)
+        folder = Path(workdir) / (world.replace(" ", "") or "default")
+        asked = [dataclasses.asdict(one), dataclasses.asdict(settings), train]
+        asked = json.loads(json.dumps(asked))  # as it comes back
+        kept = json.loads((folder / ROW).read_text()) if (folder / ROW).exists() else {}
+        if kept.get("asked") != asked:
+            found = {"world": world or "default"} | _row(one, folder, settings, train)
+            kept = {"asked": asked, "row": found}
+            write_json(folder / ROW, kept)
+        rows.append(kept["row"])
     print(format_table([{k: _shown(x) for k, x in row.items()} for row in rows]))
     write_json(shared.JSON.value or Path(workdir) / "sensitivity.json", {"rows": rows})
 
 
-def _row(
-    config: Config, world: str, workdir: Path, settings: Settings, train: bool
-) -> dict[str, Any]:
-    changed = dataclasses.replace(config.world, parameters=(world,) if world else ())
-    folder = workdir / (world.replace(" ", "") or "default")
-    config = dataclasses.replace(config, world=changed)
+def _row(config: Config, folder: Path, settings: Settings, train: bool) -> dict[str, Any]:
     sequences = open_sequences(config, folder)
     kind_V = measures.kinds_of(sequences.catalogue)["cluster"]
     log = pairs.log_effect(sequences, kind_V, settings.resamples, settings.seed)
-    row = {"world": world or "default", "dislikes": float((sequences.dislike_E == 2).mean())}
-    row["log"] = list(log)
-    figures = responsiveness.ideal_figures(changed, config.loss.omega, sequences, settings)
+    row = {"dislikes": float((sequences.dislike_E == 2).mean()), "log": list(log)}
+    figures = responsiveness.ideal_figures(config.world, config.loss.omega, sequences, settings)
     row |= {name: _triple(figures, f"{name}/cluster") for name in ("ideal", "ideal_and_label")}
     for arm, objective in ARMS.items() if train else ():
         loss = dataclasses.replace(config.loss, objective=objective)

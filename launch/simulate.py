@@ -9,7 +9,8 @@ dislike rate as asked for and as found.
 
 prints how the lists of trained runs change after a dislike, each folder an arm under its name; runs
 in folders seed0, seed1, … within it are its training seeds. All arms see the histories of the first
-run's data set. --html=FILE writes a page with charts and single users.
+run's data set. --html=FILE writes a page with charts and single users. With --signal=skip all is
+about skips, for logs with few dislikes.
 
   python -m launch.simulate sensitivity --config=configs/responsiveness.py --workdir=runs/worlds
 
@@ -43,7 +44,7 @@ from negflax.simulate import calibration
 from negflax.simulate.live_arms import DEFAULT_ARMS
 from negflax.simulate.live_settings import Settings as LiveSettings
 from negflax.simulate.responsiveness import Settings
-from negflax.simulate.walk import Plan
+from negflax.simulate.walk import SIGNALS, Plan
 
 DISLIKE_RATES = (0.001, 0.01, 0.02, 0.05, 0.07)
 
@@ -56,6 +57,7 @@ TRAJECTORIES = flags.DEFINE_multi_enum(
     "trajectories", ["shared", "own"], ["shared", "own"],
     "shared: all arms see the log's histories; own: each consumes its own lists.",
 )  # fmt: skip
+SIGNAL = flags.DEFINE_enum("signal", "dislike", SIGNALS, "responsiveness: to what.")
 HTML = flags.DEFINE_string("html", "", "live, responsiveness: write the page to this file.")
 SURFACES = flags.DEFINE_list("surfaces", ["feed", "home"], "live: where arms serve.")
 ARMS = flags.DEFINE_list("arms", list(DEFAULT_ARMS), "live: see negflax/simulate/live_arms.py.")
@@ -95,7 +97,11 @@ def calibrate() -> None:
 def responsiveness() -> None:
     """Responsiveness of every arm, on shared and on own trajectories."""
     settings = {
-        where: Settings(PAIRS.value, Plan(k=K.value, own=where == "own"), seed=SEED.value)
+        where: Settings(
+            PAIRS.value,
+            Plan(k=K.value, signal=SIGNAL.value, own=where == "own"),
+            seed=SEED.value,
+        )
         for where in TRAJECTORIES.value
     }
     respond.run(WORKDIR.value, CHECKPOINT.value, settings, HTML.value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 POSITIVES_ONLY = ("ssm", "ssm_upweighted")  # objectives without a term for negative labels
-FEATURES = ("dislike", "dwell", "watch_ratio", "gap", "surface", "creator", "cluster")
+FEATURES = ("dislike", "dismissal", "dwell", "watch_ratio", "gap", "surface", "creator", "cluster")
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "data.source": ("synthetic", "kuairand_mini", "movielens_100k", "ml1m_sequences", "event_log"),

@@ -14,8 +14,9 @@ class ModelConfig:
       hidden: H, width of the encoder's state.
       embedding: D, width of an item's row.
       feature_dim: width of the embedding of each feedback feature.
-      features: event features beside the item: any of `dislike`, `dwell`, `watch_ratio`, `gap`,
-        `surface`, `creator`, `cluster`. The bits a model must not see are left out here.
+      features: event features beside the item: any of `dislike`, `dismissal`, `dwell`,
+        `watch_ratio`, `gap`, `surface`, `creator`, `cluster`. The bits a model must not see are
+        left out here.
       latent_cross: the step's item vector is multiplied by 1 + W c, c the features' embeddings
         (Beutel et al. 2018): a dislike may then turn it around, which a sum cannot.
       tied: one item table for input and output, or one each.

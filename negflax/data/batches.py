@@ -24,11 +24,12 @@ class Batch(NamedTuple):
 
     Attributes:
       item_ids_BT: int32 row of the item that was last seen, 0 at the start and in the padding.
-      dislike_BT: int32 codes of that event's features, as are the next four; 0 unknown.
+      dislike_BT: int32 codes of that event's features, as are the next five; 0 unknown.
       dwell_BT: int32.
       watch_ratio_BT: int32.
       gap_BT: int32.
       surface_BT: int32.
+      dismissal_BT: int32.
       creator_BT: int32 number of the item's creator, 0 unknown.
       cluster_BT: int32 number of the item's first cluster, 0 unknown.
       reset_BT: bool, the state is zeroed before this step: where a user begins, in the first column
@@ -44,6 +45,7 @@ class Batch(NamedTuple):
     watch_ratio_BT: np.ndarray
     gap_BT: np.ndarray
     surface_BT: np.ndarray
+    dismissal_BT: np.ndarray
     creator_BT: np.ndarray
     cluster_BT: np.ndarray
     reset_BT: np.ndarray
@@ -243,7 +245,9 @@ def _gather(sequences: Sequences, seen_BT: np.ndarray, label_NL: np.ndarray) -> 
     # Few places are empty: reading event 0 there and overwriting it costs less than a mask.
     seen_BT, label_BTL = np.maximum(seen_BT, 0), np.maximum(label_BTL, 0)
 
-    def read(column_E: np.ndarray) -> np.ndarray:
+    def read(column_E: np.ndarray | None) -> np.ndarray:
+        if column_E is None:
+            return np.zeros(seen_BT.shape, np.int32)
         value_BT = column_E[seen_BT].astype(np.int32)
         value_BT[unseen_BT] = 0
         return value_BT
@@ -265,6 +269,7 @@ def _gather(sequences: Sequences, seen_BT: np.ndarray, label_NL: np.ndarray) -> 
         watch_ratio_BT=read(sequences.watch_ratio_E),
         gap_BT=read(sequences.gap_E),
         surface_BT=read(sequences.surface_E),
+        dismissal_BT=read(sequences.dismissal_E),
         creator_BT=sequences.catalogue.creator_V[item_BT],
         cluster_BT=sequences.catalogue.clusters_VC[item_BT, 0],
         reset_BT=reset_BT,

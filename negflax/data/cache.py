@@ -28,7 +28,7 @@ from negflax.data.column_files import ColumnFiles
 from negflax.data.inputs import Input, digest, open_input
 from negflax.data.sequences import Sequences
 
-VERSION = 3  # of what is stored; raise it when the same events and rules give other columns
+VERSION = 4  # of what is stored; raise it when the same events and rules give other columns
 MANIFEST = "manifest.json"
 CATALOGUE = "catalogue.npz"
 ARRAYS = [f.name for f in dataclasses.fields(Sequences) if f.name not in ("catalogue", "report")]

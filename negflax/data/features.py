@@ -20,6 +20,7 @@ SURFACES = 30  # surfaces 0..29 have codes of their own, any other shares the la
 
 NUM_VALUES = {
     "dislike": 3,
+    "dismissal": 3,
     "dwell": len(DWELL_EDGES_MS) + 2,
     "watch_ratio": len(WATCH_RATIO_EDGES) + 2,
     "gap": len(GAP_EDGES_S) + 2,

@@ -49,6 +49,7 @@ class Sequences:
       negative_weight_E: float32 w ≥ 0; r and w are never both above 0.
       split_E: uint8, 0 train, 1 valid, 2 test; nondecreasing within a user.
       report: counts of what was read, kept, repaired and dropped; plain ints, ready for JSON.
+      dismissal_E: uint8, as dislike_E; None: unknown.
       random_E: uint8 whether the item was shown at random, 0 unknown, 1 no, 2 yes; None: unknown.
       bucket_E: int32 row that the encoder reads for an event on an item outside the vocabulary,
         which has no label; 0 elsewhere; None: there is no such event.
@@ -68,6 +69,7 @@ class Sequences:
     negative_weight_E: np.ndarray
     split_E: np.ndarray
     report: dict[str, Any]
+    dismissal_E: np.ndarray | None = None
     random_E: np.ndarray | None = None
     bucket_E: np.ndarray | None = None
 
@@ -325,6 +327,7 @@ def encode_features(
     dwell_E = column("dwell_ms")
     return {
         "dislike_E": features.bits(column("dislike")),
+        "dismissal_E": features.bits(column("dismissal")),
         "dwell_E": features.dwell_codes(dwell_E),
         "watch_ratio_E": features.watch_ratio_codes(dwell_E, duration_E),
         "gap_E": features.gap_codes(time_E, first_E),

@@ -1,9 +1,9 @@
 """What an observer who knows the simulated world would list: the ceiling of what can be learned.
 
 The observer knows every mechanism and item and each user's lasting taste; aversions it must infer
-from feedback, by Bayes, as a model must. After one more dislike its lists change by as much as the
-log's law supports; a model that imitates the log and shows more overreacts. For the objective with
-dislikes as labels its p is that at the stationary point (SPEC section 3).
+from feedback, by Bayes, as a model must. After one more dislike, or skip, its lists change by as
+much as the log's law supports; a model that imitates the log and shows more overreacts. For the
+objective with dislikes as labels its p is that at the stationary point (SPEC section 3).
 
 Approximations: clusters and creators are independent a posteriori; freshness is left out.
 
@@ -50,9 +50,14 @@ class Belief(NamedTuple):
 
 
 def ideal_lists(
-    sequences: Sequences, event_ST: np.ndarray, world: WorldConfig, omega: float, length: int
+    sequences: Sequences,
+    event_ST: np.ndarray,
+    world: WorldConfig,
+    omega: float,
+    length: int,
+    signal: str = "dislike",
 ) -> np.ndarray:
-    """Lists after the last event was watched to its end: without, and with a dislike of it.
+    """Lists after the last event was watched to its end, and with a dislike of it, or skipped.
 
     Args:
       sequences: the log of that world.
@@ -60,6 +65,7 @@ def ideal_lists(
       world: its settings.
       omega: ω of the objective with labels, w = ω / p̄; 0: positives alone.
       length: K.
+      signal: one of walk.SIGNALS.
 
     Returns:
       Catalogue rows (2, S, K), consumed items left out.
@@ -72,7 +78,9 @@ def ideal_lists(
     user_S = sequences.user_ids[user_S].astype(np.int64)
     known_I = np.zeros(len(place_I), bool)
     known_I[place_V[1:]] = True
-    run = functools.partial(_lists, population, past, user_S, known_I, p=p, length=length)
+    run = functools.partial(
+        _lists, population, past, user_S, known_I, p=p, length=length, signal=signal
+    )
     found_S2K, p_negative_S2, negative_S2 = run(w=0.0)
     if omega:
         found_S2K, *_ = run(w=omega * negative_S2[:, 0].sum() / p_negative_S2[:, 0].sum())
@@ -95,7 +103,7 @@ def _past(sequences: Sequences, event_ST: np.ndarray, place_V: np.ndarray) -> Pa
     )
 
 
-@functools.partial(jax.jit, static_argnames=("p", "length"))
+@functools.partial(jax.jit, static_argnames=("p", "length", "signal"))
 def _lists(
     population: Population,
     past: Past,
@@ -104,6 +112,7 @@ def _lists(
     w: Any,
     p: Parameters,
     length: int,
+    signal: str,
 ) -> tuple[Array, Array, Array]:
     """((S, 2, K) items, Σ b·p and Σ b over items, (S, 2) each), b the rate of dislikes."""
     items = population.items
@@ -127,10 +136,12 @@ def _lists(
         belief = lax.scan(see, belief, jax.tree.map(lambda x: x[:-1], past_T))[0]
         last = jax.tree.map(lambda x: x[-1], past_T)
 
-        def after(dislike: Array) -> tuple[Array, Array, Array]:
-            event = last._replace(skip=False, long_view=True, dislike=dislike)
+        def after(given: Array) -> tuple[Array, Array, Array]:
+            skip, dislike = given & (signal == "skip"), given & (signal == "dislike")
+            event = last._replace(skip=skip, long_view=~skip, dislike=dislike)
             now = _see(belief, event, items, traits, p)
-            ends = p.session_exit * jnp.where(dislike, p.exit_dislike, 1)
+            annoyance = p.exit_skip if signal == "skip" else p.exit_dislike
+            ends = p.session_exit * jnp.where(given, annoyance, 1)
             rested = now._replace(boredom_C=p.boredom_rest * now.boredom_C)
             a_I, b_I = (
                 (1 - ends) * x + ends * y

@@ -213,6 +213,7 @@ def _codes(
     gap_U = _bucket(since_s_U, features.GAP_EDGES_S)
     return {
         "dislike": 1 + feedback.dislike_U.astype(jnp.int32),
+        "dismissal": 1 + feedback.dismissal_U.astype(jnp.int32),
         "dwell": _bucket(feedback.dwell_ms_U.astype(jnp.float32), features.DWELL_EDGES_MS),
         "watch_ratio": _bucket(ratio_U, features.WATCH_RATIO_EDGES),
         "gap": jnp.where(since_s_U >= 0, gap_U, 0),

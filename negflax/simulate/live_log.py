@@ -75,6 +75,7 @@ def sequences_of(log: Log, users: int, catalogue: Catalogue, labels: LabelConfig
         offsets_U1=np.append(0, np.cumsum(np.bincount(event["user"], minlength=users))),
         item_E=item_E.astype(np.int32),
         dislike_E=(1 + event["dislike"]).astype(np.uint8),
+        dismissal_E=(1 + event["dismissal"]).astype(np.uint8),
         dwell_E=event["dwell"],
         watch_ratio_E=event["watch_ratio"],
         gap_E=event["gap"],

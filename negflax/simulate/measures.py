@@ -1,6 +1,6 @@
 """What lists say of a dislike: measures of pairs, with intervals over pairs and training seeds.
 
-Every measure is a relative change of a mean: with the dislike against without it.
+Every measure is a relative change of a mean: with the dislike, or the skip, against without it.
 
 Shapes: S pairs, G training seeds, M measures, B resamples, K list length, N past items, V catalogue
 rows.
@@ -20,6 +20,8 @@ from negflax.simulate.walk import BRANCHES, DOSES, Walk
 KINDS = ("cluster", "creator")
 LENGTHS = (10, 100)  # K of the lists at k + 1; the first is the headline
 ENDS = ("", "_low", "_high")
+DISMISSAL_BIT = "dismissal over skip"  # what is left of a dismissal beside the skip it comes with
+PAST = {"dislike": "disliked", "skip": "skipped"}
 
 
 class Measure(NamedTuple):
@@ -76,8 +78,14 @@ def block_creator(list_SK: np.ndarray, item_S: np.ndarray, creator_V: np.ndarray
     return np.where(np.take_along_axis(same_SK, order_SK, axis=1), -1, moved_SK)
 
 
-def measures(found: Walk, catalogue: Catalogue) -> list[Measure]:
-    """Every measure of one run: branches, doses, later lists, the filter, specificity, overlap."""
+def measures(found: Walk, catalogue: Catalogue, signal: str = "dislike") -> list[Measure]:
+    """Every measure of one run: branches, doses, later lists, the filter, specificity, overlap.
+
+    Args:
+      found: the walk.
+      catalogue: of its lists.
+      signal: the walk's (`Plan.signal`), which specificity and overlap are of as well.
+    """
     lengths = [min(x, found.branch_BSK.shape[2]) for x in LENGTHS]
     head, rows = lengths[0], []
     for kind, kind_V in kinds_of(catalogue).items():
@@ -87,11 +95,12 @@ def measures(found: Walk, catalogue: Catalogue) -> list[Measure]:
             rows.append(Measure(what, kind, after_SK.shape[1], *both))  # noqa: B023
 
         for length in lengths:
-            none_SK, *others = found.branch_BSK[:, :, :length]
-            for branch, list_SK in zip(BRANCHES[1:], others, strict=True):
-                add(branch, list_SK, none_SK)
+            lists = dict(zip(BRANCHES, found.branch_BSK[:, :, :length], strict=True))
+            for branch in BRANCHES[1:]:
+                add(branch, lists[branch], lists["none"])
+            add(DISMISSAL_BIT, lists["dismissal"], lists["skip"])
             for dose in range(1, DOSES + 1):
-                add(f"{dose} of 3 disliked", *found.dose_4SK[[dose, 0], :, :length])
+                add(f"{dose} of 3 {PAST[signal]}", *found.dose_4SK[[dose, 0], :, :length])
         for step, (without_SK, with_SK) in enumerate(np.swapaxes(found.later_2JSK, 0, 1), 1):
             add(f"k+{step}", with_SK, without_SK)
         none_SK = found.branch_BSK[0]
@@ -99,16 +108,16 @@ def measures(found: Walk, catalogue: Catalogue) -> list[Measure]:
         add("filter: block creator", blocked_SK[:, :head], none_SK[:, :head])
     cluster_V = kinds_of(catalogue)["cluster"]
     for length in lengths:
-        none_SK, dislike_SK = found.branch_BSK[:2, :, :length]
-        others = (other_interests(found, x, cluster_V) for x in (dislike_SK, none_SK))
+        none_SK, signal_SK = found.branch_BSK[[0, BRANCHES.index(signal)], :, :length]
+        others = (other_interests(found, x, cluster_V) for x in (signal_SK, none_SK))
         rows.append(Measure("specificity", "cluster", length, *others))
-        same_S = (none_SK[:, :, None] == dislike_SK[:, None, :]).any(axis=2).mean(axis=1)
+        same_S = (none_SK[:, :, None] == signal_SK[:, None, :]).any(axis=2).mean(axis=1)
         rows.append(Measure("overlap of the lists", "item", length, same_S, np.ones(len(same_S))))
     return rows
 
 
 def summarise(
-    runs: Sequence[Walk], catalogue: Catalogue, resamples: int, seed: int
+    runs: Sequence[Walk], catalogue: Catalogue, resamples: int, seed: int, signal: str = "dislike"
 ) -> list[dict[str, Any]]:
     """The table of one arm, a row a measure.
 
@@ -117,12 +126,13 @@ def summarise(
       catalogue: of the lists.
       resamples: of the bootstrap.
       seed: of the bootstrap.
+      signal: as in `measures`.
 
     Returns:
       Rows of what, kind, K, `change` and `difference` with `_low` and `_high`, both means, n pairs,
       `seeds`, and the changes `by_seed`.
     """
-    by_seed = list(zip(*(measures(found, catalogue) for found in runs), strict=True))
+    by_seed = list(zip(*(measures(found, catalogue, signal) for found in runs), strict=True))
     after_MGS, before_MGS = (
         np.array([[getattr(one, side) for one in seeds] for seeds in by_seed])
         for side in ("after_S", "before_S")
@@ -166,11 +176,11 @@ def changes(
     return rows
 
 
-def figures(name: str, rows: list[dict[str, Any]]) -> dict[str, float]:
-    """The named figures of an arm, at the first K."""
+def figures(name: str, rows: list[dict[str, Any]], signal: str = "dislike") -> dict[str, float]:
+    """The named figures of an arm, at the first K: `responsiveness` is that to the signal."""
     head = {(r["what"], r["kind"]): r for r in reversed(rows)}  # the first K of each comes last
     named = {
-        f"responsiveness/{name}/{kind}{end}": head["dislike", kind][f"change{end}"]
+        f"responsiveness/{name}/{kind}{end}": head[signal, kind][f"change{end}"]
         for kind in KINDS
         for end in ENDS
     }

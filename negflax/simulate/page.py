@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from negflax.data import Sequences as Log
 from negflax.evaluate import plots, report
 from negflax.evaluate.examples import SHOWN_EVENTS, Example, kin_of, line_of, mark_of
-from negflax.simulate.measures import ENDS, KINDS, LENGTHS
+from negflax.simulate.measures import ENDS, KINDS, LENGTHS, PAST
 from negflax.simulate.responsiveness import Settings, histories
-from negflax.simulate.walk import DOSES, Walk
+from negflax.simulate.walk import BRANCHES, DOSES, Walk
 
 # Wang et al., RecSys 2023 (arXiv 2308.12256), section 4: change by cluster and by creator.
 PUBLISHED = {
@@ -23,12 +23,16 @@ PUBLISHED = {
     "input_and_label": (-0.608, -0.641),
 }
 SHOWN_USERS = 3
+WORDS = {
+    "dislike": "Both watch the last one to its end; one of them dislikes it.",
+    "skip": "One watches the last one to its end; the other skips it.",
+}
 
 Rows = Sequence[Mapping[str, Any]]
 
 
 def users(name: str, found: Walk, log: Log, settings: Settings) -> report.Examples:
-    """The first users whose list has kin of item k: history, list without and with a dislike.
+    """The first users whose list has kin of item k: history, list without and with the signal.
 
     Args:
       name: of the arm.
@@ -37,9 +41,10 @@ def users(name: str, found: Walk, log: Log, settings: Settings) -> report.Exampl
       settings: of the walk.
     """
     event_ST, catalogue, length = histories(log, settings), log.catalogue, LENGTHS[0]
+    branches = [0, BRANCHES.index(settings.plan.signal)]
     shown = []
     for user, events in enumerate(event_ST):
-        before, after = found.branch_BSK[:2, user, :length]
+        before, after = found.branch_BSK[branches, user, :length]
         kin_V = kin_of(catalogue, found.item_S[user])
         if len(shown) == SHOWN_USERS or not kin_V[before].any():
             continue
@@ -55,7 +60,7 @@ def users(name: str, found: Walk, log: Log, settings: Settings) -> report.Exampl
         shown.append(Example(str(log.user_ids[number]), history, *lists))
     note = (
         f"The first {SHOWN_USERS} pairs whose list has kin (creator or cluster) of the newest "
-        "item, which both users of a pair watched to its end; one of them dislikes it."
+        f"item. {WORDS[settings.plan.signal]}"
     )
     return report.Examples(f"Single users: {name}", shown, note)
 
@@ -77,27 +82,32 @@ def write_page(
       shown: single users, a section an arm.
     """
     places = list(dict.fromkeys(row["trajectories"] for row in table))
-    seeds = max(row["seeds"] for row in table)
+    seeds, signal = max(row["seeds"] for row in table), settings.plan.signal
     text = (
         f"{settings.pairs:,} pairs of simulated users share a history of {settings.plan.k} items. "
-        "Both watch the last one to its end; one of them dislikes it. Similarity is the share of "
-        "the next list that is of this item's cluster, or by its creator; responsiveness is the "
-        "mean similarity with the dislike over that without, minus 1.\n\n"
+        f"{WORDS[signal]} Similarity is the share of the next list that is of this item's cluster, "
+        f"or by its creator; responsiveness is the mean similarity with the {signal} over that "
+        "without, minus 1.\n\n"
         f"Intervals are 95 %, over pairs{' and training seeds' if seeds > 1 else ''} "
         f"({seeds} a run at most). In the log itself the same comparison of later positives gives "
         + ", ".join(f"{_interval(named, f'log_effect/{kind}')} by {kind}" for kind in KINDS)
         + ": an observation, with the confounding of one."
     )
+    published = (
+        " Grey: published, Wang et al., RecSys 2023, on their own platform; not measured here."
+    ) * (signal == "dislike")
+    ceilings = (
+        " Dashed: an observer who knows the simulated world, without dislikes as labels and with "
+        "them."
+    ) * ("ideal/cluster" in named)
     sections: list[report.Section] = [report.Text("What this is", text)]
     for where in places:
         rows = [row for row in table if row["trajectories"] == where]
         sections.append(
             report.Figure(
-                f"After one dislike, {where} trajectories",
-                [_bars(rows, kind, named if where == "shared" else {}) for kind in KINDS],
-                f"Lists of {LENGTHS[0]}. Grey: published, Wang et al., RecSys 2023, on their own "
-                "platform; not measured here. Dashed: an observer who knows the simulated world, "
-                "without dislikes as labels and with them.",
+                f"After one {signal}, {where} trajectories",
+                [_bars(rows, signal, k, named if where == "shared" else {}) for k in KINDS],
+                f"Lists of {LENGTHS[0]}." + published + ceilings,
             )
         )
     for where in places:
@@ -105,9 +115,9 @@ def write_page(
         sections.append(
             report.Figure(
                 f"How long, and how much of it, {where} trajectories",
-                [_persistence(rows), _dose(rows)],
+                [_persistence(rows), _dose(rows, signal)],
                 "By cluster. Left: lists after 0 to 19 more items with equal feedback. Right: of "
-                "the last three items, all of one cluster, some were disliked.",
+                f"the last three items, all of one cluster, some were {PAST[signal]}.",
             )
         )
     sections += [*shown, report.Table("All measures", [_cells(row) for row in table], _NOTE)]
@@ -125,16 +135,16 @@ def _arms(rows: Rows) -> list[str]:
     return list(dict.fromkeys(row["arm"] for row in rows))
 
 
-def _bars(rows: Rows, kind: str, named: Mapping[str, float]) -> Figure:
+def _bars(rows: Rows, signal: str, kind: str, named: Mapping[str, float]) -> Figure:
     """The paper's figure 3: a bar an arm, the published one beside it, the ceilings as lines."""
     head = {r["arm"]: r for r in rows
-            if (r["what"], r["kind"], r["K"]) == ("dislike", kind, LENGTHS[0])}  # fmt: skip
+            if (r["what"], r["kind"], r["K"]) == (signal, kind, LENGTHS[0])}  # fmt: skip
     figure, axis = plots.new_chart(height=2.8)
     for place, (arm, row) in enumerate(head.items()):
         low, value, high = (100 * row[f"change{end}"] for end in ("_low", "", "_high"))
         axis.bar(place - 0.2, value, 0.36, color=plots.COLOURS[place % len(plots.COLOURS)])
         axis.vlines(place - 0.2, low, high, color=report.INK, lw=1.2)
-        if arm in PUBLISHED:
+        if arm in PUBLISHED and signal == "dislike":
             published = 100 * PUBLISHED[arm][KINDS.index(kind)]
             label = "published" if arm == "input_only" else None
             axis.bar(place + 0.2, published, 0.36, color=plots.QUIET, alpha=0.5, label=label)
@@ -156,9 +166,9 @@ def _persistence(rows: Rows) -> Figure:
     return figure
 
 
-def _dose(rows: Rows) -> Figure:
-    figure = _curves(rows, "dose", lambda x: int(x[0]) if x.endswith("disliked") else None)
-    figure.axes[0].set_xlabel(f"dislikes among {DOSES} items", color=report.INK, fontsize=9)
+def _dose(rows: Rows, signal: str) -> Figure:
+    figure = _curves(rows, "dose", lambda x: int(x[0]) if f" of {DOSES} " in x else None)
+    figure.axes[0].set_xlabel(f"{signal}s among {DOSES} items", color=report.INK, fontsize=9)
     figure.axes[0].set_xticks(range(1, DOSES + 1))
     return figure
 

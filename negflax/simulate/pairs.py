@@ -18,9 +18,9 @@ from negflax.simulate.walk import Arm, Events
 from negflax.train.restore import Trained
 
 UNKNOWN_DURATION_MS = 30_000.0  # of a whole view where the catalogue has no duration
-SKIP_MS = 500.0
-LONG_MS = 18_000.0  # a long view, in the log's own effect
-HORIZON = 20  # events after a dislike in which the log's own effect is looked for
+SKIP_MS = np.array([500.0])
+SHORT_LONG_MS = np.array([3_000.0, 18_000.0])  # a skip, a long view, in the log's own effect
+HORIZON = 20  # events after a signal in which the log's own effect is looked for
 
 
 def arm_of(trained: Trained, has_dwell: bool) -> Arm:
@@ -32,8 +32,8 @@ def arm_of(trained: Trained, has_dwell: bool) -> Arm:
     whole_V = np.where(duration_V > 0, duration_V, UNKNOWN_DURATION_MS)
     dwell_V = features.dwell_codes(whole_V).astype(np.int32) * has_dwell
     ratio_V = features.watch_ratio_codes(whole_V, duration_V).astype(np.int32) * has_dwell
-    short_ms = np.array([SKIP_MS, 0.0])
-    ratio = features.watch_ratio_codes(short_ms, np.full(2, UNKNOWN_DURATION_MS))
+    skip_ratio = features.watch_ratio_codes(SKIP_MS, np.array([UNKNOWN_DURATION_MS]))
+    skip_2 = np.concatenate([features.dwell_codes(SKIP_MS), skip_ratio])
     rows = scored_tables(trained.model, trained.state)
     return Arm(
         dense=_alone(trained.state["dense"]),
@@ -41,7 +41,7 @@ def arm_of(trained: Trained, has_dwell: bool) -> Arm:
         creator_V=jnp.asarray(catalogue.creator_V, jnp.int32),
         cluster_V=jnp.asarray(catalogue.clusters_VC[:, 0], jnp.int32),
         whole_V=(jnp.asarray(dwell_V), jnp.asarray(ratio_V)),
-        short_2=jnp.asarray(np.stack([features.dwell_codes(short_ms), ratio], 1), jnp.int32),
+        skip_2=jnp.asarray(skip_2, jnp.int32),
     )
 
 
@@ -90,7 +90,11 @@ def history_events(sequences: Sequences, pairs: int, k: int, seed: int) -> np.nd
     """
     catalogue, stop_U = sequences.catalogue, sequences.offsets_U1[1:]
     able_U = np.flatnonzero(np.diff(sequences.offsets_U1) >= k)
-    able_U = able_U[catalogue.clusters_VC[sequences.item_E[stop_U[able_U] - 1], 0] > 0]
+    newest_U = stop_U[able_U] - 1
+    known_U = catalogue.clusters_VC[sequences.item_E[newest_U], 0] > 0
+    if sequences.dwell_E.any():  # a part of a log may lack dwell times: item k is of the rest
+        known_U &= sequences.dwell_E[newest_U] > 0
+    able_U = able_U[known_U]
     if not len(able_U):
         raise DataError(f"no user has a history of {k} events: choose a smaller --k")
     rng = np.random.default_rng(seed)
@@ -99,7 +103,11 @@ def history_events(sequences: Sequences, pairs: int, k: int, seed: int) -> np.nd
 
 
 def _events(sequences: Sequences, event: np.ndarray) -> Events:
-    return Events(*(getattr(sequences, f"{n}_E")[event].astype(np.int32) for n in Events._fields))
+    def codes(name: str) -> np.ndarray:
+        column_E = getattr(sequences, f"{name}_E")
+        return np.zeros(event.shape) if column_E is None else column_E[event]
+
+    return Events(*(codes(name).astype(np.int32) for name in Events._fields))
 
 
 def chance(catalogue: Catalogue, item_S: np.ndarray, kind_V: np.ndarray) -> float:
@@ -110,12 +118,13 @@ def chance(catalogue: Catalogue, item_S: np.ndarray, kind_V: np.ndarray) -> floa
 
 
 def log_effect(
-    sequences: Sequences, kind_V: np.ndarray, resamples: int, seed: int
+    sequences: Sequences, kind_V: np.ndarray, resamples: int, seed: int, signal: str = "dislike"
 ) -> tuple[float, float, float]:
     """What the log itself shows, an observation and no experiment: (estimate, low, high).
 
     The share of an item's kind among its user's positives in the next 20 events, after a long view
-    with a dislike over that after a long view without one, minus 1; resampled over users.
+    with a dislike over that after a long view without one, minus 1; or after a skip over that after
+    a long view. Resampled over users.
     """
     user_E = np.repeat(np.arange(len(sequences.user_ids)), np.diff(sequences.offsets_U1))
     kind_E, count = kind_V[sequences.item_E], len(user_E)
@@ -125,11 +134,13 @@ def log_effect(
         good = (user_E[here] == user_E[there]) & (sequences.positive_weight_E[there] > 0)
         positive_E[here] += good
         same_E[here] += good & (kind_E[here] == kind_E[there])
-    long_E = sequences.dwell_E >= features.dwell_codes(np.array([LONG_MS]))[0]
-    asked_E = long_E & (kind_E > 0) & (positive_E > 0)
+    short, long = features.dwell_codes(SHORT_LONG_MS)
+    skip_E = (sequences.dwell_E > 0) & (sequences.dwell_E < short)
+    long_E = sequences.dwell_E >= long
+    disliked_E, not_E = (long_E & (sequences.dislike_E == code) for code in (2, 1))
     values, weights = [], []
-    for code in (2, 1):
-        of_E = asked_E & (sequences.dislike_E == code)
+    for chosen_E in {"dislike": (disliked_E, not_E), "skip": (skip_E, long_E)}[signal]:
+        of_E = chosen_E & (kind_E > 0) & (positive_E > 0)
         weight_U = np.bincount(user_E[of_E], positive_E[of_E], len(sequences.user_ids))
         total_U = np.bincount(user_E[of_E], same_E[of_E], len(sequences.user_ids))
         with np.errstate(invalid="ignore"):

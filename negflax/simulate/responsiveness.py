@@ -2,7 +2,7 @@
 
 Pairs of simulated users share a history up to item k; there one gives a dislike on top of a long
 view, the other only the long view. Responsiveness is the relative change of the share of their
-lists that is like item k.
+lists that is like item k. Where a log's signal is skips, one skips item k in place of the view.
 
 Shapes: S pairs, K list length, J later lists, V catalogue rows.
 """
@@ -126,7 +126,9 @@ def ideal_figures(
     event_ST, named = histories(sequences, settings), {}
     item_S = sequences.item_E[event_ST[:, -1]]
     for name, strength in (("ideal", 0.0), ("ideal_and_label", omega)):
-        lists = ideal.ideal_lists(sequences, event_ST, world, strength, LENGTHS[0])
+        lists = ideal.ideal_lists(
+            sequences, event_ST, world, strength, LENGTHS[0], settings.plan.signal
+        )
         for kind, kind_V in kinds_of(sequences.catalogue).items():
             before_S, after_S = (similarity(x, item_S, kind_V) for x in lists)
             (row,) = changes(

@@ -23,7 +23,8 @@ from negflax.model import Recommender
 from negflax.world.serving import UNWANTED, Serving, serve_list
 
 BRANCHES = ("none", "dislike", "skip", "dismissal")
-DOSES = 3  # dislikes at most; as many last items are of one cluster
+SIGNALS = ("dislike", "skip")  # what later lists and doses, and the headline, are about
+DOSES = 3  # signals at most; as many last items are of one cluster
 CANDIDATES = 50  # of a user's best items, among which the serving layer chooses
 PLATFORM = Serving(temperature=1.0, cap=3, exploration=0.05)
 MEMORY = 10  # newest items that count against the cap
@@ -38,6 +39,7 @@ class Events(NamedTuple):
     watch_ratio: jax.Array
     gap: jax.Array
     surface: jax.Array
+    dismissal: jax.Array
 
 
 class Arm(NamedTuple):
@@ -49,7 +51,7 @@ class Arm(NamedTuple):
       creator_V: int32 creators, 0 unknown.
       cluster_V: int32 first clusters, 0 unknown.
       whole_V: codes of a view of the whole item, (dwell, watch ratio), each (V,) int32.
-      short_2: the same two codes for a skip, and for an item that was not played: (2, 2) int32.
+      skip_2: the same two codes for a skip.
     """
 
     dense: Any
@@ -57,7 +59,7 @@ class Arm(NamedTuple):
     creator_V: jax.Array
     cluster_V: jax.Array
     whole_V: tuple[jax.Array, jax.Array]
-    short_2: jax.Array
+    skip_2: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Plan:
 
     Attributes:
       k: the item at which histories branch.
+      signal: one of SIGNALS.
       own: users consume the model's own lists through a serving layer; else what the log holds.
       later: lists after the branching, k + 1 included, while users go on consuming.
       length: K of the lists at k + 1.
@@ -74,6 +77,7 @@ class Plan:
     """
 
     k: int = 50
+    signal: str = "dislike"
     own: bool = False
     later: int = 20
     length: int = 100
@@ -86,8 +90,8 @@ class Walk(NamedTuple):
 
     Attributes:
       branch_BSK: lists at k + 1, by BRANCHES.
-      later_2JSK: lists at k + 1 … k + J, without and with a dislike.
-      dose_4SK: lists after 0 to 3 dislikes of the last three items, all of one cluster.
+      later_2JSK: lists at k + 1 … k + J, without and with the signal.
+      dose_4SK: lists after 0 to 3 signals on the last three items, all of one cluster.
       item_S: item k.
       before_SN: the items before it.
     """
@@ -137,7 +141,7 @@ def _walk_block(
 ) -> Walk:
     users, k = len(prefix_ST.item), plan.k
     nothing_S1 = jnp.zeros((users, 1), jnp.int32)
-    begin = _read(model, arm, Events(*[nothing_S1] * 6), None)
+    begin = _read(model, arm, Events(*[nothing_S1] * len(Events._fields)), None)
     # MEMORY empty places first, so that the newest items are always a slice.
     empty_SN = jnp.zeros((users, MEMORY + k + plan.later), jnp.int32)
 
@@ -191,21 +195,24 @@ def _walk_block(
         return row_JSM[:, :, : plan.later_length]
 
     branches = [feedback(arm, codes_k, name) for name in BRANCHES]
+    both = [branches[0], branches[BRANCHES.index(plan.signal)]]
     kin_S2 = _kin(jax.random.fold_in(key, 2 * k), arm, item_S, taken_SN)
     last_items = [kin_S2[:, 0], kin_S2[:, 1], item_S]
     taken_too_SN = jnp.concatenate([early[1], kin_S2, item_S[:, None]], axis=1)
 
     def list_after_dose(dose: jax.Array) -> jax.Array:
-        events = [feedback(arm, codes_k._replace(item=item), "none") for item in last_items]
-        part = jax.tree.map(lambda *x: jnp.stack(x, 1), *events)
-        disliked_3 = jnp.where(dose >= DOSES - jnp.arange(DOSES), 2, 1).astype(jnp.int32)
-        part = part._replace(dislike=jnp.broadcast_to(disliked_3, part.item.shape))
+        without, signalled = (
+            _stacked([feedback(arm, codes_k._replace(item=x), name) for x in last_items], axis=1)
+            for name in ("none", plan.signal)
+        )
+        given_3 = dose >= DOSES - jnp.arange(DOSES)
+        part = jax.tree.map(lambda x, y: jnp.where(given_3, y, x), without, signalled)
         state_SD, _ = _read(model, arm, part, early[0][1])
         return _best(model, arm, state_SD, taken_too_SN, plan.length)[0]
 
     return Walk(
         branch_BSK=lax.map(list_of, _stacked(branches)),
-        later_2JSK=lax.map(lists_after, _stacked(branches[:2])),
+        later_2JSK=lax.map(lists_after, _stacked(both)),
         dose_4SK=lax.map(list_after_dose, jnp.arange(DOSES + 1)),
         item_S=item_S,
         before_SN=before_SN[:, MEMORY : MEMORY + k - 1],
@@ -215,16 +222,20 @@ def _walk_block(
 def feedback(arm: Arm, codes_S: Events, branch: str) -> Events:
     """Item k with the feedback of a branch: a view of the whole, a skip, or "not interested".
 
-    A dislike comes on top of a whole view. A dismissed item was not played; no model here reads a
-    bit of dismissal itself.
+    A dislike comes on top of a whole view, a dismissal on top of a skip: one bit more each. Where
+    the log does not know whether an item was dismissed, no branch does.
     """
     dwell_S, ratio_S = (x[codes_S.item] for x in arm.whole_V)
     if branch in ("skip", "dismissal"):
-        short = arm.short_2[("skip", "dismissal").index(branch)]
-        dwell_S = jnp.where(dwell_S > 0, short[0], 0)
-        ratio_S = jnp.where(ratio_S > 0, short[1], 0)
-    dislike_S = jnp.full_like(codes_S.item, 2 if branch == "dislike" else 1)
-    return codes_S._replace(dislike=dislike_S, dwell=dwell_S, watch_ratio=ratio_S)
+        dwell_S = jnp.where(dwell_S > 0, arm.skip_2[0], 0)
+        ratio_S = jnp.where(ratio_S > 0, arm.skip_2[1], 0)
+    disliked, dismissed = (2 if branch == name else 1 for name in ("dislike", "dismissal"))
+    return codes_S._replace(
+        dislike=jnp.full_like(codes_S.item, disliked),
+        dismissal=jnp.where(codes_S.dismissal > 0, dismissed, 0),
+        dwell=dwell_S,
+        watch_ratio=ratio_S,
+    )
 
 
 def _read(model: Recommender, arm: Arm, events_ST: Events, last: Any) -> tuple[jax.Array, Any]:
@@ -238,6 +249,7 @@ def _read(model: Recommender, arm: Arm, events_ST: Events, last: Any) -> tuple[j
         watch_ratio_BT=events_ST.watch_ratio,
         gap_BT=events_ST.gap,
         surface_BT=events_ST.surface,
+        dismissal_BT=events_ST.dismissal,
         creator_BT=arm.creator_V[item_ST],
         cluster_BT=arm.cluster_V[item_ST],
         reset_BT=jnp.zeros(item_ST.shape, bool).at[:, 0].set(last is None),
@@ -303,5 +315,5 @@ def _column(events_S: Events) -> Events:
     return jax.tree.map(lambda x: x[:, None], events_S)
 
 
-def _stacked(events: list[Events]) -> Events:
-    return jax.tree.map(lambda *x: jnp.stack(x), *events)
+def _stacked(events: list[Events], axis: int = 0) -> Events:
+    return jax.tree.map(lambda *x: jnp.stack(x, axis), *events)

@@ -79,6 +79,7 @@ def _sequences(train_lengths, held_out=0, seed=0, unlabelled=0.0):
                 ("watch_ratio_E", 17),
                 ("gap_E", 24),
                 ("surface_E", 32),
+                ("dismissal_E", 3),
             )
         },
         time_E=np.full(num, -1),

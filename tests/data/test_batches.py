@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from negflax.config import BatchConfig, LabelConfig
 from negflax.data import Batch, StreamBatches, history_batch
 
-FEATURES = ("dislike", "dwell", "watch_ratio", "gap", "surface")
+FEATURES = ("dislike", "dwell", "watch_ratio", "gap", "surface", "dismissal")
 lengths = st.lists(st.integers(0, 9), min_size=1, max_size=8).filter(any)
 shapes = st.tuples(st.integers(1, 4), st.integers(1, 7))
 

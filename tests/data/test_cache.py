@@ -153,6 +153,15 @@ def test_users_of_very_different_lengths(tmp_path, make_config, small_parts):
     assert length == {5: 1, 6: 500, 7: 2}
 
 
+def test_what_an_earlier_version_stored_is_not_read(tmp_path, random_log, make_config, monkeypatch):
+    config = config_of(make_config, write_log(tmp_path / "log", random_log(1)))
+    monkeypatch.setattr(cache, "VERSION", cache.VERSION - 1)
+    open_sequences(config, tmp_path)
+    monkeypatch.undo()
+    open_sequences(config, tmp_path)
+    assert len(list((tmp_path / "data").glob("sequences-*"))) == 2
+
+
 def test_one_event_has_no_test_period(tmp_path, log, make_config):
     table = log(user_id=[1], item_id=[2], timestamp_ms=[3], long_view=[1], dislike=[0], skip=[0])
     config = config_of(make_config, write_log(tmp_path / "log", table, 1), split="temporal")

@@ -6,11 +6,14 @@ import pytest
 
 from negflax.data import Catalogue, DataError, RawData, build_histories, build_sequences
 
-FEATURES = ("item_E", "dislike_E", "dwell_E", "watch_ratio_E", "gap_E", "surface_E", "time_E")
+FEATURES = ("item_E", "dislike_E", "dismissal_E", "dwell_E", "watch_ratio_E", "gap_E", "surface_E",
+            "time_E")  # fmt: skip
 
 
 def test_features_are_those_of_training(random_log, make_config):
     table = random_log(0)
+    dismissal = pa.array(np.resize([0, 1, None, 0], len(table)).tolist(), pa.int64())
+    table = table.append_column("dismissal", dismissal)
     items = pa.table({"item_id": np.arange(9), "duration_ms": np.arange(9) * 1000})
     training = build_sequences(RawData(table, items, "log"), make_config())
     columns = ["long_view", "skip", "split"]

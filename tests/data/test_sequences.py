@@ -25,6 +25,7 @@ SMALL = pa.table(
         "split": ["train", "train", "valid", "test", "train", "test", "test"],
         "long_view": [True, False, None, True, True, True, False],
         "dislike": [None, True, False, None, False, None, True],
+        "dismissal": [True, None, False, None, None, None, False],
         "dwell_ms": [1000, 2000, None, 0, 10, 10, 10],
         "duration_ms": [1000, 0, 1000, 1000, None, None, None],
         "surface": [0, 1, None, 3, 4, 5, 6],
@@ -41,6 +42,7 @@ def test_a_small_log(make_config):
     assert s.item_E.tolist() == [1, 1, 2, 1, 1]
     assert s.split_E.tolist() == [0, 2, 0, 0, 1]
     assert s.dislike_E.tolist() == [1, 2, 0, 2, 1]
+    assert s.dismissal_E.tolist() == [0, 1, 2, 0, 1]
     assert s.positive_weight_E.tolist() == [1, 0, 1, 0, 0]
     assert s.negative_weight_E.tolist() == [0, 1, 0, 1, 0]
     assert s.time_E.tolist() == [0, 7000, 0, 1000, -1]
@@ -59,7 +61,7 @@ def test_a_small_log(make_config):
 def test_dtypes(make_config, random_log):
     s = build_sequences(raw(random_log(0)), make_config())
     assert s.item_E.dtype == np.int32 and s.offsets_U1.dtype == s.time_E.dtype == np.int64
-    for name in ("dislike", "dwell", "watch_ratio", "gap", "surface", "split"):
+    for name in ("dislike", "dismissal", "dwell", "watch_ratio", "gap", "surface", "split"):
         assert getattr(s, f"{name}_E").dtype == np.uint8
     for name, size in s.catalogue.feature_sizes.items():
         if name not in ("creator", "cluster"):

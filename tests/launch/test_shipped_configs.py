@@ -36,6 +36,7 @@ SMALL = {
 WORLD = {"world.num_users": 80, "world.num_items": 100, "world.steps": 30}
 REAL = {
     "kuairand": "kuairand-pure-mini",
+    "responsiveness_kuairand": "kuairand-pure-mini",
     "ml1m_sequences": "ml-1m-sequences",
     "movielens_100k": "ml-100k",
 }

@@ -79,7 +79,7 @@ def make_model(**changes):
 @pytest.mark.parametrize("tied", [True, False])
 def test_tables_and_lookups_agree(tied):
     model = make_model(tied=tied, features=("dislike", "creator", "cluster"))
-    batch = Batch(*[np.zeros((2, 3), np.int32)] * 9, *[np.zeros((2, 3, 1), np.int32)] * 3)
+    batch = Batch(*[np.zeros((2, 3), np.int32)] * 10, *[np.zeros((2, 3, 1), np.int32)] * 3)
     uses = model.lookups(batch, jnp.zeros(5, jnp.int32))
     assert set(uses) == set(model.tables)
     assert set(uses["item"]) == ({"input", "label", "candidate"} if tied else {"input"})
@@ -93,7 +93,7 @@ def test_tables_and_lookups_agree(tied):
 def test_a_feature_left_out_is_not_seen():
     model = make_model(features=("dwell",))
     dense = model.init_dense(jax.random.key(0))
-    batch = Batch(*[np.ones((2, 3), np.int32)] * 8, np.zeros((2, 3), bool),
+    batch = Batch(*[np.ones((2, 3), np.int32)] * 9, np.zeros((2, 3), bool),
                   *[np.zeros((2, 3, 1), np.int32)] * 3)  # fmt: skip
     vectors = {"input": jnp.ones((2, 3, 4))}
     states, last = model.states(dense, vectors, batch)
@@ -111,7 +111,7 @@ def test_the_latent_cross_multiplies_the_item_by_what_was_done_with_it():
     dense = crossed.init_dense(jax.random.key(0))
     item_BTD, w_FD = (rng.normal(size=x).astype(np.float32) for x in ((2, 3, 4), (4, 4)))
     codes = {name: rng.integers(0, 3, (2, 3)) for name in ("dislike", "dwell")}
-    batch = Batch(*[np.zeros((2, 3), np.int32)] * 8, np.zeros((2, 3), bool),
+    batch = Batch(*[np.zeros((2, 3), np.int32)] * 9, np.zeros((2, 3), bool),
                   *[np.zeros((2, 3, 1), np.int32)] * 3)  # fmt: skip
     batch = batch._replace(**{f"{name}_BT": x for name, x in codes.items()})
     without = {name: x for name, x in dense.items() if name != "cross"}

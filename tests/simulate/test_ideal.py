@@ -36,6 +36,15 @@ def test_its_lists_fall_after_a_dislike_and_with_labels_further(tmp_path):
     assert after < 0.9 * before and further[1] / further[0] < after / before
 
 
+def test_its_lists_fall_after_a_skip(tmp_path):
+    world = WorldConfig(**SMALL)
+    log, event_ST, _ = lists_of(world, tmp_path)
+    lists_2SK = ideal.ideal_lists(log, event_ST, world, 0.0, 10, "skip")
+    item_S, kind_V = log.item_E[event_ST[:, -1]], log.catalogue.clusters_VC[:, 0]
+    before, after = (similarity(x, item_S, kind_V).mean() for x in lists_2SK)
+    assert after < 0.9 * before
+
+
 def test_a_dislike_that_tells_nothing_changes_nothing(tmp_path):
     world = WorldConfig(**SMALL, dislikes="random", parameters=NO_LESSON)
     _, _, (without, with_dislike) = lists_of(world, tmp_path)

@@ -123,6 +123,7 @@ def test_the_log_as_training_data(start):
         assert (np.diff(found.time_E[own]) >= 0).all()
         dislike = log["dislike"][mine]
         assert np.array_equal(found.negative_weight_E[own] > 0, dislike & negative)
+        assert np.array_equal(found.dismissal_E[own] == 2, log["dismissal"][mine])
         liked = log["long_view"][mine] | log["like"][mine]
         assert np.array_equal(found.positive_weight_E[own] > 0, liked & ~(dislike & negative))
         duration_E = start.catalogue.duration_V[found.item_E]

@@ -40,6 +40,30 @@ def test_a_model_without_the_dislike_input_gives_exactly_0(walks, log, where):
 
 
 @pytest.mark.parametrize("where", ["shared", "own"])
+def test_a_model_that_cannot_tell_a_skip_gives_exactly_0_for_skips(arm, log, where):
+    plan = dataclasses.replace(SETTINGS.plan, signal="skip", own=where == "own")
+    settings = dataclasses.replace(SETTINGS, plan=plan)
+    for features, answers in ((("gap", "dislike"), False), (("gap", "dwell"), True)):
+        found = simulate(arm(features=features), log, settings).found
+        for lists in (found.branch_BSK[::2], found.later_2JSK, found.dose_4SK[::3]):
+            assert (lists[0] != lists[1]).any() == answers
+        named = figures("arm", summarise([found], log.catalogue, 100, 0, "skip"), "skip")
+        assert (set(named.values()) != {0.0}) == answers
+        np.testing.assert_array_equal(found.branch_BSK[2], found.branch_BSK[3])  # no bit to read
+
+
+def test_a_dismissal_is_a_skip_and_one_bit(arm, log):
+    found = simulate(arm(features=("dwell", "dismissal")), log, SETTINGS).found
+    np.testing.assert_array_equal(found.branch_BSK[0], found.branch_BSK[1])
+    assert (found.branch_BSK[2] != found.branch_BSK[3]).any()
+    unknown = dataclasses.replace(log, dismissal_E=None)
+    found = simulate(arm(features=("dwell", "dismissal")), unknown, SETTINGS).found
+    np.testing.assert_array_equal(found.branch_BSK[2], found.branch_BSK[3])
+    rows = {r["what"]: r for r in summarise([found], log.catalogue, 100, 0)}
+    assert rows["dismissal over skip"]["change"] == 0 != rows["skip"]["change"]
+
+
+@pytest.mark.parametrize("where", ["shared", "own"])
 def test_a_model_with_the_input_answers_by_more_dislikes_more(walks, where):
     found = walks["sees", where].found
     differs = [(found.dose_4SK[0] != found.dose_4SK[dose]).mean() for dose in (1, 2, 3)]
@@ -142,21 +166,27 @@ def test_the_filter_moves_the_next_items_up():
     )
 
 
-def test_the_logs_own_effect_by_plain_counting(log):
+@pytest.mark.parametrize("signal", walk.SIGNALS)
+def test_the_logs_own_effect_by_plain_counting(log, signal):
     kind_V = kinds_of(log.catalogue)["cluster"]
-    value, low, high = pairs.log_effect(log, kind_V, 500, 0)
+    value, low, high = pairs.log_effect(log, kind_V, 500, 0, signal)
     total = {1: [0, 0], 2: [0, 0]}
-    threshold = 1 + np.searchsorted(pairs.features.DWELL_EDGES_MS, 18_000, side="right")
+    edges = pairs.features.DWELL_EDGES_MS
+    short, long = (1 + np.searchsorted(edges, ms, side="right") for ms in (3_000, 18_000))
     for user in range(len(log.user_ids)):
         start, stop = log.offsets_U1[user : user + 2]
         for e in range(start, stop):
+            watched = log.dwell_E[e] >= long
+            code = log.dislike_E[e] * watched
+            if signal == "skip":
+                code = 2 if log.dwell_E[e] < short else int(watched)
             for later in range(e + 1, min(stop, e + 21)):
-                if log.dwell_E[e] >= threshold and log.positive_weight_E[later] > 0:
-                    total[log.dislike_E[e]][0] += kind_V[log.item_E[e]] == kind_V[log.item_E[later]]
-                    total[log.dislike_E[e]][1] += 1
+                if code and log.positive_weight_E[later] > 0:
+                    total[code][0] += kind_V[log.item_E[e]] == kind_V[log.item_E[later]]
+                    total[code][1] += 1
     expected = (total[2][0] / total[2][1]) / (total[1][0] / total[1][1]) - 1
     assert value == pytest.approx(expected)
-    assert low < value < high and low < 0 < high  # dislikes of this log are random
+    assert low < value < high and low < 0 < high  # feedback in this log is random
 
 
 def test_chance_is_the_share_of_the_catalogue(log):

@@ -1,5 +1,7 @@
 """The page of responsiveness."""
 
+import dataclasses
+
 from branching import SETTINGS
 
 from negflax.simulate import measures, page
@@ -25,3 +27,16 @@ def test_the_page_shows_arms_curves_and_single_users(walks, log, tmp_path):
     text = path.read_text()
     assert text.count("<svg") == 8 and "http" not in text and "<script" not in text
     assert "published" in text and "Single users: input_only" in text and "k+3" in text
+
+
+def test_the_page_of_skips_shows_nothing_that_was_published_of_dislikes(walks, log, tmp_path):
+    settings = dataclasses.replace(SETTINGS, plan=dataclasses.replace(SETTINGS.plan, signal="skip"))
+    found = walks["sees", "shared"].found
+    rows = measures.summarise([found], log.catalogue, 50, 0, "skip")
+    table = [{"trajectories": "shared", "arm": "input_only"} | row for row in rows]
+    named = {f"log_effect/{kind}{end}": -0.3 for kind in measures.KINDS for end in measures.ENDS}
+    users = page.users("input_only", found, log, settings)
+    path = page.write_page(tmp_path / "page.html", table, named, settings, [users])
+    text = path.read_text()
+    assert text.count("<svg") == 4 and "published" not in text and "ceiling" not in text
+    assert "the other skips it" in text and "of 3 disliked" not in text
