@@ -7,7 +7,7 @@ import pytest
 
 from negflax.config import Config, WorldConfig
 from negflax.data import open_sequences
-from negflax.simulate import ideal
+from negflax.simulate import ideal, observer
 from negflax.simulate.measures import similarity
 from negflax.world import behaviour, draw_population, mechanisms
 
@@ -45,6 +45,17 @@ def test_its_lists_fall_after_a_skip(tmp_path):
     assert after < 0.9 * before
 
 
+def test_on_a_platform_that_reacts_it_expects_less_of_the_cluster_than_without(tmp_path):
+    after = []
+    for reacts in (False, True):
+        world = WorldConfig(**SMALL, platform_reacts=reacts)
+        log, event_ST, lists_2SK = lists_of(world, tmp_path / str(reacts))
+        item_S, kind_V = log.item_E[event_ST[:, -1]], log.catalogue.clusters_VC[:, 0]
+        before_S, after_S = (similarity(x, item_S, kind_V) for x in lists_2SK)
+        after.append(after_S.mean() / before_S.mean())
+    assert after[1] < 0.9 * after[0]
+
+
 def test_a_dislike_that_tells_nothing_changes_nothing(tmp_path):
     world = WorldConfig(**SMALL, dislikes="random", parameters=NO_LESSON)
     _, _, (without, with_dislike) = lists_of(world, tmp_path)
@@ -61,8 +72,8 @@ def test_its_chances_are_those_of_the_worlds_users():
     )
     affinity_U = behaviour.affinity(population, state, item_U, p)
     duration = population.items.duration_ms_I[7]
-    skip_U, long_view_U = ideal._behaviour(affinity_U, duration, p)
-    dislike_U = ideal._dislike(
+    skip_U, long_view_U = observer.behaviour(affinity_U, duration, p)
+    dislike_U = observer.dislike(
         *(x.astype(jnp.float32) for x in behaviour.aversions(population, item_U)), p
     )
     for chance_U, seen_U in ((long_view_U, found.long_view_U), (dislike_U, found.dislike_U)):

@@ -1,0 +1,158 @@
+"""Bayes on a user's aversions, by someone who knows the simulated world's mechanisms.
+
+What the world's own user does (taste, boredom) is known; an aversion to a cluster or a creator is
+inferred from feedback. Approximations: clusters and creators are independent a posteriori; a
+platform that reacts to dislikes remembers events, not rounds.
+
+Shapes: T events, I items of the world in its own order, C clusters, A creators, W taste, R newest
+events.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.stats import norm
+
+from negflax.world import Parameters
+from negflax.world.population import Array
+
+
+class Past(NamedTuple):
+    """Logged events: item (index in the world) and bits, of equal shapes."""
+
+    item: Array
+    skip: Array
+    long_view: Array
+    dislike: Array
+    new_session: Array
+
+
+class Belief(NamedTuple):
+    """Of one user.
+
+    Attributes:
+      taste_W: the user's own.
+      boredom_C: likewise.
+      cluster_C: log-odds of an aversion to the cluster.
+      creator_A: to the creator.
+      shown_R: what a platform that reacts to dislikes remembers: the newest items, −1 for none.
+      disliked_R: which of these were disliked.
+    """
+
+    taste_W: Array
+    boredom_C: Array
+    cluster_C: Array
+    creator_A: Array
+    shown_R: Array
+    disliked_R: Array
+
+
+def first_belief(traits: Any, clusters: int, p: Parameters) -> Belief:
+    """Of a user of whom nothing was seen: the shares of aversions in the population."""
+    return Belief(
+        traits.taste_UW,
+        jnp.zeros(clusters),
+        jnp.full(clusters, _logit(p.cluster_aversion)),
+        jnp.full(traits.averse_creator_UA.shape, _logit(p.creator_aversion)),
+        jnp.full(p.no_repeat_rounds, -1),
+        jnp.zeros(p.no_repeat_rounds, bool),
+    )
+
+
+def see(belief: Belief, event: Past, items: Any, traits: Any, p: Parameters) -> Belief:
+    """Bayes on the aversions; taste and boredom as the user's own."""
+    c, creator, latent_W = (
+        x[event.item] for x in (items.cluster_I, items.creator_I, items.latent_IW)
+    )
+    rest = jnp.where(event.new_session, p.boredom_rest, 1.0)
+    boredom_C = rest * belief.boredom_C
+    affinity = (
+        jnp.dot(belief.taste_W, latent_W) * len(latent_W) ** -0.5
+        + p.quality_weight * items.quality_I[event.item]
+        + traits.patience_U
+        - p.boredom_loss * boredom_C[c]
+    )
+    of_cluster, of_creator = jnp.array([[0.0, 1, 0, 1], [0.0, 0, 1, 1]])  # averse to neither … both
+    averse_affinity = affinity - p.aversion_loss * (of_cluster + of_creator)
+    skip, long_view = behaviour(averse_affinity, items.duration_ms_I[event.item], p)
+    chance = jnp.where(event.long_view, long_view, jnp.maximum(1 - skip - long_view, 1e-3))
+    chance = jnp.where(event.skip, skip, chance)
+    of_dislike = dislike(of_cluster, of_creator, p)
+    neither, cluster, by, both = chance * jnp.where(event.dislike, of_dislike, 1 - of_dislike)
+    q_cluster, q_creator = (
+        jax.nn.sigmoid(belief.cluster_C[c]),
+        jax.nn.sigmoid(belief.creator_A[creator]),
+    )
+    found_cluster = jnp.log((cluster + q_creator * (both - cluster))
+                            / (neither + q_creator * (by - neither)))  # fmt: skip
+    found_creator = jnp.log((by + q_cluster * (both - by))
+                            / (neither + q_cluster * (cluster - neither)))  # fmt: skip
+    enjoyed = event.long_view & ~event.dislike
+    return Belief(
+        belief.taste_W
+        + p.taste_learning * enjoyed * (latent_W - belief.taste_W)
+        + p.taste_return * (traits.taste_UW - belief.taste_W),
+        (p.boredom_decay * boredom_C).at[c].add(1),
+        belief.cluster_C.at[c].add(found_cluster),
+        belief.creator_A.at[creator].add(found_creator),
+        jnp.append(belief.shown_R[1:], event.item),
+        jnp.append(belief.disliked_R[1:], event.dislike),
+    )
+
+
+def rates(
+    belief: Belief, items: Any, traits: Any, share_I: Array, share_C: Array, p: Parameters
+) -> tuple[Array, Array]:
+    """(a_I, b_I): chance that the next event is a long view, or a dislike, of each item."""
+    scale = len(belief.taste_W) ** -0.5
+    interest_C = scale * items.centre_CW @ belief.taste_W
+    logit_C = p.cluster_personalisation * interest_C - p.feed_boredom * belief.boredom_C
+    # What negflax/world/feed.py does with dislikes, where it reacts to them; else both are 0.
+    cluster_R, creator_R = items.cluster_I[belief.shown_R], items.creator_I[belief.shown_R]
+    logit_C = logit_C.at[cluster_R].add(-p.reaction_cluster * belief.disliked_R)
+    blocked_A = jnp.zeros(len(belief.creator_A), bool).at[creator_R].max(belief.disliked_R)
+    chosen_C = jax.nn.softmax(logit_C + jnp.log(share_C))
+    match_I = scale * items.latent_IW @ belief.taste_W
+    score_I = p.item_personalisation * match_I - p.reaction_creator * blocked_A[items.creator_I]
+    wanted_I = share_I * jnp.exp(score_I)
+    wanted_C = jnp.zeros(len(share_C)).at[items.cluster_I].add(wanted_I)
+    served_I = (1 - p.exploration) * (chosen_C / wanted_C)[items.cluster_I] * wanted_I
+    served_I += p.exploration / len(share_I)
+    affinity_I = (
+        match_I
+        + p.quality_weight * items.quality_I
+        + traits.patience_U
+        - p.boredom_loss * belief.boredom_C[items.cluster_I]
+    )
+    q_I = jax.nn.sigmoid(belief.cluster_C)[items.cluster_I]
+    by_I = jax.nn.sigmoid(belief.creator_A)[items.creator_I]
+    weights = (1 - q_I) * (1 - by_I), q_I + by_I - 2 * q_I * by_I, q_I * by_I
+    long_view_I = sum(
+        weight * behaviour(affinity_I - n * p.aversion_loss, items.duration_ms_I, p)[1]
+        for n, weight in enumerate(weights)
+    )
+    return served_I * long_view_I, served_I * dislike(q_I, by_I, p)
+
+
+def behaviour(affinity: Array, duration_ms: Array, p: Parameters) -> tuple[Array, Array]:
+    """Chances of a skip and of a long view at this affinity (negflax/world/behaviour.py)."""
+    swipe = jax.nn.sigmoid(p.swipe_bias - p.swipe_slope * affinity)
+    seconds = duration_ms / 1_000
+    mean = p.watch_bias + p.watch_slope * affinity
+    mean -= p.watch_length * jnp.log(seconds / p.duration_median_s)
+    needed = jnp.log(jnp.minimum(p.long_view_s / seconds, 1))
+    return swipe, (1 - swipe) * norm.sf((needed - mean) / p.watch_noise)
+
+
+def dislike(of_cluster: Array, of_creator: Array, p: Parameters) -> Array:
+    """Chance of a dislike, given aversions or their probabilities."""
+    content = (1 - p.dislike_cluster * of_cluster) * (1 - p.dislike_creator * of_creator)
+    return 1 - (1 - p.dislike_noise) * content
+
+
+def _logit(chance: float) -> float:
+    return float(np.log(chance / (1 - chance)))
