@@ -19,8 +19,8 @@ from jax import lax
 
 from negflax.data import features
 from negflax.model import Recommender
+from negflax.simulate.arm import Arm, Events, read
 from negflax.simulate.live_lists import Plan, lists, of_those
-from negflax.simulate.walk import Arm, Events, _read
 from negflax.world import Parameters, Population, behaviour, feed, home
 
 DISLIKES = 64  # newest dislikes of a user that a filter knows
@@ -197,7 +197,7 @@ def _read_events(arm, model, plan, item_U, codes, event_U, live) -> tuple[jax.Ar
 
     def some(cell_BH, event_B):
         events = Events(**{name: x[:, None] for name, x in event_B.items()})
-        return _read(model, arm, events, cell_BH)
+        return read(model, arm, events, cell_BH)
 
     event = {"item": item_U + 1, "surface": jnp.zeros_like(item_U), **codes}
     before = live.state_UD, live.cell_UH

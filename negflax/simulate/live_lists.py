@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from negflax.model import Recommender
-from negflax.simulate.walk import CANDIDATES, MEMORY, PLATFORM, Arm
+from negflax.simulate.arm import Arm
+from negflax.simulate.walk import CANDIDATES, MEMORY, PLATFORM
 from negflax.world import Parameters, Population, Serving, behaviour, serve_list
 from negflax.world.serving import UNWANTED
 

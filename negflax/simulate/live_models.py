@@ -16,11 +16,10 @@ from negflax.config import Config, ModelConfig
 from negflax.data import Batch, Catalogue, Sequences, StreamBatches, history_batch
 from negflax.mesh import make_mesh
 from negflax.model import Recommender
+from negflax.simulate.arm import Arm, arm_of, encode
 from negflax.simulate.live_arms import ARMS, CONTROL, ArmSpec, config_of
 from negflax.simulate.live_log import Log, sequences_of
 from negflax.simulate.live_settings import Settings, retraining
-from negflax.simulate.pairs import arm_of
-from negflax.simulate.walk import Arm, encode
 from negflax.study.training import grafted
 from negflax.train.checkpoint import write_config
 from negflax.train.loop import planned_steps, train

@@ -15,7 +15,8 @@ import numpy as np
 
 from negflax.data import Catalogue
 from negflax.evaluate.bootstrap import percentile_interval, ratio, resampled_means
-from negflax.simulate.walk import BRANCHES, DOSES, Walk
+from negflax.simulate.arm import BRANCHES
+from negflax.simulate.walk import DOSES, Walk
 
 KINDS = ("cluster", "creator")
 LENGTHS = (10, 100)  # K of the lists at k + 1; the first is the headline

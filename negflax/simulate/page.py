@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 from negflax.data import Sequences as Log
 from negflax.evaluate import plots, report
 from negflax.evaluate.examples import SHOWN_EVENTS, Example, kin_of, line_of, mark_of
+from negflax.simulate.arm import BRANCHES
 from negflax.simulate.measures import ENDS, KINDS, LENGTHS, PAST
 from negflax.simulate.responsiveness import Settings, histories
-from negflax.simulate.walk import BRANCHES, DOSES, Walk
+from negflax.simulate.walk import DOSES, Walk
 
 # Wang et al., RecSys 2023 (arXiv 2308.12256), section 4: change by cluster and by creator.
 PUBLISHED = {

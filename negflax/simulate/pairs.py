@@ -5,49 +5,14 @@ Shapes: S users, T steps, E events, V catalogue rows.
 
 from __future__ import annotations
 
-from typing import Any
-
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from negflax.data import Catalogue, DataError, Sequences, features
 from negflax.evaluate.bootstrap import paired_bootstrap
-from negflax.evaluate.scorer import scored_tables
-from negflax.simulate.walk import Arm, Events
-from negflax.train.restore import Trained
+from negflax.simulate.arm import Events
 
-UNKNOWN_DURATION_MS = 30_000.0  # of a whole view where the catalogue has no duration
-SKIP_MS = np.array([500.0])
 SHORT_LONG_MS = np.array([3_000.0, 18_000.0])  # a skip, a long view, in the log's own effect
 HORIZON = 20  # events after a signal in which the log's own effect is looked for
-
-
-def arm_of(trained: Trained, has_dwell: bool) -> Arm:
-    """A checkpoint's arrays; without dwell times in the log, a branch's stay unknown."""
-    catalogue = trained.catalogue
-    duration_V = catalogue.duration_V
-    if duration_V is None:
-        duration_V = np.full(catalogue.num_rows, np.nan)
-    whole_V = np.where(duration_V > 0, duration_V, UNKNOWN_DURATION_MS)
-    dwell_V = features.dwell_codes(whole_V).astype(np.int32) * has_dwell
-    ratio_V = features.watch_ratio_codes(whole_V, duration_V).astype(np.int32) * has_dwell
-    skip_ratio = features.watch_ratio_codes(SKIP_MS, np.array([UNKNOWN_DURATION_MS]))
-    skip_2 = np.concatenate([features.dwell_codes(SKIP_MS), skip_ratio])
-    rows = scored_tables(trained.model, trained.state)
-    return Arm(
-        dense=_alone(trained.state["dense"]),
-        rows={name: _alone(table["rows"]) for name, table in rows.items()},
-        creator_V=jnp.asarray(catalogue.creator_V, jnp.int32),
-        cluster_V=jnp.asarray(catalogue.clusters_VC[:, 0], jnp.int32),
-        whole_V=(jnp.asarray(dwell_V), jnp.asarray(ratio_V)),
-        skip_2=jnp.asarray(skip_2, jnp.int32),
-    )
-
-
-def _alone(tree: Any) -> Any:
-    """Copies on one device."""
-    return jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), tree)
 
 
 def draw_pairs(

@@ -18,8 +18,9 @@ import numpy as np
 from negflax.config import WorldConfig
 from negflax.data import Catalogue, Sequences
 from negflax.simulate import ideal
+from negflax.simulate.arm import arm_of
 from negflax.simulate.measures import ENDS, LENGTHS, changes, kinds_of, similarity
-from negflax.simulate.pairs import arm_of, chance, draw_pairs, history_events
+from negflax.simulate.pairs import chance, draw_pairs, history_events
 from negflax.simulate.walk import DOSES, Plan, Walk, walk
 from negflax.train.restore import Trained
 

@@ -18,48 +18,15 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from negflax.data import Batch
 from negflax.model import Recommender
+from negflax.simulate.arm import BRANCHES, Arm, Events, best, feedback, read
 from negflax.world.serving import UNWANTED, Serving, serve_list
 
-BRANCHES = ("none", "dislike", "skip", "dismissal")
 SIGNALS = ("dislike", "skip")  # what later lists and doses, and the headline, are about
 DOSES = 3  # signals at most; as many last items are of one cluster
 CANDIDATES = 50  # of a user's best items, among which the serving layer chooses
 PLATFORM = Serving(temperature=1.0, cap=3, exploration=0.05)
 MEMORY = 10  # newest items that count against the cap
-
-
-class Events(NamedTuple):
-    """Past events as the encoder reads them: int32 rows and codes (negflax/data/features.py)."""
-
-    item: jax.Array
-    dislike: jax.Array
-    dwell: jax.Array
-    watch_ratio: jax.Array
-    gap: jax.Array
-    surface: jax.Array
-    dismissal: jax.Array
-
-
-class Arm(NamedTuple):
-    """What the simulation reads of a trained model and its catalogue.
-
-    Attributes:
-      dense: parameters of the encoder.
-      rows: table → (V or more, width), composed.
-      creator_V: int32 creators, 0 unknown.
-      cluster_V: int32 first clusters, 0 unknown.
-      whole_V: codes of a view of the whole item, (dwell, watch ratio), each (V,) int32.
-      skip_2: the same two codes for a skip.
-    """
-
-    dense: Any
-    rows: dict[str, jax.Array]
-    creator_V: jax.Array
-    cluster_V: jax.Array
-    whole_V: tuple[jax.Array, jax.Array]
-    skip_2: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,29 +108,29 @@ def _walk_block(
 ) -> Walk:
     users, k = len(prefix_ST.item), plan.k
     nothing_S1 = jnp.zeros((users, 1), jnp.int32)
-    begin = _read(model, arm, Events(*[nothing_S1] * len(Events._fields)), None)
+    begin = read(model, arm, Events(*[nothing_S1] * len(Events._fields)), None)
     # MEMORY empty places first, so that the newest items are always a slice.
     empty_SN = jnp.zeros((users, MEMORY + k + plan.later), jnp.int32)
 
-    def consume(carry: tuple, step: tuple) -> tuple[tuple, None]:
+    def served(carry: tuple, x: tuple) -> tuple[tuple, jax.Array]:
+        """One item more of the arm's own lists; besides, what it was chosen from."""
         (state_SD, last), taken_SN = carry
-        t, codes_S = step
-        candidates = _best(model, arm, state_SD, taken_SN, CANDIDATES)
-        item_S = codes_S.item
-        if plan.own:
-            item_S = _serve(jax.random.fold_in(key, t), model, arm, candidates, taken_SN, t)
-        read = _read(model, arm, _column(codes_S._replace(item=item_S)), last)
-        return (read, taken_SN.at[:, MEMORY + t].set(item_S)), None
+        t, codes_S = x
+        candidates = best(model, arm, state_SD, taken_SN, CANDIDATES)
+        item_S = _serve(jax.random.fold_in(key, t), model, arm, candidates, taken_SN, t)
+        after = read(model, arm, _column(codes_S._replace(item=item_S)), last)
+        return (after, taken_SN.at[:, MEMORY + t].set(item_S)), candidates[0]
 
     def consume_logged(carry: tuple, first: int, stop: int) -> tuple:
         (_, last), taken_SN = carry
         part = jax.tree.map(lambda x: x[:, first:stop], prefix_ST)
         taken_SN = taken_SN.at[:, MEMORY + first : MEMORY + stop].set(part.item)
-        return _read(model, arm, part, last), taken_SN
+        return read(model, arm, part, last), taken_SN
 
     def consume_served(carry: tuple, first: int, stop: int) -> tuple:
         codes = jax.tree.map(lambda x: x[:, first:stop].T, prefix_ST)
-        return lax.scan(consume, carry, (jnp.arange(first, stop), codes))[0]
+        steps = jnp.arange(first, stop), codes
+        return lax.scan(lambda *x: (served(*x)[0], None), carry, steps)[0]
 
     go = consume_served if plan.own else consume_logged
     early = go((begin, empty_SN), 0, k - DOSES)
@@ -171,27 +138,19 @@ def _walk_block(
     codes_k = jax.tree.map(lambda x: x[:, k - 1], prefix_ST)
     item_S = codes_k.item
     if plan.own:
-        candidates = _best(model, arm, state_SD, taken_SN, CANDIDATES)
+        candidates = best(model, arm, state_SD, taken_SN, CANDIDATES)
         item_S = _serve(jax.random.fold_in(key, k - 1), model, arm, candidates, taken_SN, k - 1)
     before_SN, taken_SN = taken_SN, taken_SN.at[:, MEMORY + k - 1].set(item_S)
     codes_k = codes_k._replace(item=item_S)
 
     def list_of(branch: Events) -> jax.Array:
-        state_SD, _ = _read(model, arm, _column(branch), last)
-        return _best(model, arm, state_SD, taken_SN, plan.length)[0]
+        state_SD, _ = read(model, arm, _column(branch), last)
+        return best(model, arm, state_SD, taken_SN, plan.length)[0]
 
     def lists_after(branch: Events) -> jax.Array:
-        def step(carry: tuple, x: tuple) -> tuple[tuple, jax.Array]:
-            (state_SD, last), taken_SN = carry
-            t, codes_S = x
-            candidates = _best(model, arm, state_SD, taken_SN, CANDIDATES)
-            item_S = _serve(jax.random.fold_in(key, t), model, arm, candidates, taken_SN, t)
-            read = _read(model, arm, _column(codes_S._replace(item=item_S)), last)
-            return (read, taken_SN.at[:, MEMORY + t].set(item_S)), candidates[0]
-
         codes = jax.tree.map(lambda x: x.T, after_SJ)
-        start = _read(model, arm, _column(branch), last), taken_SN
-        row_JSM = lax.scan(step, start, (k + jnp.arange(plan.later), codes))[1]
+        start = read(model, arm, _column(branch), last), taken_SN
+        row_JSM = lax.scan(served, start, (k + jnp.arange(plan.later), codes))[1]
         return row_JSM[:, :, : plan.later_length]
 
     branches = [feedback(arm, codes_k, name) for name in BRANCHES]
@@ -207,8 +166,8 @@ def _walk_block(
         )
         given_3 = dose >= DOSES - jnp.arange(DOSES)
         part = jax.tree.map(lambda x, y: jnp.where(given_3, y, x), without, signalled)
-        state_SD, _ = _read(model, arm, part, early[0][1])
-        return _best(model, arm, state_SD, taken_too_SN, plan.length)[0]
+        state_SD, _ = read(model, arm, part, early[0][1])
+        return best(model, arm, state_SD, taken_too_SN, plan.length)[0]
 
     return Walk(
         branch_BSK=lax.map(list_of, _stacked(branches)),
@@ -217,70 +176,6 @@ def _walk_block(
         item_S=item_S,
         before_SN=before_SN[:, MEMORY : MEMORY + k - 1],
     )
-
-
-def feedback(arm: Arm, codes_S: Events, branch: str) -> Events:
-    """Item k with the feedback of a branch: a view of the whole, a skip, or "not interested".
-
-    A dislike comes on top of a whole view, a dismissal on top of a skip: one bit more each. Where
-    the log does not know whether an item was dismissed, no branch does.
-    """
-    dwell_S, ratio_S = (x[codes_S.item] for x in arm.whole_V)
-    if branch in ("skip", "dismissal"):
-        dwell_S = jnp.where(dwell_S > 0, arm.skip_2[0], 0)
-        ratio_S = jnp.where(ratio_S > 0, arm.skip_2[1], 0)
-    disliked, dismissed = (2 if branch == name else 1 for name in ("dislike", "dismissal"))
-    return codes_S._replace(
-        dislike=jnp.full_like(codes_S.item, disliked),
-        dismissal=jnp.where(codes_S.dismissal > 0, dismissed, 0),
-        dwell=dwell_S,
-        watch_ratio=ratio_S,
-    )
-
-
-def _read(model: Recommender, arm: Arm, events_ST: Events, last: Any) -> tuple[jax.Array, Any]:
-    """(states (S, D) after the events, what the encoder carries); `last` None: a new user."""
-    item_ST = events_ST.item
-    none_STL = jnp.zeros((*item_ST.shape, 1), jnp.int32)
-    batch = Batch(
-        item_ids_BT=item_ST,
-        dislike_BT=events_ST.dislike,
-        dwell_BT=events_ST.dwell,
-        watch_ratio_BT=events_ST.watch_ratio,
-        gap_BT=events_ST.gap,
-        surface_BT=events_ST.surface,
-        dismissal_BT=events_ST.dismissal,
-        creator_BT=arm.creator_V[item_ST],
-        cluster_BT=arm.cluster_V[item_ST],
-        reset_BT=jnp.zeros(item_ST.shape, bool).at[:, 0].set(last is None),
-        label_ids_BTL=none_STL,
-        positive_weight_BTL=none_STL.astype(jnp.float32),
-        negative_weight_BTL=none_STL.astype(jnp.float32),
-    )
-    return encode(model, arm, batch, last)
-
-
-def encode(model: Recommender, arm: Arm, batch: Batch, last: Any) -> tuple[jax.Array, Any]:
-    """`read` of a batch of histories, as negflax/data/batches.py makes them."""
-    vectors = {
-        use: arm.rows[name][ids]
-        for name, uses in model.lookups(batch, None).items()
-        for use, ids in uses.items()
-        if use != "label"
-    }
-    states_STD, last = model.states(arm.dense, vectors, batch, start_BH=last)
-    return states_STD[:, -1], last
-
-
-def _best(
-    model: Recommender, arm: Arm, state_SD: jax.Array, taken_SN: jax.Array, length: int
-) -> tuple[jax.Array, jax.Array]:
-    """The best items that were not consumed: rows (S, M) int32 and scores (S, M)."""
-    weights_VD, bias_V = model.output_vectors(arm.rows[model.output_table][: model.num_rows])
-    score_SV = state_SD @ weights_VD.T + bias_V.at[0].set(-jnp.inf)
-    score_SV = score_SV.at[jnp.arange(len(state_SD))[:, None], taken_SN].set(-jnp.inf)
-    score_SM, row_SM = lax.top_k(score_SV, length)
-    return row_SM.astype(jnp.int32), score_SM
 
 
 def _serve(

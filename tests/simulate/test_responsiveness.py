@@ -9,7 +9,9 @@ import pytest
 from branching import CLUSTERS, ITEMS, SETTINGS, K
 
 from negflax.data import DataError
+from negflax.simulate import arm as trained_arm
 from negflax.simulate import pairs, walk
+from negflax.simulate.arm import Events
 from negflax.simulate.measures import (
     block_creator,
     changes,
@@ -20,7 +22,6 @@ from negflax.simulate.measures import (
     summarise,
 )
 from negflax.simulate.responsiveness import simulate
-from negflax.simulate.walk import Events
 
 FEATURES = "features"  # the encoder's tables of feedback features
 ARMS = [(name, where) for name in ("sees", "blind") for where in ("shared", "own")]
@@ -93,16 +94,16 @@ def test_shared_trajectories_are_the_logs_and_states_carried_on_those_of_one_pas
     np.testing.assert_array_equal(found.before_SN, prefix.item[:60, :-1])
     np.testing.assert_array_equal(found.item_S, prefix.item[:60, -1])
     trained = arm(features=("dislike", "dwell"))
-    given = pairs.arm_of(trained, has_dwell=True)
-    at_k = walk.feedback(given, Events(*(x[:, -1] for x in prefix)), "dislike")
+    given = trained_arm.arm_of(trained, has_dwell=True)
+    at_k = trained_arm.feedback(given, Events(*(x[:, -1] for x in prefix)), "dislike")
     whole = Events(
         *(
             np.concatenate([np.zeros((64, 1), np.int32), x[:, :-1], y[:, None]], 1)
             for x, y in zip(prefix, at_k, strict=True)
         )
     )
-    state_SD, _ = walk._read(trained.model, given, whole, None)
-    expected, _ = walk._best(trained.model, given, state_SD, prefix.item, 20)
+    state_SD, _ = trained_arm.read(trained.model, given, whole, None)
+    expected, _ = trained_arm.best(trained.model, given, state_SD, prefix.item, 20)
     assert (np.asarray(expected)[:60] == found.branch_BSK[1]).mean() > 0.99  # but for ties
 
 

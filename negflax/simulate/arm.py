@@ -1,0 +1,145 @@
+"""A trained model as simulations read it: events in, states and best items out.
+
+Shapes: S users, T steps, V catalogue rows, D width, M items.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from negflax.data import Batch, features
+from negflax.evaluate.scorer import scored_tables
+from negflax.model import Recommender
+from negflax.train.restore import Trained
+
+BRANCHES = ("none", "dislike", "skip", "dismissal")
+UNKNOWN_DURATION_MS = 30_000.0  # of a whole view where the catalogue has no duration
+SKIP_MS = np.array([500.0])
+
+
+class Events(NamedTuple):
+    """Past events as the encoder reads them: int32 rows and codes (negflax/data/features.py)."""
+
+    item: jax.Array
+    dislike: jax.Array
+    dwell: jax.Array
+    watch_ratio: jax.Array
+    gap: jax.Array
+    surface: jax.Array
+    dismissal: jax.Array
+
+
+class Arm(NamedTuple):
+    """What the simulation reads of a trained model and its catalogue.
+
+    Attributes:
+      dense: parameters of the encoder.
+      rows: table → (V or more, width), composed.
+      creator_V: int32 creators, 0 unknown.
+      cluster_V: int32 first clusters, 0 unknown.
+      whole_V: codes of a view of the whole item, (dwell, watch ratio), each (V,) int32.
+      skip_2: the same two codes for a skip.
+    """
+
+    dense: Any
+    rows: dict[str, jax.Array]
+    creator_V: jax.Array
+    cluster_V: jax.Array
+    whole_V: tuple[jax.Array, jax.Array]
+    skip_2: jax.Array
+
+
+def arm_of(trained: Trained, has_dwell: bool) -> Arm:
+    """A checkpoint's arrays; without dwell times in the log, a branch's stay unknown."""
+    catalogue = trained.catalogue
+    duration_V = catalogue.duration_V
+    if duration_V is None:
+        duration_V = np.full(catalogue.num_rows, np.nan)
+    whole_V = np.where(duration_V > 0, duration_V, UNKNOWN_DURATION_MS)
+    dwell_V = features.dwell_codes(whole_V).astype(np.int32) * has_dwell
+    ratio_V = features.watch_ratio_codes(whole_V, duration_V).astype(np.int32) * has_dwell
+    skip_ratio = features.watch_ratio_codes(SKIP_MS, np.array([UNKNOWN_DURATION_MS]))
+    skip_2 = np.concatenate([features.dwell_codes(SKIP_MS), skip_ratio])
+    rows = scored_tables(trained.model, trained.state)
+    return Arm(
+        dense=_alone(trained.state["dense"]),
+        rows={name: _alone(table["rows"]) for name, table in rows.items()},
+        creator_V=jnp.asarray(catalogue.creator_V, jnp.int32),
+        cluster_V=jnp.asarray(catalogue.clusters_VC[:, 0], jnp.int32),
+        whole_V=(jnp.asarray(dwell_V), jnp.asarray(ratio_V)),
+        skip_2=jnp.asarray(skip_2, jnp.int32),
+    )
+
+
+def _alone(tree: Any) -> Any:
+    """Copies on one device."""
+    return jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), tree)
+
+
+def feedback(arm: Arm, codes_S: Events, branch: str) -> Events:
+    """Item k with the feedback of a branch: a view of the whole, a skip, or "not interested".
+
+    A dislike comes on top of a whole view, a dismissal on top of a skip: one bit more each. Where
+    the log does not know whether an item was dismissed, no branch does.
+    """
+    dwell_S, ratio_S = (x[codes_S.item] for x in arm.whole_V)
+    if branch in ("skip", "dismissal"):
+        dwell_S = jnp.where(dwell_S > 0, arm.skip_2[0], 0)
+        ratio_S = jnp.where(ratio_S > 0, arm.skip_2[1], 0)
+    disliked, dismissed = (2 if branch == name else 1 for name in ("dislike", "dismissal"))
+    return codes_S._replace(
+        dislike=jnp.full_like(codes_S.item, disliked),
+        dismissal=jnp.where(codes_S.dismissal > 0, dismissed, 0),
+        dwell=dwell_S,
+        watch_ratio=ratio_S,
+    )
+
+
+def read(model: Recommender, arm: Arm, events_ST: Events, last: Any) -> tuple[jax.Array, Any]:
+    """(states (S, D) after the events, what the encoder carries); `last` None: a new user."""
+    item_ST = events_ST.item
+    none_STL = jnp.zeros((*item_ST.shape, 1), jnp.int32)
+    batch = Batch(
+        item_ids_BT=item_ST,
+        dislike_BT=events_ST.dislike,
+        dwell_BT=events_ST.dwell,
+        watch_ratio_BT=events_ST.watch_ratio,
+        gap_BT=events_ST.gap,
+        surface_BT=events_ST.surface,
+        dismissal_BT=events_ST.dismissal,
+        creator_BT=arm.creator_V[item_ST],
+        cluster_BT=arm.cluster_V[item_ST],
+        reset_BT=jnp.zeros(item_ST.shape, bool).at[:, 0].set(last is None),
+        label_ids_BTL=none_STL,
+        positive_weight_BTL=none_STL.astype(jnp.float32),
+        negative_weight_BTL=none_STL.astype(jnp.float32),
+    )
+    return encode(model, arm, batch, last)
+
+
+def encode(model: Recommender, arm: Arm, batch: Batch, last: Any) -> tuple[jax.Array, Any]:
+    """`read` of a batch of histories, as negflax/data/batches.py makes them."""
+    vectors = {
+        use: arm.rows[name][ids]
+        for name, uses in model.lookups(batch, None).items()
+        for use, ids in uses.items()
+        if use != "label"
+    }
+    states_STD, last = model.states(arm.dense, vectors, batch, start_BH=last)
+    return states_STD[:, -1], last
+
+
+def best(
+    model: Recommender, arm: Arm, state_SD: jax.Array, taken_SN: jax.Array, length: int
+) -> tuple[jax.Array, jax.Array]:
+    """The best items that were not consumed: rows (S, M) int32 and scores (S, M)."""
+    weights_VD, bias_V = model.output_vectors(arm.rows[model.output_table][: model.num_rows])
+    score_SV = state_SD @ weights_VD.T + bias_V.at[0].set(-jnp.inf)
+    score_SV = score_SV.at[jnp.arange(len(state_SD))[:, None], taken_SN].set(-jnp.inf)
+    score_SM, row_SM = lax.top_k(score_SV, length)
+    return row_SM.astype(jnp.int32), score_SM
