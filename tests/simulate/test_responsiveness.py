@@ -40,17 +40,18 @@ def test_a_model_without_the_dislike_input_gives_exactly_0(walks, log, where):
     assert "responsiveness/blind/cluster_low" in named and "specificity/blind" in named
 
 
-@pytest.mark.parametrize("where", ["shared", "own"])
-def test_a_model_that_cannot_tell_a_skip_gives_exactly_0_for_skips(arm, log, where):
+@pytest.mark.parametrize(
+    "features,where", [(("gap", "dislike"), "own"), (("gap", "dwell"), "shared")]
+)
+def test_a_model_that_cannot_tell_a_skip_gives_exactly_0_for_skips(arm, log, features, where):
     plan = dataclasses.replace(SETTINGS.plan, signal="skip", own=where == "own")
-    settings = dataclasses.replace(SETTINGS, plan=plan)
-    for features, answers in ((("gap", "dislike"), False), (("gap", "dwell"), True)):
-        found = simulate(arm(features=features), log, settings).found
-        for lists in (found.branch_BSK[::2], found.later_2JSK, found.dose_4SK[::3]):
-            assert (lists[0] != lists[1]).any() == answers
-        named = figures("arm", summarise([found], log.catalogue, 100, 0, "skip"), "skip")
-        assert (set(named.values()) != {0.0}) == answers
-        np.testing.assert_array_equal(found.branch_BSK[2], found.branch_BSK[3])  # no bit to read
+    found = simulate(arm(features=features), log, dataclasses.replace(SETTINGS, plan=plan)).found
+    answers = "dwell" in features
+    for lists in (found.branch_BSK[::2], found.later_2JSK, found.dose_4SK[::3]):
+        assert (lists[0] != lists[1]).any() == answers
+    named = figures("arm", summarise([found], log.catalogue, 100, 0, "skip"), "skip")
+    assert (set(named.values()) != {0.0}) == answers
+    np.testing.assert_array_equal(found.branch_BSK[2], found.branch_BSK[3])  # no bit to read
 
 
 def test_a_dismissal_is_a_skip_and_one_bit(arm, log):
