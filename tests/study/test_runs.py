@@ -49,12 +49,13 @@ def assert_same(a, b):
         np.testing.assert_array_equal(x, y)
 
 
-def test_an_arm_without_weight_is_positives_only_bit_for_bit(runs):
+def test_an_arm_without_weight_is_positives_only(runs):
     before = leaves(runs.warm("valid", 0))
     stop = runs.steps[1]
     ssm = runs.go_on(ARMS["ssm"], ARMS["ssm"].loss(0.0, 1.0), "valid", 0, stop)
     ntr = runs.go_on(ARMS["ntr"], ARMS["ntr"].loss(0.0, 1.0), "valid", 0, stop)
-    assert_same(ssm[0], ntr[0])
+    for x, y in zip(leaves(ssm[0]), leaves(ntr[0]), strict=True):  # but for how XLA fuses them
+        np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
     weighed, trace = runs.go_on(ARMS["ntr"], ARMS["ntr"].loss(1.0, 0.01), "valid", 0, stop)
     assert any((x != y).any() for x, y in zip(leaves(weighed), leaves(ntr[0]), strict=True))
     assert trace.shape == (stop - runs.steps[0], 2)
