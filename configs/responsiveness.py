@@ -14,7 +14,7 @@ More training seeds: seed1, … with --config.train.seed=1. Then
 
 from negflax import config as negflax_config
 
-FEATURES = ("dislike", "dwell", "watch_ratio", "gap", "creator", "cluster")
+FEATURES = ("dislike", "dismissal", "dwell", "watch_ratio", "gap", "creator", "cluster")
 ARMS = ("no_signal", "input_only", "input_and_label")
 
 

@@ -56,11 +56,12 @@ class Figure:
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """A section with users: history beside lists."""
+    """A section with users: history beside lists, before and after a signal."""
 
     title: str
     users: Sequence[Example]
     note: str = ""
+    signal: str = "dislike"
 
 
 Section = Text | Table | Figure | Examples

@@ -63,7 +63,7 @@ def users(name: str, found: Walk, log: Log, settings: Settings) -> report.Exampl
         f"The first {SHOWN_USERS} pairs whose list has kin (creator or cluster) of the newest "
         f"item. {WORDS[settings.plan.signal]}"
     )
-    return report.Examples(f"Single users: {name}", shown, note)
+    return report.Examples(f"Single users: {name}", shown, note, settings.plan.signal)
 
 
 def write_page(
@@ -140,12 +140,14 @@ def _bars(rows: Rows, signal: str, kind: str, named: Mapping[str, float]) -> Fig
     """The paper's figure 3: a bar an arm, the published one beside it, the ceilings as lines."""
     head = {r["arm"]: r for r in rows
             if (r["what"], r["kind"], r["K"]) == (signal, kind, LENGTHS[0])}  # fmt: skip
+    published_too = signal == "dislike"
+    left = 0.2 * published_too
     figure, axis = plots.new_chart(height=2.8)
     for place, (arm, row) in enumerate(head.items()):
         low, value, high = (100 * row[f"change{end}"] for end in ("_low", "", "_high"))
-        axis.bar(place - 0.2, value, 0.36, color=plots.COLOURS[place % len(plots.COLOURS)])
-        axis.vlines(place - 0.2, low, high, color=report.INK, lw=1.2)
-        if arm in PUBLISHED and signal == "dislike":
+        axis.bar(place - left, value, 0.36, color=plots.COLOURS[place % len(plots.COLOURS)])
+        axis.vlines(place - left, low, high, color=report.INK, lw=1.2)
+        if arm in PUBLISHED and published_too:
             published = 100 * PUBLISHED[arm][KINDS.index(kind)]
             label = "published" if arm == "input_only" else None
             axis.bar(place + 0.2, published, 0.36, color=plots.QUIET, alpha=0.5, label=label)
