@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ ARMS = {"input_only": "ssm", "input_and_label": "ntr"}
 ROW = "row.json"  # in a world's folder: what was asked there, and what was found
 
 
-def run(config: Config, workdir: str, settings: Settings, train: bool) -> None:
+def run(
+    config: Config, workdir: str, settings: Settings, train: bool, parameters: Sequence[str]
+) -> None:
     """Halves and doubles each parameter: the log's own effect, the ceiling, and the arms'.
 
     Args:
@@ -37,9 +40,10 @@ def run(config: Config, workdir: str, settings: Settings, train: bool) -> None:
       workdir: its runs; a world that was asked the same before is not asked again.
       settings: pairs on shared trajectories.
       train: train both arms anew in every world.
+      parameters: names of mechanisms (negflax/world/parameters.py).
     """
     shared.start(workdir)
-    worlds = ["", *(f"{name} = {factor * getattr(DEFAULT, name):g}" for name in PARAMETERS
+    worlds = ["", *(f"{name} = {factor * getattr(DEFAULT, name):g}" for name in parameters
                     for factor in FACTORS)]  # fmt: skip
     rows = []
     for world in worlds:

@@ -73,6 +73,9 @@ LIVE = {
 }
 SEEDS = flags.DEFINE_list("seeds", ["0"], "live: replicates, each a world and training of its own.")
 SPLIT = flags.DEFINE_bool("split", LiveSettings.split, "live: arms share the users at random.")
+PARAMETERS = flags.DEFINE_list(
+    "parameters", list(sensitivity.PARAMETERS), "sensitivity: mechanisms to halve and to double."
+)
 TRAIN = flags.DEFINE_bool("train", True, "sensitivity: train both arms in every world.")
 SEED = flags.DEFINE_integer("seed", 0, "Of pairs, serving and bootstrap.")
 
@@ -126,7 +129,8 @@ def sensitive() -> None:
     if CONFIG.value is None or len(WORKDIR.value) != 1:
         raise ConfigError("sensitivity needs --config: a run, and --workdir: one folder")
     settings = Settings(PAIRS.value, Plan(k=K.value, later=1), seed=SEED.value)
-    sensitivity.run(from_config_dict(CONFIG.value), WORKDIR.value[0], settings, TRAIN.value)
+    config = from_config_dict(CONFIG.value)
+    sensitivity.run(config, WORKDIR.value[0], settings, TRAIN.value, PARAMETERS.value)
 
 
 COMMANDS = {
