@@ -12,7 +12,7 @@ import jax
 
 from launch import flags as shared
 from launch.fit import fit
-from negflax.config import Config, MeshConfig
+from negflax.config import Config, ConfigError, MeshConfig
 from negflax.data import open_sequences
 from negflax.evaluate import format_table
 from negflax.files import write_json
@@ -41,7 +41,13 @@ def run(
       settings: pairs on shared trajectories.
       train: train both arms anew in every world.
       parameters: names of mechanisms (negflax/world/parameters.py).
+
+    Raises:
+      ConfigError: one of them is none.
     """
+    for name in parameters:
+        if not hasattr(DEFAULT, name):
+            raise ConfigError(f"--parameters: `{name}` is none of negflax/world/parameters.py")
     shared.start(workdir)
     worlds = ["", *(f"{name} = {factor * getattr(DEFAULT, name):g}" for name in parameters
                     for factor in FACTORS)]  # fmt: skip
