@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from negflax.data import Sequences as Log
 from negflax.evaluate import plots, report
@@ -108,7 +110,7 @@ def write_page(
             report.Figure(
                 f"After one {signal}, {where} trajectories",
                 [_bars(rows, signal, k, named if where == "shared" else {}) for k in KINDS],
-                f"Lists of {LENGTHS[0]}." + published + ceilings,
+                f"Lists of {LENGTHS[0]}." + published + ceilings * (where == "shared"),
             )
         )
     for where in places:
@@ -149,23 +151,22 @@ def _bars(rows: Rows, signal: str, kind: str, named: Mapping[str, float]) -> Fig
         axis.vlines(place - left, low, high, color=report.INK, lw=1.2)
         if arm in PUBLISHED and published_too:
             published = 100 * PUBLISHED[arm][KINDS.index(kind)]
-            label = "published" if arm == "input_only" else None
-            axis.bar(place + 0.2, published, 0.36, color=plots.QUIET, alpha=0.5, label=label)
+            axis.bar(place + 0.2, published, 0.36, color=plots.QUIET, alpha=0.5)
     for label in ("ideal", "ideal_and_label"):
         if f"{label}/{kind}" in named:
             axis.axhline(100 * named[f"{label}/{kind}"], color=report.INK, lw=1, ls=(0, (4, 3)))
-    axis.set_xticks(range(len(head)), [arm.replace("_", " ") for arm in head], color=report.INK)
+    names = [textwrap.fill(arm.replace("_", " "), 11) for arm in head]
+    axis.set_xticks(range(len(head)), names, color=report.INK)
     axis.axhline(0, color=plots.QUIET, lw=0.8)
     axis.set_ylabel("change of similarity, %", color=report.INK, fontsize=9)
     axis.set_title(f"by {kind}", loc="left", color=report.INK, fontsize=10)
-    if axis.get_legend_handles_labels()[0]:
-        axis.legend(frameon=False, labelcolor=report.INK, fontsize=8)
     return figure
 
 
 def _persistence(rows: Rows) -> Figure:
     figure = _curves(rows, "persistence", lambda x: int(x[2:]) if x.startswith("k+") else None)
     figure.axes[0].set_xlabel("list after item k +", color=report.INK, fontsize=9)
+    figure.axes[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
@@ -194,7 +195,7 @@ def _curves(rows: Rows, title: str, place_of: Any) -> Figure:
     axis.set_ylabel("change of similarity, %", color=report.INK, fontsize=9)
     axis.set_title(title, loc="left", color=report.INK, fontsize=10)
     figure.legend(
-        loc="outside lower center", ncols=3, frameon=False, labelcolor=report.INK, fontsize=8
+        loc="outside lower center", ncols=2, frameon=False, labelcolor=report.INK, fontsize=8
     )
     return figure
 
