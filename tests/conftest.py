@@ -22,6 +22,7 @@ os.environ["XLA_FLAGS"] = " ".join([
 ])  # fmt: skip
 
 import jax  # noqa: E402
+import pytest  # noqa: E402
 
 COMPILED = tempfile.TemporaryDirectory(prefix="negflax-compiled-")
 jax.config.update("jax_num_cpu_devices", 8)
@@ -31,3 +32,10 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 def pytest_unconfigure():
     COMPILED.cleanup()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forget_programs():
+    """Programs of a test file go with it: a third of the memory of a test process, or more."""
+    yield
+    jax.clear_caches()
