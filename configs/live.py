@@ -2,7 +2,7 @@
 
   python -m launch.simulate live --config=configs/live.py --workdir=runs/live
 
-About 15 CPU minutes on one core: two surfaces, nine arms, 14 simulated days (docs/live.md).
+About 11 CPU minutes a seed on one core: two surfaces, nine arms, 14 simulated days (docs/live.md).
 """
 
 from configs import synthetic

@@ -9,6 +9,7 @@ from typing import Any
 from negflax.config import Config
 
 CONTROL = "no_signal"
+AGAIN = "control_again"  # the same, trained in another order: by how much does luck move figures?
 INPUT = "dislike"  # the feature that the control's model does not have
 DISLIKES = ("dislike",)
 # Skips are eight times as frequent as dislikes; with this weight both together push about alike.
@@ -40,7 +41,7 @@ def _labels(objective: str, **loss: Any) -> ArmSpec:
 
 ARMS: dict[str, ArmSpec] = {
     CONTROL: ArmSpec(sees=False),
-    "control_again": ArmSpec(sees=False, order=1),
+    AGAIN: ArmSpec(sees=False, order=1),
     "input_only": ArmSpec(),
     "drop_disliked": ArmSpec(sees=False, block="items"),
     "block_creators": ArmSpec(sees=False, block="creators"),
@@ -58,7 +59,7 @@ ARMS: dict[str, ArmSpec] = {
     "contrastive": _labels("contrastive"),
     "reinforce": _labels("reinforce", weight_policy="constant", w=0.1),
 }
-DEFAULT_ARMS = (CONTROL, "control_again", "input_only", "drop_disliked", "block_creators",
+DEFAULT_ARMS = (CONTROL, AGAIN, "input_only", "drop_disliked", "block_creators",
                 "input_and_label", "skips_too", "ssm_upweighted", "negative_weight")  # fmt: skip
 
 

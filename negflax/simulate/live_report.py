@@ -9,7 +9,7 @@ import numpy as np
 
 from negflax.config import Config
 from negflax.evaluate import plots, report
-from negflax.simulate.live_arms import CONTROL, PUBLISHED, reproduced
+from negflax.simulate.live_arms import AGAIN, CONTROL, PUBLISHED, reproduced
 from negflax.simulate.live_changes import (
     Change,
     Pair,
@@ -58,7 +58,10 @@ class Found(NamedTuple):
 def find(surface: str, arms: Sequence[str], replicates: Replicates) -> Found:
     """Compares every arm with the control, and as the published experiments were compared."""
     pairs = [(arm, CONTROL) for arm in arms if arm != CONTROL]
-    published = [(one.arm, one.control) for one in PUBLISHED if one.surface == surface]
+    published = [
+        pair for one in PUBLISHED if one.surface == surface
+        for pair in ((one.arm, one.control), (one.arm, AGAIN))
+    ]  # fmt: skip
     pairs += [pair for pair in dict.fromkeys(published)
               if pair not in pairs and set(pair) <= set(arms)]  # fmt: skip
     halves = by_half(replicates, pairs)
@@ -126,12 +129,14 @@ def published_rows(all_found: Sequence[Found]) -> Rows:
         if not found or (one.arm, one.control) not in found.changes:
             continue
         change = found.changes[one.arm, one.control][one.metric]
+        again = found.changes.get((one.arm, AGAIN)) if one.control == CONTROL else None
         rows.append(
             {
                 "surface": one.surface, "arm": one.arm, "against": one.control,
                 "metric": one.metric, "published %": f"{one.percent:+.2f}",
                 "simulated %": percent(change), "n": len(change.by_seed),
                 "reproduced": reproduced(one.percent, change.low, change.high), "note": one.note,
+                f"against {AGAIN} %": percent(again[one.metric]) if again else "",
             }
         )  # fmt: skip
     return rows
