@@ -233,6 +233,7 @@ def slow(log, first_day, days, creator_I, cluster_I):
                 "satisfied": (count["satisfied"], 1),
                 "unsatisfied": (count["unsatisfied"], 1),
                 "enjoyment": (count["enjoyment"], count["played"]),
+                "dwell": (sum(watched.values()), 1),
                 "long_days": (spent, 1),
                 "session_length": (count["played"], count["begins"]),
                 "ctr": (count["played"], count["seen"]),
