@@ -31,7 +31,7 @@ def test_defaults_survive_the_trip_through_a_config_dict_and_json():
         ({"eval": {"ks": 10}}, r"config.eval.ks is a tuple: write \(10,\)"),
         ({"eval": {"ks": ()}}, "config.eval.ks"),
         ({"loss": {"objective": "bce"}}, "choose from ntr, ssm"),
-        ({"model": {"features": ("dwel",)}}, "choose from dislike, dwell"),
+        ({"model": {"features": ("dwel",)}}, "choose from dislike, dismissal, dwell"),
         ({"model": {"dropout_input": 1.0}}, "a share from 0"),
         ({"loss": {"omega": -1.0}}, "config.loss.omega = -1.0"),
         ({"optimizer": {"clip_value": -1}}, "config.optimizer.clip_value = -1.0"),
