@@ -25,7 +25,7 @@ from negflax.simulate import live, live_metrics, live_report
 from negflax.simulate.live_arms import ARMS, CONTROL
 from negflax.simulate.live_metrics import METRICS, Sums
 from negflax.simulate.live_models import Models
-from negflax.simulate.live_settings import Settings, replicate
+from negflax.simulate.live_settings import LiveSettings, replicate
 from negflax.world.environment import SURFACES
 
 EXPERIMENT = "experiment.json"  # config and settings of what the working folder holds
@@ -33,7 +33,7 @@ EXPERIMENT = "experiment.json"  # config and settings of what the working folder
 
 def run(
     config: Config, workdir: Path, surfaces: Sequence[str], arms: Sequence[str],
-    seeds: Sequence[int], settings: Settings, html: str,
+    seeds: Sequence[int], settings: LiveSettings, html: str,
 ) -> None:  # fmt: skip
     """Serves what has not been served yet, then prints and writes everything.
 
@@ -67,7 +67,7 @@ def run(
 
 def _serve(
     config: Config, workdir: Path, surfaces: Sequence[str], arms: Sequence[str],
-    seeds: Sequence[int], settings: Settings,
+    seeds: Sequence[int], settings: LiveSettings,
 ) -> None:  # fmt: skip
     """Lets every arm serve that has left no file yet."""
     missing = [
@@ -99,7 +99,7 @@ def _path(workdir: Path, seed: int, surface: str, arm: str) -> Path:
     return workdir / f"seed{seed}" / "figures" / f"{surface}-{arm}.npz"
 
 
-def _claim(workdir: Path, config: Config, settings: Settings, arms: Sequence[str]) -> None:
+def _claim(workdir: Path, config: Config, settings: LiveSettings, arms: Sequence[str]) -> None:
     """Notes what the folder holds; arms may be added later, unless they share the users."""
     kept = {"config": config_dict(config), "settings": dataclasses.asdict(settings)}
     if settings.split:

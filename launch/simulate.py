@@ -42,7 +42,7 @@ from negflax.evaluate import format_table
 from negflax.files import write_json
 from negflax.simulate import calibration
 from negflax.simulate.live_arms import DEFAULT_ARMS
-from negflax.simulate.live_settings import Settings as LiveSettings
+from negflax.simulate.live_settings import LiveSettings
 from negflax.simulate.responsiveness import Settings
 from negflax.simulate.walk import SIGNALS, Plan
 

@@ -25,7 +25,7 @@ from negflax.simulate.live_day import Live, play_day
 from negflax.simulate.live_lists import Plan
 from negflax.simulate.live_log import Log
 from negflax.simulate.live_models import Models, read_histories
-from negflax.simulate.live_settings import Settings
+from negflax.simulate.live_settings import LiveSettings
 from negflax.world import Parameters, Population, draw_population, mechanisms
 from negflax.world.population import on_host, world_key
 
@@ -45,7 +45,7 @@ class Start(NamedTuple):
     """
 
     config: Config
-    settings: Settings
+    settings: LiveSettings
     p: Parameters
     population: Population
     catalogue: Catalogue
@@ -54,7 +54,7 @@ class Start(NamedTuple):
     key: jax.Array
 
 
-def prepare(config: Config, settings: Settings) -> Start:
+def prepare(config: Config, settings: LiveSettings) -> Start:
     """Draws the world and lets the logging platform serve it."""
     p = mechanisms(config.world)
     population = draw_population(config.world, p)
@@ -81,7 +81,7 @@ def run_arm(
     Args:
       name: of the arm.
       surface: `feed` or `home`.
-      share: (its number, how many arms share the users), for Settings.split.
+      share: (its number, how many arms share the users), for LiveSettings.split.
       start: what the arms have in common.
       models: likewise.
       told: hears of every day that is over.

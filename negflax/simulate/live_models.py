@@ -19,7 +19,7 @@ from negflax.model import Recommender
 from negflax.simulate.arm import Arm, arm_of, encode
 from negflax.simulate.live_arms import ARMS, CONTROL, ArmSpec, config_of
 from negflax.simulate.live_log import Log, sequences_of
-from negflax.simulate.live_settings import Settings, retraining
+from negflax.simulate.live_settings import LiveSettings, retraining
 from negflax.study.training import grafted
 from negflax.train.checkpoint import write_config
 from negflax.train.loop import planned_steps, train
@@ -33,7 +33,7 @@ ENCODED = 512  # users whose histories are read together
 class Models:
     """Models, trainers and what the arms of one replicate begin with, each made once."""
 
-    def __init__(self, config: Config, settings: Settings, log: Log, catalogue: Catalogue,
+    def __init__(self, config: Config, settings: LiveSettings, log: Log, catalogue: Catalogue,
                  workdir: Path):  # fmt: skip
         """The run's config; the logging platform's log; where positives-only runs are kept."""
         self._config, self._settings, self._log = config, settings, log

@@ -19,7 +19,7 @@ from negflax.simulate.live_changes import (
     mean_level,
 )
 from negflax.simulate.live_metrics import METRICS
-from negflax.simulate.live_settings import Settings
+from negflax.simulate.live_settings import LiveSettings
 
 HEADLINE = ("dislike_rate", "repeated_dislikes", "satisfied", "viewers")  # as charts
 FIXED = {"feed": ("ctr",)}  # metrics that are the same whatever is served
@@ -149,7 +149,7 @@ def percent(change: Change) -> str:
 
 
 def sections(
-    config: Config, settings: Settings, all_found: Sequence[Found], made: dict[str, Rows]
+    config: Config, settings: LiveSettings, all_found: Sequence[Found], made: dict[str, Rows]
 ) -> list[report.Section]:
     """The page: how to read it, the published effects, and per surface charts, table, curves."""
     published, *others = made
@@ -185,7 +185,7 @@ def sections(
     return page
 
 
-def _explanation(config: Config, settings: Settings, all_found: Sequence[Found]) -> str:
+def _explanation(config: Config, settings: LiveSettings, all_found: Sequence[Found]) -> str:
     users = "a random share each" if settings.split else "all of them, in worlds of their own"
     seeds = len(all_found[0].replicates) if all_found else 0
     interval = (

@@ -8,7 +8,7 @@ from negflax.config import Config
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class LiveSettings:
     """Sizes of the experiment; the world's are config.world.
 
     Attributes:
@@ -45,7 +45,7 @@ def replicate(config: Config, seed: int) -> Config:
     )
 
 
-def retraining(config: Config, settings: Settings, begun: int) -> Config:
+def retraining(config: Config, settings: LiveSettings, begun: int) -> Config:
     """The config of an arm's trainings, which go on at step `begun` with a constant rate."""
     optimizer, rate = config.optimizer, settings.retrain_rate
     return dataclasses.replace(

@@ -17,7 +17,7 @@ from negflax.simulate.live_arms import ARMS, PUBLISHED, config_of, reproduced
 from negflax.simulate.live_changes import changes
 from negflax.simulate.live_lists import Plan
 from negflax.simulate.live_models import Models, read_histories
-from negflax.simulate.live_settings import Settings, replicate
+from negflax.simulate.live_settings import LiveSettings, replicate
 
 USERS, ITEMS, DAYS = 40, 60, 3
 CONFIG = Config(
@@ -27,7 +27,7 @@ CONFIG = Config(
     loss=LossConfig(positives_only_steps=1, ramp_steps=1),
     train=TrainConfig(steps=2, eval_every=0),
 )
-SETTINGS = Settings(days=DAYS, log_days=16, first_steps=2, retrain_every=2, retrain_steps=2)
+SETTINGS = LiveSettings(days=DAYS, log_days=16, first_steps=2, retrain_every=2, retrain_steps=2)
 
 
 @pytest.fixture(scope="module")
