@@ -32,8 +32,8 @@ from jax import lax
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from negflax.files import write_json
-from negflax.loss import attend_gpu, mosaic_gpu, xla
-from negflax.loss.attend_gpu import Tiles
+from negflax.loss.kernels import flash_logsumexp_gpu, mosaic_gpu, xla
+from negflax.loss.kernels.flash_logsumexp_gpu import Tiles
 
 NAIVE_BYTES = 24 << 30  # of N × S arrays: beyond, the naive loss is not run
 SHAPES = {  # part → (N, S, D)
@@ -45,15 +45,22 @@ SHAPES = {  # part → (N, S, D)
     ),
 }
 CORRECT = [  # N, S, D, L, largest logit, type
-    (128, 512, 64, 1, 5.0, "bfloat16"), (257, 1_100, 128, 2, 30.0, "bfloat16"),
-    (5, 7, 9, 2, 5.0, "float16"), (1, 3, 1, 1, 1.0, "bfloat16"), (300, 290, 96, 0, 5.0, "float16"),
-    (33, 2_500, 200, 1, 200.0, "bfloat16"), (129, 700, 256, 1, 1e4, "bfloat16"),
-    (129, 700, 256, 3, 200.0, "float16"), (300, 200, 64, 1, 0.0, "float16"),
-]  # fmt: skip
+    (128, 512, 64, 1, 5.0, "bfloat16"),
+    (257, 1_100, 128, 2, 30.0, "bfloat16"),
+    (5, 7, 9, 2, 5.0, "float16"),
+    (1, 3, 1, 1, 1.0, "bfloat16"),
+    (300, 290, 96, 0, 5.0, "float16"),
+    (33, 2_500, 200, 1, 200.0, "bfloat16"),
+    (129, 700, 256, 1, 1e4, "bfloat16"),
+    (129, 700, 256, 3, 200.0, "float16"),
+    (300, 200, 64, 1, 0.0, "float16"),
+]
 CORRECT_GPU = [
-    (8_192, 8_192, 64, 1, 20.0, "bfloat16"), (2_049, 33_333, 128, 1, 20.0, "float16"),
-    (4_097, 65_537, 64, 2, 200.0, "bfloat16"), (1_000, 100_003, 256, 1, 0.1, "float16"),
-]  # fmt: skip
+    (8_192, 8_192, 64, 1, 20.0, "bfloat16"),
+    (2_049, 33_333, 128, 1, 20.0, "float16"),
+    (4_097, 65_537, 64, 2, 200.0, "bfloat16"),
+    (1_000, 100_003, 256, 1, 0.1, "float16"),
+]
 TUNE = {
     64: [(64, 128, 2), (64, 128, 4), (64, 192, 3), (64, 256, 3), (64, 64, 4), (128, 64, 4)],
     128: [(64, 128, 2), (64, 128, 3), (64, 128, 4), (64, 192, 2), (64, 192, 3), (64, 64, 4)],
@@ -206,7 +213,7 @@ def rows_of(part: str) -> Iterator[dict[str, Any]]:
         for sizes in ((128, 64, 2), (64, 64, 2, 3), (64, 64, 2, 1), (64, 192, 2)):
             yield check((129, 700, 64, 1, 20.0, "bfloat16"), Tiles(*sizes))
         if on_gpu():  # one part: a sum of 62,500 products, rounded as the tensor cores do
-            with mock.patch.object(attend_gpu, "PROCESSORS", 1):
+            with mock.patch.object(flash_logsumexp_gpu, "PROCESSORS", 1):
                 yield check((257, 1_000_000, 64, 1, 5.0, "float16"))
     elif part == "tune":
         for shape in SHAPES["tune"]:
@@ -235,7 +242,7 @@ def interpreted() -> Iterator[None]:
 
     # Few processors make long parts, whose buffers are filled again and again.
     with (
-        mock.patch.multiple(attend_gpu, _multiply_onto=multiply_onto, PROCESSORS=2),
+        mock.patch.multiple(flash_logsumexp_gpu, _multiply_onto=multiply_onto, PROCESSORS=2),
         plgpu.force_gpu_interpret_mode(plgpu.InterpretGPUParams(detect_races=True)),
         jax.default_device(jax.devices("cpu")[0]),
     ):

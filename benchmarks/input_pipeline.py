@@ -33,11 +33,11 @@ from benchmarks import _input_log
 from benchmarks._input_peers import PEERS, rows_of
 from configs import kuairand
 from launch import flags as shared
-from launch.fit import fit
 from negflax.config import BatchConfig, from_config_dict
 from negflax.data import DataError, StreamBatches, open_sequences
 from negflax.evaluate import format_table
 from negflax.files import write_json
+from negflax.fit import fit
 
 QUICK = flags.DEFINE_boolean("quick", False, "2 M events, 60 training steps.")
 EVENTS = flags.DEFINE_integer("events", 100_000_000, "Events of the synthetic log.")

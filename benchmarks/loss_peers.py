@@ -93,11 +93,16 @@ def _optax(states, candidates, p):
 
 def _ours(states, candidates, p, r_N1=None, w_N1=None):
     total, _ = objective_sum(
-        OBJECTIVES["ntr"], states, _label_logits(states, candidates, p), candidates,
-        bias_S=jnp.zeros(len(candidates)), candidate_ids_S=jnp.arange(len(candidates)),
-        label_ids_NL=p.label_N1, r_NL=p.r_N1 if r_N1 is None else r_N1,
+        OBJECTIVES["ntr"],
+        states,
+        _label_logits(states, candidates, p),
+        candidates,
+        bias_S=jnp.zeros(len(candidates)),
+        candidate_ids_S=jnp.arange(len(candidates)),
+        label_ids_NL=p.label_N1,
+        r_NL=p.r_N1 if r_N1 is None else r_N1,
         w_NL=p.w_N1 if w_N1 is None else w_N1,
-    )  # fmt: skip
+    )
     return total
 
 
@@ -128,9 +133,12 @@ def _tokamax(implementation: str) -> Callable[[Problem], Calls]:
 
         def loss(states, candidates, p):
             return tokamax.linear_softmax_cross_entropy_loss(
-                states, p.label_N1[:, 0], candidates.T, reduction="sum",
+                states,
+                p.label_N1[:, 0],
+                candidates.T,
+                reduction="sum",
                 implementation=implementation,
-            )  # fmt: skip
+            )
 
         return _jax(loss)(p)
 

@@ -24,7 +24,7 @@ from absl import app, flags
 from launch import flags as shared
 from negflax.evaluate import format_table
 from negflax.files import write_json
-from negflax.loss import xla
+from negflax.loss.kernels import xla
 
 MEASURED = flags.DEFINE_string("measured", None, "The JSON of benchmarks.loss_kernel.")
 PLOT = flags.DEFINE_string("plot", None, "Where to draw the roofline (.svg or .png).")
@@ -92,9 +92,13 @@ def draw(roof: dict[str, float], found: list[dict], path: str) -> None:
     for method in dict.fromkeys(one["method"] for one in found):
         own = [one for one in found if one["method"] == method]
         axes.loglog(
-            [one["FLOP/byte"] for one in own], [one["GFLOP/s"] for one in own], "o", ms=5,
-            alpha=0.7, label=method,
-        )  # fmt: skip
+            [one["FLOP/byte"] for one in own],
+            [one["GFLOP/s"] for one in own],
+            "o",
+            ms=5,
+            alpha=0.7,
+            label=method,
+        )
     axes.set_xlabel("operations / byte moved (counted)")
     axes.set_ylabel("GFLOP/s (6·N·S·D / time)")
     axes.grid(True, which="both", alpha=0.2)

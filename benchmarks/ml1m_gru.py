@@ -26,11 +26,11 @@ from absl import flags  # noqa: E402
 
 from configs import ml1m_sequences  # noqa: E402
 from launch import flags as shared  # noqa: E402
-from launch.fit import fit  # noqa: E402
 from negflax.config import Config, from_config_dict  # noqa: E402
 from negflax.data import build_sequences, open_source  # noqa: E402
 from negflax.evaluate import format_table, run  # noqa: E402
 from negflax.files import write_json  # noqa: E402
+from negflax.fit import fit  # noqa: E402
 from negflax.mesh import make_mesh  # noqa: E402
 from negflax.train.restore import load_trained  # noqa: E402
 

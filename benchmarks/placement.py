@@ -17,7 +17,7 @@ import numpy as np
 
 from negflax.data.catalogue import spread
 from negflax.evaluate import format_table
-from negflax.tables.exchange import capacity
+from negflax.tables.all_to_all import capacity
 
 
 def imbalance(rows_K: np.ndarray, num_rows: int, shards: int) -> tuple[float, int]:
@@ -55,8 +55,15 @@ def main() -> None:
                 found.append(imbalance(rows_K, args.items, shards))
             worst, rounds = np.max(found, axis=0)
             mean = float(np.mean([one for one, _ in found]))
-            table.append({"shards": shards, "rows": order, "imbalance": mean,
-                          "worst of seeds": float(worst), "rounds": int(rounds)})  # fmt: skip
+            table.append(
+                {
+                    "shards": shards,
+                    "rows": order,
+                    "imbalance": mean,
+                    "worst of seeds": float(worst),
+                    "rounds": int(rounds),
+                }
+            )
     print(format_table(table))
     if args.json:
         Path(args.json).write_text(json.dumps({"settings": vars(args), "rows": table}, indent=1))

@@ -4,7 +4,7 @@
   JAX_NUM_CPU_DEVICES=8 python -m benchmarks.ranking    # the table on 8 devices, and on 1
   python -m benchmarks.ranking --quick                  # 100,000 items
 
-Times one block of requests through all that the metrics of `launch.evaluate` need of a scorer, seen
+Times one block of queries through all that the metrics of `launch.evaluate` need of a scorer, seen
 items masked and kept, lists of 20. `temp_mb` is the temporary memory and the result of the compiled
 program that scores a chunk; `scores_mb` what an array of users × items would take. On several
 devices the same table is ranked on one of them too: `same_places` is the share of judged items that
@@ -24,7 +24,7 @@ from absl import app, flags
 from launch import flags as shared
 from negflax.config import MeshConfig, ModelConfig
 from negflax.data import Catalogue, Sequences
-from negflax.evaluate import Ranks, build_requests, format_table, protocol
+from negflax.evaluate import Ranks, build_queries, format_table, protocol
 from negflax.evaluate.ranking import rank_scorers
 from negflax.evaluate.scorer import column_function, model_scorer
 from negflax.files import write_json
@@ -77,7 +77,7 @@ def main(argv: list[str]) -> None:
     config = ModelConfig(hidden=32, embedding=WIDTH.value, features=("dislike",))
     model = Recommender(config, sequences.catalogue)
     dense = model.init_dense(jax.random.key(0))
-    requests = build_requests(sequences, "test")
+    queries = build_queries(sequences, "test")
     found: dict[str, Any] = {"users": users, "items": items, "width": WIDTH.value}
     found["scores_mb"] = users * items * 4 / 2**20
     ranks: dict[int, Ranks] = {}
@@ -87,7 +87,7 @@ def main(argv: list[str]) -> None:
         state = {"dense": dense, "tables": {model.output_table: {"rows": rows}}}
         scorers = {"model": model_scorer(model, state, sequences, mesh, EVENTS)}
         before = time.perf_counter()
-        one = rank_scorers(scorers, requests, sequences, (True, False), users, LIST)
+        one = rank_scorers(scorers, queries, sequences, (True, False), users, LIST)
         suffix = f"_{devices}_devices" if devices > 1 else ""
         found[f"seconds{suffix}"] = time.perf_counter() - before
         found[f"temp_mb{suffix}"] = temporary_mb(model, mesh, rows, users)

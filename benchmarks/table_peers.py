@@ -96,9 +96,10 @@ def _ours(config: OptimizerConfig, p: Problem) -> Calls:
         "rows": lambda: change(move, ids_U, merged_UD),
     }
     return Calls(
-        lambda: change(compiled, ids_K, gradient_KD), parts,
+        lambda: change(compiled, ids_K, gradient_KD),
+        parts,
         compiled.memory_analysis().temp_size_in_bytes / 1e6,
-    )  # fmt: skip
+    )
 
 
 def _optax(optimizer: optax.GradientTransformation, p: Problem) -> Calls:
@@ -126,9 +127,11 @@ def _torch(name: str, p: Problem) -> Calls:
     import torch
 
     table = torch.nn.Embedding(
-        p.num_rows, p.gradient_KD.shape[1], sparse=True,
+        p.num_rows,
+        p.gradient_KD.shape[1],
+        sparse=True,
         _weight=torch.zeros(p.num_rows, p.gradient_KD.shape[1]),
-    )  # fmt: skip
+    )
     optimizer = getattr(torch.optim, name)(table.parameters(), lr=RATE)
     ids, values = torch.tensor(p.ids_K, dtype=torch.long)[None], torch.tensor(p.gradient_KD)
 

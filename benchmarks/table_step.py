@@ -50,10 +50,16 @@ def _batch(num_rows: int) -> Batch:
     positive = (rng.random((ROWS, STEPS, 1)) < 0.6).astype(np.float32)
     return Batch(
         item_ids_BT=rng.choice(known, (ROWS, STEPS)).astype(np.int32),
-        dislike_BT=code(), dwell_BT=code(), watch_ratio_BT=code(), gap_BT=code(),
-        surface_BT=code(), dismissal_BT=code(), creator_BT=code() * 0, cluster_BT=code() * 0,
+        dislike_BT=code(),
+        dwell_BT=code(),
+        watch_ratio_BT=code(),
+        gap_BT=code(),
+        surface_BT=code(),
+        dismissal_BT=code(),
+        creator_BT=code() * 0,
+        cluster_BT=code() * 0,
         reset_BT=np.arange(STEPS) == np.zeros((ROWS, 1)),
         label_ids_BTL=rng.choice(known, (ROWS, STEPS, 1)).astype(np.int32),
         positive_weight_BTL=positive,
         negative_weight_BTL=1 - positive,
-    )  # fmt: skip
+    )

@@ -28,9 +28,9 @@ from jax import lax
 from launch import flags as shared
 from negflax.config import MeshConfig
 from negflax.evaluate import format_table
-from negflax.evaluate.retrieval import CHUNK, top_k_function
 from negflax.files import write_json
 from negflax.mesh import make_mesh, split
+from negflax.serve.topk import CHUNK, top_k_function
 
 QUICK = flags.DEFINE_boolean("quick", False, "Small sizes.")
 ROWS = flags.DEFINE_integer("rows", 1_000_000, "Rows of the table, V.")
@@ -94,8 +94,14 @@ def main(argv: list[str]) -> None:
     rows = jax.device_put(table, split(mesh))
     search = top_k_function(mesh, num_rows, k)
     blocks = -(-users // size)
-    found: dict[str, Any] = {"users": users, "rows": num_rows, "width": WIDTH.value, "k": k,
-                             "seen": SEEN.value, "devices": mesh.size}  # fmt: skip
+    found: dict[str, Any] = {
+        "users": users,
+        "rows": num_rows,
+        "width": WIDTH.value,
+        "k": k,
+        "seen": SEEN.value,
+        "devices": mesh.size,
+    }
     approximate = top_k_function(mesh, num_rows, k, APPROXIMATE.value)
     exact = search(queries, rows, seen)[0]
     found["approx_expected_recall"] = APPROXIMATE.value

@@ -1,9 +1,9 @@
-"""Evaluates a checkpoint: full-catalogue ranking beside random, popularity and Markov floors.
+"""Evaluates a checkpoint: full-catalogue ranking beside random, popularity and Markov baselines.
 
   python -m launch.evaluate --workdir=runs/synthetic --checkpoint=best
 
 Needs nothing but the run's folder (and its data set); runs on any number of devices. Several runs
-of one data set are compared on the same requests, each with the first, by paired intervals:
+of one data set are compared on the same queries, each with the first, by paired intervals:
 
   python -m launch.evaluate --workdir=runs/ssm,runs/ntr
 
@@ -26,8 +26,10 @@ from absl import flags
 from launch import flags as shared
 from negflax.config import ConfigError, MeshConfig
 from negflax.data import Catalogue, open_sequences
-from negflax.evaluate import comparison, follow, format_table, page, run
+from negflax.evaluate import comparison, format_table, run
 from negflax.evaluate.calibration import calibration_figures
+from negflax.evaluate.follow.follow import follow
+from negflax.evaluate.report import run_page as page
 from negflax.files import write_json
 from negflax.mesh import make_mesh
 from negflax.model import Recommender
@@ -65,7 +67,7 @@ def main(argv: list[str]) -> None:
 
 
 def evaluate_one(workdir: Path, split: str) -> None:
-    """One checkpoint beside the floors."""
+    """One checkpoint beside the baselines."""
     shared.start(workdir)
     trained = load_trained(workdir, CHECKPOINT.value, make_mesh(MeshConfig(), jax.devices()))
     sequences = open_sequences(trained.config, workdir, trained.catalogue)
@@ -81,7 +83,7 @@ def evaluate_one(workdir: Path, split: str) -> None:
 
 
 def compare_runs(workdirs: list[Path], split: str) -> None:
-    """Several runs on the requests of the first one's data, labels and settings."""
+    """Several runs on the queries of the first one's data, labels and settings."""
     shared.start(workdirs[0])
     mesh = make_mesh(MeshConfig(), jax.devices())
     same_name = len({path.name for path in workdirs}) < len(workdirs)

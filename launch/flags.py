@@ -13,6 +13,7 @@ from absl import app, flags, logging
 from negflax.config import ConfigError
 from negflax.data import DataError
 from negflax.evaluate import EvaluationError
+from negflax.serve import ModelError
 from negflax.train.checkpoint import CheckpointError
 
 JSON = flags.DEFINE_string("json", "", "Write the printed figures to this file.")
@@ -42,7 +43,7 @@ def run(main: Callable[[list[str]], None]) -> None:
     def told(argv: list[str]) -> None:
         try:
             main(argv)
-        except (CheckpointError, ConfigError, DataError, EvaluationError) as error:
+        except (CheckpointError, ConfigError, DataError, EvaluationError, ModelError) as error:
             sys.exit(f"{type(error).__name__}: {error}")
 
     app.run(told, flags_parser=_parse)

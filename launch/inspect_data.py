@@ -17,9 +17,10 @@ from ml_collections import config_flags
 from launch import flags as shared
 from negflax.config import from_config_dict
 from negflax.data import open_source
-from negflax.data.checks import check_data
-from negflax.data.inspect import inspect_data, open_inspected
-from negflax.evaluate import data_page, format_table
+from negflax.data.inspect.figures import inspect_data, open_inspected
+from negflax.data.inspect.findings import check_data
+from negflax.evaluate import format_table
+from negflax.evaluate.report import data_page
 from negflax.files import write_json
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "One of configs/*.py.")

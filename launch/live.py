@@ -8,6 +8,7 @@ again. Several processes may fill one working folder, each with --seeds of its o
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import time
 from collections.abc import Sequence
@@ -19,22 +20,29 @@ from absl import logging
 from launch import flags as shared
 from negflax.config import Config, ConfigError
 from negflax.config import to_dict as config_dict
-from negflax.evaluate import format_table, report
+from negflax.evaluate import format_table
+from negflax.evaluate.report import html
 from negflax.files import plain, write_arrays, write_json
-from negflax.simulate import live, live_metrics, live_report
-from negflax.simulate.live_arms import ARMS, CONTROL
-from negflax.simulate.live_metrics import METRICS, Sums
-from negflax.simulate.live_models import Models
-from negflax.simulate.live_settings import LiveSettings, replicate
+from negflax.simulate.live import live_report, user_metrics
+from negflax.simulate.live import loop as live
+from negflax.simulate.live.arms import ARMS, CONTROL
+from negflax.simulate.live.live_settings import LiveSettings, replicate
+from negflax.simulate.live.served_models import Models
+from negflax.simulate.live.user_metrics import METRICS, Sums
 from negflax.world.environment import SURFACES
 
 EXPERIMENT = "experiment.json"  # config and settings of what the working folder holds
 
 
 def run(
-    config: Config, workdir: Path, surfaces: Sequence[str], arms: Sequence[str],
-    seeds: Sequence[int], settings: LiveSettings, html: str,
-) -> None:  # fmt: skip
+    config: Config,
+    workdir: Path,
+    surfaces: Sequence[str],
+    arms: Sequence[str],
+    seeds: Sequence[int],
+    settings: LiveSettings,
+    html_path: str,
+) -> None:
     """Serves what has not been served yet, then prints and writes everything.
 
     Raises:
@@ -58,22 +66,30 @@ def run(
     sizes = {"users": config.world.num_users, "days": settings.days, "seeds": list(seeds)}
     outcome = sizes | live_report.figures(all_found) | {"tables": tables}
     write_json(shared.JSON.value or workdir / "live.json", plain(outcome))
-    page = report.write_report(
-        html or workdir / "live.html", f"{config.name}: arms that use dislikes differently",
+    page = html.write_report(
+        html_path or workdir / "live.html",
+        f"{config.name}: arms that use dislikes differently",
         live_report.sections(config, settings, all_found, tables),
-    )  # fmt: skip
+    )
     print(f"\npage: {page}")
 
 
 def _serve(
-    config: Config, workdir: Path, surfaces: Sequence[str], arms: Sequence[str],
-    seeds: Sequence[int], settings: LiveSettings,
-) -> None:  # fmt: skip
+    config: Config,
+    workdir: Path,
+    surfaces: Sequence[str],
+    arms: Sequence[str],
+    seeds: Sequence[int],
+    settings: LiveSettings,
+) -> None:
     """Lets every arm serve that has left no file yet."""
     missing = [
-        (seed, surface, arm) for seed in seeds for surface in surfaces for arm in arms
+        (seed, surface, arm)
+        for seed in seeds
+        for surface in surfaces
+        for arm in arms
         if not _path(workdir, seed, surface, arm).exists()
-    ]  # fmt: skip
+    ]
     begun, done, prepared = time.monotonic(), 0, None
     for seed, surface, arm in missing:
         if seed != prepared:
@@ -82,17 +98,21 @@ def _serve(
             models = Models(start.config, settings, start.log, start.catalogue, folder)
             prepared = seed
 
-        def told(day: int) -> None:
-            share = done + (day + 1) / settings.days  # noqa: B023
-            left = (len(missing) - share) * (time.monotonic() - begun) / share
-            logging.info(
-                "seed %d, %s on %s: day %d of %d, arm %d of %d, ETA %.0f min",
-                seed, arm, surface, day + 1, settings.days, done + 1, len(missing), left / 60,  # noqa: B023
-            )  # fmt: skip
-
-        sums = live.run_arm(arm, surface, (arms.index(arm), len(arms)), start, models, told)
+        on_day_end = functools.partial(
+            _report_progress, (seed, arm, surface), settings.days, done, len(missing), begun
+        )
+        sums = live.run_arm(arm, surface, (arms.index(arm), len(arms)), start, models, on_day_end)
         _save(_path(workdir, seed, surface, arm), sums)
         done += 1
+
+
+def _report_progress(
+    names: tuple[int, str, str], days: int, done: int, arms: int, begun: float, day: int
+) -> None:
+    share = done + (day + 1) / days
+    left = (arms - share) * (time.monotonic() - begun) / share
+    message = "seed %d, %s on %s: day %d of %d, arm %d of %d, ETA %.0f min"
+    logging.info(message, *names, day + 1, days, done + 1, arms, left / 60)
 
 
 def _path(workdir: Path, seed: int, surface: str, arm: str) -> Path:
@@ -107,15 +127,18 @@ def _claim(workdir: Path, config: Config, settings: LiveSettings, arms: Sequence
     kept = json.loads(json.dumps(kept))
     path = workdir / EXPERIMENT
     if path.exists() and json.loads(path.read_text()) != kept:
-        raise ConfigError(f"{workdir} holds an experiment with other settings: take another "
-                          "--workdir, or remove it")  # fmt: skip
+        raise ConfigError(
+            f"{workdir} holds an experiment with other settings: take another "
+            "--workdir, or remove it"
+        )
     write_json(path, kept)
 
 
 def _save(path: Path, sums: Sums) -> None:
-    parts = {f"{part}/{name}": x for part, named in sums._asdict().items()
-             for name, x in named.items()}  # fmt: skip
-    levels = {metric: live_metrics.level(sums, metric) for metric in METRICS}
+    parts = {
+        f"{part}/{name}": x for part, named in sums._asdict().items() for name, x in named.items()
+    }
+    levels = {metric: user_metrics.level(sums, metric) for metric in METRICS}
     write_json(path.with_suffix(".json"), plain(levels))
     write_arrays(path, parts)
 

@@ -14,11 +14,12 @@ import numpy as np
 from launch import flags as shared
 from negflax.config import ConfigError, MeshConfig
 from negflax.data import Sequences, open_sequences
-from negflax.evaluate import build_requests, evaluate_scorer, format_table
+from negflax.evaluate import build_queries, evaluate_scorer, format_table
 from negflax.evaluate.scorer import model_scorer
 from negflax.files import write_json
 from negflax.mesh import make_mesh
-from negflax.simulate import measures, page, pairs, responsiveness
+from negflax.simulate import measures, pairs, responsiveness
+from negflax.simulate import responsiveness_page as page
 from negflax.simulate.measures import ENDS
 from negflax.simulate.responsiveness import Settings
 from negflax.train.restore import Trained, load_trained
@@ -148,9 +149,9 @@ def quality(trained: dict[str, list[Trained]], sequences: Sequences) -> dict[str
         key = f"hr_p@{config.ks[0]}"
         found = []
         for one in seeds:
-            requests = build_requests(sequences, "test", 0, config.seed, config.state)
+            queries = build_queries(sequences, "test", 0, config.seed, config.state)
             scorer = model_scorer(one.model, one.state, sequences, one.mesh, config.history)
-            found.append(evaluate_scorer(scorer, requests, sequences, config)[key])
+            found.append(evaluate_scorer(scorer, queries, sequences, config)[key])
         values = float(np.mean(found)), float(min(found)), float(max(found))
         named |= {f"{key}/{name}{end}": x for end, x in zip(ENDS, values, strict=True)}
         row = {"arm": name, key: values[0], "lowest seed": values[1], "highest seed": values[2]}

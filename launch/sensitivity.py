@@ -11,11 +11,11 @@ from typing import Any
 import jax
 
 from launch import flags as shared
-from launch.fit import fit
 from negflax.config import Config, ConfigError, MeshConfig
 from negflax.data import open_sequences
 from negflax.evaluate import format_table
 from negflax.files import write_json
+from negflax.fit import fit
 from negflax.mesh import make_mesh
 from negflax.simulate import measures, pairs, responsiveness
 from negflax.simulate.responsiveness import Settings
@@ -23,8 +23,13 @@ from negflax.train.restore import load_trained
 from negflax.world.parameters import DEFAULT
 
 # What decides how much a dislike tells, and how much lists can follow it.
-PARAMETERS = ("aversion_loss", "cluster_aversion", "dislike_noise", "cluster_personalisation",
-              "boredom_loss")  # fmt: skip
+PARAMETERS = (
+    "aversion_loss",
+    "cluster_aversion",
+    "dislike_noise",
+    "cluster_personalisation",
+    "boredom_loss",
+)
 FACTORS = (0.5, 2.0)
 ARMS = {"input_only": "ssm", "input_and_label": "ntr"}
 ROW = "row.json"  # in a world's folder: what was asked there, and what was found
@@ -49,8 +54,14 @@ def run(
         if not hasattr(DEFAULT, name):
             raise ConfigError(f"--parameters: `{name}` is none of negflax/world/parameters.py")
     shared.start(workdir)
-    worlds = ["", *(f"{name} = {factor * getattr(DEFAULT, name):g}" for name in parameters
-                    for factor in FACTORS)]  # fmt: skip
+    worlds = [
+        "",
+        *(
+            f"{name} = {factor * getattr(DEFAULT, name):g}"
+            for name in parameters
+            for factor in FACTORS
+        ),
+    ]
     rows = []
     for world in worlds:
         changed = dataclasses.replace(config.world, parameters=(world,) if world else ())

@@ -41,8 +41,8 @@ from negflax.data import open_source
 from negflax.evaluate import format_table
 from negflax.files import write_json
 from negflax.simulate import calibration
-from negflax.simulate.live_arms import DEFAULT_ARMS
-from negflax.simulate.live_settings import LiveSettings
+from negflax.simulate.live.arms import DEFAULT_ARMS
+from negflax.simulate.live.live_settings import LiveSettings
 from negflax.simulate.responsiveness import Settings
 from negflax.simulate.walk import SIGNALS, Plan
 
@@ -54,13 +54,15 @@ CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "latest, best or a step."
 PAIRS = flags.DEFINE_integer("pairs", 2_000, "Pairs of simulated users.", lower_bound=1)
 K = flags.DEFINE_integer("k", 50, "The item at which histories branch.", lower_bound=4)
 TRAJECTORIES = flags.DEFINE_multi_enum(
-    "trajectories", ["shared", "own"], ["shared", "own"],
+    "trajectories",
+    ["shared", "own"],
+    ["shared", "own"],
     "shared: all arms see the log's histories; own: each consumes its own lists.",
-)  # fmt: skip
+)
 SIGNAL = flags.DEFINE_enum("signal", "dislike", SIGNALS, "responsiveness: to what.")
 HTML = flags.DEFINE_string("html", "", "live, responsiveness: write the page to this file.")
 SURFACES = flags.DEFINE_list("surfaces", ["feed", "home"], "live: where arms serve.")
-ARMS = flags.DEFINE_list("arms", list(DEFAULT_ARMS), "live: see negflax/simulate/live_arms.py.")
+ARMS = flags.DEFINE_list("arms", list(DEFAULT_ARMS), "live: see negflax/simulate/live/arms.py.")
 LIVE = {
     name: flags.DEFINE_integer(name, getattr(LiveSettings, name), f"live: {what}", 1)
     for name, what in (

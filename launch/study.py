@@ -27,9 +27,10 @@ from negflax.data import open_sequences
 from negflax.evaluate import format_table
 from negflax.files import write_json, write_text
 from negflax.mesh import make_mesh
-from negflax.study import anatomy, page, quality, stability, tables, variants
+from negflax.study import anatomy, quality, stability, tables, variants
+from negflax.study import study_page as page
 from negflax.study.personal import AVERSION, WITHIN, on_beta
-from negflax.study.quality import FLOOR, SPREAD, Judge
+from negflax.study.quality import RATE_ADJUSTED, SPREAD, Judge
 from negflax.study.runs import plain
 from negflax.study.settings import BASELINE
 from negflax.train.checkpoint import write_config
@@ -55,10 +56,13 @@ def main(argv: list[str]) -> None:
     tried = [n for n in trained if n != BASELINE and n in (STABILITY.value or trained)]
     write_config(workdir, config)
     runs = study.Runs(config, workdir, open_sequences(config, workdir), make_mesh(config.mesh))
-    runs.progress.plan({
-        "valid": 1 + trials * (len(trained) - 1), "test": 1 + len(seeds) * len(trained),
-        "stability": stability.runs_of(tried, quick),
-    })  # fmt: skip
+    runs.progress.plan(
+        {
+            "valid": 1 + trials * (len(trained) - 1),
+            "test": 1 + len(seeds) * len(trained),
+            "stability": stability.runs_of(tried, quick),
+        }
+    )
 
     # Quality: tuned on validation, the chosen settings judged on the test period
     valid, judge = Judge(runs, "valid"), Judge(runs, "test")
@@ -66,7 +70,7 @@ def main(argv: list[str]) -> None:
     for name in trained:
         tuned[name] = quality.tune(runs, valid, name, trials)
         tested[name] = quality.test(runs, name, tuned[name], seeds)
-    tuned[FLOOR] = quality.tune_floor(runs, valid)
+    tuned[RATE_ADJUSTED] = quality.tune_rate_adjusted(runs, valid)
     grid = stability.grid(runs, tried, quick)
     usual = tuned[BASELINE].trials[0].figures["max_logit"]
     shares = {name: stability.diverged_share(found, usual) for name, found in grid.items()}
@@ -77,16 +81,16 @@ def main(argv: list[str]) -> None:
     for name in [n for n in SPREAD if n in finite]:
         for scorer in [n for n in tested[name][0].ranks if n.startswith(quality.beta_name())]:
             columns[on_beta(name, scorer)] = [judge.columns(r.ranks[scorer]) for r in tested[name]]
-    columns[FLOOR] = columns[on_beta(BASELINE, quality.beta_name(tuned[FLOOR].strength))]
+    columns[RATE_ADJUSTED] = columns[
+        on_beta(BASELINE, quality.beta_name(tuned[RATE_ADJUSTED].strength))
+    ]
     for name in ("block_creator", "drop_disliked"):
         columns[name] = [judge.columns(one.ranks[name], whole=False) for one in tested[BASELINE]]
     for name, ranks in runs.floors("test").ranks.items():
         columns[name] = [judge.columns(ranks, whole=False)] * len(seeds)
     found = judge.estimates(columns)
-    floors = [n for n in columns if n not in finite and "+beta" not in n]
-    front = study.on_front(
-        {n: (found[n, "hr_p"].value, found[n, "hr_n"].value) for n in finite}
-    )  # fmt: skip
+    baselines = [n for n in columns if n not in finite and "+beta" not in n]
+    front = study.on_front({n: (found[n, "hr_p"].value, found[n, "hr_n"].value) for n in finite})
 
     varied = []
     if VARIANTS.value and "ntr" in finite:
@@ -97,43 +101,77 @@ def main(argv: list[str]) -> None:
     settings = {n: tables.setting(n, one.arm.knob, one.strength) for n, one in tuned.items()}
     objectives = [name for name in finite if name != BASELINE]
     counts = judge.negatives()
-    by_seed = {name: [(judge.means(one.ranks[""])["hr_p"], one.figures["max_logit"])
-                      for one in tested[name]] for name in finite}  # fmt: skip
+    by_seed = {
+        name: [
+            (judge.means(one.ranks[""])["hr_p"], one.figures["max_logit"]) for one in tested[name]
+        ]
+        for name in finite
+    }
     shown = {
         "Against positives only, test period": (
-            tables.against_baseline(found, finite, [FLOOR]), page.NOTES["against"]),
+            tables.against_baseline(found, finite, [RATE_ADJUSTED]),
+            page.NOTES["against"],
+        ),
         "Test period": (
-            tables.quality(found, finite, floors, settings, front), page.NOTES["quality"]),
-        "Personal, or item quality? Rejected items, at the floor's HR_p": (
-            tables.beyond_floor(found, objectives, AVERSION), page.NOTES["floor"]),
-        "Personal, or item quality? Order within a user, at the floor's HR_p": (
-            tables.beyond_floor(found, objectives, WITHIN), page.NOTES["within"]),
+            tables.quality(found, finite, baselines, settings, front),
+            page.NOTES["quality"],
+        ),
+        "Personal, or item quality? Rejected items, at the baseline's HR_p": (
+            tables.beyond_rate_adjusted(found, objectives, AVERSION),
+            page.NOTES["baseline"],
+        ),
+        "Personal, or item quality? Order within a user, at the baseline's HR_p": (
+            tables.beyond_rate_adjusted(found, objectives, WITHIN),
+            page.NOTES["within"],
+        ),
         "Item quality added on top": (
             tables.fronts_apart(found, [n for n in SPREAD if n in objectives]),
-            page.NOTES["apart"]),
-        "Personal, or item quality? NTR in other forms, at their own floor's HR_p": (
-            varied, page.NOTES["varied"]),
-        "The floor's front, test period": (tables.floor_front(found), page.NOTES["front"]),
+            page.NOTES["apart"],
+        ),
+        "Personal, or item quality? NTR in other forms, at their own baseline's HR_p": (
+            varied,
+            page.NOTES["varied"],
+        ),
+        "The baseline's front, test period": (
+            tables.rate_adjusted_front(found),
+            page.NOTES["front"],
+        ),
         "Seed by seed, test period: HR_p, largest |logit|": (tables.seeds(by_seed), ""),
         "HR_n by kind of negative": (
-            tables.strata(found, [*finite, FLOOR], counts), page.NOTES["strata"]),
+            tables.strata(found, [*finite, RATE_ADJUSTED], counts),
+            page.NOTES["strata"],
+        ),
         "Stability: max |logit| (growth per 100 steps) by weight": (
-            tables.stability(grid, usual), page.NOTES["stability"]),
+            tables.stability(grid, usual),
+            page.NOTES["stability"],
+        ),
         "What pushes a negative down, per unit of weight": (anatomy.gradient_rows(), ""),
         "Small world: a popular item disliked beside one liked, a rare one beside a cold one": (
-            stability.case_rows(trained, quick), page.NOTES["cases"]),
+            stability.case_rows(trained, quick),
+            page.NOTES["cases"],
+        ),
         "Validation, one seed: every setting": (tables.validation(tuned), ""),
-    }  # fmt: skip
+    }
     for title, (rows, _) in shown.items():
         print(f"\n{title}\n{format_table(rows)}" if rows else "")
     method = judge.circumstances(runs) | {"seeds": len(seeds), "trials": trials}
-    path, chart = page.write_page(workdir / "study.html", f"{config.name}: objectives compared",
-                                  found, finite, floors, shares, shown, method)  # fmt: skip
+    path, chart = page.write_page(
+        workdir / "study.html",
+        f"{config.name}: objectives compared",
+        found,
+        finite,
+        baselines,
+        shares,
+        shown,
+        method,
+    )
     chart.savefig(workdir / "front.png", dpi=150, facecolor="white")
-    for stem, title in (("test", "Test period"), ("validation", "Validation, one seed: every "
-                         "setting")):  # fmt: skip
+    for stem, title in (
+        ("test", "Test period"),
+        ("validation", "Validation, one seed: every setting"),
+    ):
         write_text(workdir / f"{stem}.csv", _csv(shown[title][0]))
-    figures = tables.figures(found, finite, floors, front, shares)
+    figures = tables.figures(found, finite, baselines, front, shares)
     rows = {title: rows for title, (rows, _) in shown.items()}
     write_json(shared.JSON.value or workdir / "study.json", plain(figures | {"tables": rows}))
     print(f"\n{page.answer(found, finite, shares)}\n\npage: {path}")

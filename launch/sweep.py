@@ -21,12 +21,13 @@ from absl import flags
 from ml_collections import config_flags
 
 from launch import flags as shared
-from launch.fit import fit, refit
 from negflax.config import Config, ConfigError, from_config_dict
 from negflax.data import Sequences, open_sequences
-from negflax.evaluate import Result, format_table, paired_bootstrap, plots, report, run
-from negflax.evaluate.tabulate import summary_rows
+from negflax.evaluate import Result, format_table, paired_bootstrap, run
+from negflax.evaluate.report import html, plots
+from negflax.evaluate.report.tabulate import summary_rows
 from negflax.files import write_json
+from negflax.fit import fit, refit
 from negflax.mesh import make_mesh
 from negflax.train.loop import LOWER_IS_BETTER, open_checkpoints
 from negflax.train.restore import REFIT, load_trained
@@ -102,9 +103,12 @@ def ratio_rows(config: Config, chosen: str, results: dict[str, Result]) -> list[
     for metric in (f"hr_p@{k}", f"ndcg_p@{k}", f"hr_n@{k}", f"anti_ndcg@{k}"):
         a, b = (results[name].values[True, run.MODEL][metric] for name in (chosen, BASELINE))
         value, low, high = paired_bootstrap(
-            a.value_R, b.value_R, "mean_ratio", resamples=config.eval.bootstrap,
+            a.value_R,
+            b.value_R,
+            "mean_ratio",
+            resamples=config.eval.bootstrap,
             seed=config.eval.seed,
-        )  # fmt: skip
+        )
         rows.append({"metric": metric, f"{chosen} / {BASELINE}": value, "low": low, "high": high})
     return rows
 
@@ -139,16 +143,16 @@ def main(argv: list[str]) -> None:
         "Test period, retrained on training + validation": _rows(
             {name: result.metrics for name, result in results.items()}, keys
         ),
-        "Floors, test period": summary_rows(results[BASELINE].metrics, run.SCORERS[1:], keys),
+        "Baselines, test period": summary_rows(results[BASELINE].metrics, run.SCORERS[1:], keys),
         "Chosen setting against the baseline, test period": ratio_rows(config, chosen, results),
     }
     for title, rows in tables.items():
         print(f"\n{title}\n{format_table(rows)}")
     k = config.eval.ks[0]
     points = {name: (m[f"hr_p@{k}"], m[f"hr_n@{k}"]) for name, m in valid.items()}
-    sections = [report.Table(title, rows) for title, rows in tables.items()]
-    sections.insert(1, report.Figure("Validation front", [plots.front_chart(points, k)]))
-    page = report.write_report(workdir / "sweep.html", f"{config.name}: {KEY.value}", sections)
+    sections = [html.Table(title, rows) for title, rows in tables.items()]
+    sections.insert(1, html.Figure("Validation front", [plots.front_chart(points, k)]))
+    page = html.write_report(workdir / "sweep.html", f"{config.name}: {KEY.value}", sections)
     print(f"\nchosen by {SELECT.value}: {chosen}; page: {page}")
     figures = {f"valid/{name}/{k}": v for name, m in valid.items() for k, v in m.items()}
     for name, result in results.items():
@@ -159,10 +163,10 @@ def main(argv: list[str]) -> None:
 def _rows(metrics: dict[str, dict[str, Any]], keys: list[str]) -> list[dict[str, Any]]:
     """One row a setting, `value [low, high]`."""
     return [
-        {"setting": name} | {k: v for k, v in summary_rows(m, [run.MODEL], keys)[0].items()
-                             if k != "scorer"}
+        {"setting": name}
+        | {k: v for k, v in summary_rows(m, [run.MODEL], keys)[0].items() if k != "scorer"}
         for name, m in metrics.items()
-    ]  # fmt: skip
+    ]
 
 
 if __name__ == "__main__":

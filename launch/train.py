@@ -18,17 +18,18 @@ from absl import flags
 from ml_collections import config_flags
 
 from launch import flags as shared
-from launch.fit import fit, refit
 from negflax.config import from_config_dict
 from negflax.data import open_sequences
-from negflax.evaluate import page, run
+from negflax.evaluate import run
 from negflax.evaluate.calibration import calibration_figures
+from negflax.evaluate.report import run_page as page
 from negflax.files import write_json
+from negflax.fit import fit, refit
 from negflax.mesh import make_mesh
 from negflax.train.checkpoint import write_config
-from negflax.train.inherit import catalogue_of
 from negflax.train.loop import Outcome
 from negflax.train.restore import REFIT, load_trained
+from negflax.train.warm_start import catalogue_of
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "One of configs/*.py.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, metrics, report.")

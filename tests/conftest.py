@@ -13,13 +13,15 @@ import tempfile
 
 OLDER = importlib.metadata.version("jaxlib").startswith("0.10.")  # an unknown flag ends the process
 
-os.environ["XLA_FLAGS"] = " ".join([
-    os.environ.get("XLA_FLAGS", ""),
-    "--xla_backend_optimization_level=0",
-    "--xla_cpu_use_fusion_emitters=false" if OLDER else "",
-    "--xla_cpu_collective_call_warn_stuck_timeout_seconds=300",
-    "--xla_cpu_collective_call_terminate_timeout_seconds=900",
-])  # fmt: skip
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_backend_optimization_level=0",
+        "--xla_cpu_use_fusion_emitters=false" if OLDER else "",
+        "--xla_cpu_collective_call_warn_stuck_timeout_seconds=300",
+        "--xla_cpu_collective_call_terminate_timeout_seconds=900",
+    ]
+)
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

@@ -45,7 +45,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer.schedule": ("constant", "linear", "cosine"),
     "eval.state": ("last_only", "successive"),
     "train.splits": ("train", "valid"),
-    "train.hubs": ("wandb", "mlflow"),
+    "train.loggers": ("wandb", "mlflow"),
     "mesh.rows": ("data", "table"),
     "mesh.lookup": ("auto", "psum", "all_to_all"),
 }

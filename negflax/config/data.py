@@ -7,7 +7,7 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """Where events come from and how they are split (SPEC section 5).
+    """Where events come from and how they are split (docs/method.md §5).
 
     Attributes:
       source: name of a registered source (`synthetic`, `kuairand_mini`, `movielens_100k`,
@@ -90,7 +90,7 @@ class WorldConfig:
 
 @dataclasses.dataclass(frozen=True)
 class LabelConfig:
-    """Which feedback becomes a label (SPEC section 4 and 5.7).
+    """Which feedback becomes a label (docs/method.md §4 and 5.7).
 
     A rule is a condition, or several joined by `and`, with an optional label weight behind a colon:
     `rating >= 4`, `dislike: 3`, `dismissal and reason == spam: 5`. A condition is `signal`,

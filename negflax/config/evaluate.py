@@ -7,23 +7,24 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class EvalConfig:
-    """Full-catalogue ranking (SPEC sections 5 and 6).
+    """Full-catalogue ranking (docs/method.md §5 and 6).
 
     Attributes:
       ks: list lengths K.
       lambdas: values of λ, what a listed negative costs in units of a listed positive.
       history: newest events of a user that the encoder reads.
-      users_per_block: requests that are scored at a time.
+      users_per_block: queries that are scored at a time.
       state: from which state a user is asked. `last_only`: once, at the start of the period, with
         all its events judged. `successive`: before each labelled event, from the state just before
         it, with that event judged.
       valid_users: users (a fixed sample) in the validations during training; 0 means all.
       loss_weight_negative: w⁻ of the weighted loss, metric 9, with w⁺ = 1.
-      negative_popularity: c of the floor that counts an item's positives minus c × its negatives.
-      rate_betas: values of β of the floor model + β·log(item's positive rate); the one with the
+      negative_popularity: c of the baseline that scores an item by its positives − c × its
+        negatives.
+      rate_betas: values of β of the baseline model + β·log(item's positive rate); the one with the
         best delta at the first K on the validation period is used.
       bootstrap: resamples of the user-clustered paired bootstrap.
-      seed: of samples, random floor and bootstrap.
+      seed: of samples, random baseline and bootstrap.
     """
 
     ks: tuple[int, ...] = (10, 20)

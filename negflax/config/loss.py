@@ -7,7 +7,7 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
-    """The objective and its candidates (SPEC sections 2 and 3).
+    """The objective and its candidates (docs/method.md §2 and 3).
 
     Attributes:
       objective: `ntr`, `ssm` (positives only) or another of docs/choosing_an_objective.md.

@@ -7,7 +7,7 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """The user encoder and the item vectors (SPEC section 4).
+    """The user encoder and the item vectors (docs/method.md §4).
 
     Attributes:
       encoder: recurrent cell: `gru`.

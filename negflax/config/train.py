@@ -60,10 +60,10 @@ class TrainConfig:
       metric: validation metric that names the best checkpoint and drives patience.
       patience: validations without a new best, after the warm-ups, before training stops; 0 is off.
       refit: after the best step is known, train anew on training + validation events for that many
-        steps, in <workdir>/refit (SPEC section 5.4).
+        steps, in <workdir>/refit (docs/method.md §5.4).
       log_every: steps between lines of progress and metrics.
       splits: which events train: (`train`,) or (`train`, `valid`).
-      hubs: services that get the metrics as well: `wandb`, `mlflow` (extra `loggers`).
+      loggers: services that get the metrics as well: `wandb`, `mlflow` (extra `loggers`).
     """
 
     seed: int = 0
@@ -77,7 +77,7 @@ class TrainConfig:
     refit: bool = False
     log_every: int = 50
     splits: tuple[str, ...] = ("train",)
-    hubs: tuple[str, ...] = ()
+    loggers: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +91,7 @@ class MeshConfig:
         that is left out, devices hold copies.
       lookup: how rows reach the devices that need them: `psum` (every device gets the rows that
         all ask for), `all_to_all` (each gets its own from their owners) or `auto`, whichever costs
-        less (negflax/tables/exchange.py, `form`).
+        less (negflax/tables/all_to_all.py, `form`).
     """
 
     data: int = 0

@@ -14,7 +14,6 @@ from negflax.data.cache import open_sequences
 from negflax.data.catalogue import Catalogue
 from negflax.data.cells import DataError
 from negflax.data.files import read_events, require_suffix, write_table
-from negflax.data.growth import grow
 from negflax.data.histories import build_histories
 from negflax.data.labels import label_weights
 from negflax.data.prefetch import prefetch
@@ -22,6 +21,7 @@ from negflax.data.rules import Condition, Rule, parse_rule
 from negflax.data.schema import SPLITS, validate, validate_items
 from negflax.data.sequences import Sequences, build_sequences
 from negflax.data.sources import RawData, open_source
+from negflax.data.vocabulary_growth import grow
 
 __all__ = [
     "SPLITS",

@@ -2,7 +2,7 @@
 
 A user's n events give n steps: step 1 reads the start (item 0) and predicts the first event, step t
 reads event t-1 with its feedback and predicts event t. So the feedback of a target is never in its
-own input (SPEC section 5.3).
+own input (docs/method.md §5.3).
 """
 
 from __future__ import annotations
@@ -212,14 +212,14 @@ def _count_per_user(sequences: Sequences, wanted: np.ndarray) -> np.ndarray:
 def history_batch(
     sequences: Sequences, end_R: np.ndarray, user_R: np.ndarray, length: int
 ) -> Batch:
-    """Histories of R requests, right-aligned: the state after the last column answers the request.
+    """Histories of R queries, right-aligned: the state after the last column answers the query.
 
     A history of fewer than T events is preceded by its start step, and that by padding; a longer
     one is its newest T events, as if a row were cut there.
 
     Args:
       sequences: the data set.
-      end_R: int64 index, over all events, one after the last event that the request may see.
+      end_R: int64 index, over all events, one after the last event that the query may see.
       user_R: index of the user in sequences.user_ids.
       length: T.
 

@@ -51,7 +51,7 @@ def open_sequences(
       config: its sections data, labels and, for `synthetic`, world.
       workdir: holds the cache where config.data.cache_dir is empty, in data/.
       catalogue: a vocabulary to use instead of the log's own, such as a checkpoint's.
-      known: a vocabulary that grows by the log's own (negflax/data/growth.py).
+      known: a vocabulary that grows by the log's own (negflax/data/vocabulary_growth.py).
 
     Returns:
       Sequences whose arrays are read-only and read from the files when they are touched.
@@ -69,8 +69,8 @@ def open_sequences(
             return found
         key = digest(key, catalogue.item_ids)
     if known is not None:
-        kin = known.creator_V, known.clusters_VC
-        key = digest(key, "grown", str(known.reserved_rows), known.item_ids, *kin)
+        related = known.creator_V, known.clusters_VC
+        key = digest(key, "grown", str(known.reserved_rows), known.item_ids, *related)
     folder = place / f"sequences-{key}"
     found = _open(folder)
     if found is not None:

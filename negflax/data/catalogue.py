@@ -27,7 +27,8 @@ class Catalogue:
     """Items of the vocabulary. Row 0 is the padding, the start of a user and the unknown item.
 
     Rows from `num_rows` on are no items: `reserved_rows` of them wait in the tables for new ones
-    (negflax/data/growth.py), and the last `bucket_rows` stand for items outside the vocabulary.
+    (negflax/data/vocabulary_growth.py), and the last `bucket_rows` stand for items outside the
+    vocabulary.
 
     Attributes:
       item_ids: (n,) original ids, int64 or text, distinct; item_ids[i] is row i + 1.

@@ -72,3 +72,49 @@ def _rows_of_either_kind(catalogue: Catalogue, ids: np.ndarray) -> np.ndarray:
     place = np.minimum(np.searchsorted(numbers, ids, sorter=order), len(numbers) - 1)
     row_I = order[place] + 1
     return np.where(numbers[row_I - 1] == ids, row_I, 0).astype(np.int32)
+
+
+def history_events(
+    sequences: Sequences, user_R: np.ndarray, end_R: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The history of every query, flat: (query number, absolute event index) of each event.
+
+    Args:
+      sequences: events of all users.
+      user_R: user of each query.
+      end_R: absolute event index at which its history ends, exclusive.
+    """
+    start_R = sequences.offsets_U1[user_R]
+    length_R = end_R - start_R
+    query_H = np.repeat(np.arange(len(user_R)), length_R)
+    within_H = np.arange(len(query_H)) - np.repeat(np.cumsum(length_R) - length_R, length_R)
+    return query_H, start_R[query_H] + within_H
+
+
+def history_items(
+    sequences: Sequences, user_R: np.ndarray, end_R: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The items in the history of every query, flat: (query number, catalogue row) of each."""
+    query_H, event_H = history_events(sequences, user_R, end_R)
+    item_H = sequences.item_E[event_H]
+    known_H = item_H > 0  # others are in no list
+    return query_H[known_H], item_H[known_H]
+
+
+def distinct_history_items(
+    sequences: Sequences, user_R: np.ndarray, end_R: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """`history_items`, each item of a query once, in ascending order."""
+    query_H, item_H = history_items(sequences, user_R, end_R)
+    width = sequences.catalogue.num_rows
+    return np.divmod(np.unique(query_H * width + item_H), width)
+
+
+def padded_history_items(sequences: Sequences, user_R: np.ndarray, end_R: np.ndarray) -> np.ndarray:
+    """The distinct items of each history, int32 (R, H) filled up with 0; H is a power of two."""
+    query_H, item_H = distinct_history_items(sequences, user_R, end_R)
+    place_H = np.arange(len(query_H)) - np.searchsorted(query_H, query_H)
+    longest = int(place_H.max(initial=0)) + 1
+    items_RH = np.zeros((len(user_R), 1 << (longest - 1).bit_length()), np.int32)
+    items_RH[query_H, place_H] = item_H
+    return items_RH

@@ -1,8 +1,8 @@
 """Feedback → labels: which event is a positive (weight r), a negative (weight w) or neither.
 
 rules.py has the language of the rules, signals.py what they ask. Where rules of both signs match
-one event (SPEC section 5.7), an explicit negative beats a positive; else the later one wins, by the
-columns `<signal>_at_ms`; and where the log does not tell which came later, the positive.
+one event (docs/method.md §5.7), an explicit negative beats a positive; else the later one wins,
+by the columns `<signal>_at_ms`; and where the log does not tell which came later, the positive.
 """
 
 from __future__ import annotations

@@ -200,9 +200,13 @@ class Progress:
             rate = self.done / (now - self._start)
             left = max(self._total - self.done, 0) / rate
             logging.info(
-                "%s %.1f of %.1f M events  %.2f M/s  ETA %d:%02d", self._what, self.done / 1e6,
-                self._total / 1e6, rate / 1e6, *divmod(round(left), 60),
-            )  # fmt: skip
+                "%s %.1f of %.1f M events  %.2f M/s  ETA %d:%02d",
+                self._what,
+                self.done / 1e6,
+                self._total / 1e6,
+                rate / 1e6,
+                *divmod(round(left), 60),
+            )
 
 
 class _Spread:

@@ -15,7 +15,6 @@ from negflax.data import features
 from negflax.data.catalogue import Catalogue, build_catalogue, describing, spread
 from negflax.data.cells import DataError
 from negflax.data.columns import as_text, factorize, floats, integers, runs
-from negflax.data.growth import grow
 from negflax.data.labels import label_weights
 from negflax.data.parts import Parts
 from negflax.data.schema import SPLITS, validate, validate_items
@@ -28,6 +27,7 @@ from negflax.data.splits import (
     split_by_time,
     split_moments,
 )
+from negflax.data.vocabulary_growth import grow
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -75,7 +75,7 @@ class Sequences:
 
 
 def build_sequences(raw: RawData, config: Config, catalogue: Catalogue | None = None) -> Sequences:
-    """Validates, labels, splits and encodes a data set (SPEC sections 4 and 5).
+    """Validates, labels, splits and encodes a data set (docs/method.md §4 and 5).
 
     The vocabulary is the items with at least data.min_item_events events in the training period;
     events on other items are counted, and dropped or, without their labels, put into
@@ -162,18 +162,18 @@ def prepare(
         if known is not None:
             catalogue = grow(known, catalogue, config.data.reserved_items)
 
-    tally: Counter[tuple[str, ...]] = Counter()
+    accumulator: Counter[tuple[str, ...]] = Counter()
     user_ids, lengths, count_V = [], [], np.zeros(catalogue.num_rows, np.int64)
     for part in parts.map(lambda events: _encode(events, items, split, catalogue, config)):
         write(part.columns)
-        tally.update(part.tally)
+        accumulator.update(part.accumulator)
         user_ids.append(part.user_ids)
         lengths.append(part.length_U)
         split_E = part.columns["split_E"]
         count_V += np.bincount(part.columns["item_E"][split_E == 0], minlength=catalogue.num_rows)
     count_V[0] = 0  # events in buckets
     length_U = np.concatenate(lengths)
-    report = _report(tally)
+    report = _report(accumulator)
     _require_every_split(report["splits"], config, name)
     return {
         "catalogue": dataclasses.replace(catalogue, train_count_V=count_V) if is_new else catalogue,
@@ -185,7 +185,7 @@ def prepare(
             "items": len(catalogue.item_ids),
             "events": int(length_U.sum()),
             **report,
-            "repairs": repairs | {"events_moved_to_a_later_split": tally["moved",]},
+            "repairs": repairs | {"events_moved_to_a_later_split": accumulator["moved",]},
             **moments,
         },
     }
@@ -229,7 +229,7 @@ class _Encoded:
     columns: dict[str, np.ndarray]
     user_ids: np.ndarray
     length_U: np.ndarray
-    tally: dict[tuple[str, ...], int]
+    accumulator: dict[tuple[str, ...], int]
 
 
 def _encode(
@@ -245,7 +245,7 @@ def _encode(
     code_E, item_ids = factorize(events["item_id"])
     item_E = catalogue.rows(item_ids)[code_E]
     keep = item_E > 0
-    tally = _count("unknown_items", split_E[~keep], positive_E[~keep], negative_E[~keep])
+    accumulator = _count("unknown_items", split_E[~keep], positive_E[~keep], negative_E[~keep])
     bucket = {}
     if catalogue.bucket_rows:
         bucket["bucket_E"] = np.where(keep, 0, catalogue.buckets(item_ids)[code_E])
@@ -256,7 +256,7 @@ def _encode(
         positive_E, negative_E = positive_E[keep], negative_E[keep]
     if config.data.split == "leave_one_out":
         split_E = leave_one_out(user_E)
-    tally |= _count("splits", split_E, positive_E, negative_E) | {("moved",): moved}
+    accumulator |= _count("splits", split_E, positive_E, negative_E) | {("moved",): moved}
     length_U = np.bincount(user_E, minlength=len(user_ids))
     columns = {
         "item_E": item_E,
@@ -265,7 +265,7 @@ def _encode(
         "split_E": split_E,
     } | encode_features(events, item_E, user_E, catalogue)
     columns |= bucket
-    return _Encoded(columns, user_ids[length_U > 0], length_U[length_U > 0], tally)
+    return _Encoded(columns, user_ids[length_U > 0], length_U[length_U > 0], accumulator)
 
 
 def _count(
@@ -280,11 +280,12 @@ def _count(
     return found
 
 
-def _report(tally: Counter[tuple[str, ...]]) -> dict[str, dict[str, dict[str, int]]]:
+def _report(accumulator: Counter[tuple[str, ...]]) -> dict[str, dict[str, dict[str, int]]]:
     return {
         group: {
             split: {
-                what: tally[group, split, what] for what in ("events", "positives", "negatives")
+                what: accumulator[group, split, what]
+                for what in ("events", "positives", "negatives")
             }
             for split in SPLITS
         }

@@ -1,4 +1,4 @@
-"""Which event trains, validates or tests (SPEC section 5.1): codes 0 train, 1 valid, 2 test."""
+"""Which event trains, validates or tests (docs/method.md §5.1): codes 0 train, 1 valid, 2 test."""
 
 from __future__ import annotations
 
@@ -97,7 +97,8 @@ def split_by_time(effective_E: np.ndarray, moments: dict[str, int]) -> np.ndarra
 def leave_one_out(user_E: np.ndarray) -> np.ndarray:
     """split_E uint8: a user's last event tests, the one before it validates.
 
-    As in the published tables (SASRec and its kin), users with fewer than 3 events only train.
+    As in the published tables (SASRec and its successors), users with fewer than 3 events
+    only train.
 
     Args:
       user_E: user numbers, nondecreasing.

@@ -1,28 +1,33 @@
-"""Full-catalogue evaluation: requests, exact ranks, metrics with intervals, floors, reports.
+"""Full-catalogue evaluation: queries, exact ranks, metrics with intervals, baselines, reports.
 
-A *scorer* is any callable that turns a block of `Requests` into scores over the catalogue; models
-and floors go through the same path. `report` and `plots` draw (matplotlib) and are imported by
+A *scorer* is any callable that turns a block of `Queries` into scores over the catalogue; models
+and baselines go through the same path. `report` and `plots` draw (matplotlib) and are imported by
 name.
 """
 
+from negflax.evaluate.baselines.popularity import (
+    default_baselines,
+    markov_scorer,
+    popularity_scorer,
+    random_scorer,
+)
 from negflax.evaluate.bootstrap import interval, paired_bootstrap
-from negflax.evaluate.floors import default_floors, markov_scorer, popularity_scorer, random_scorer
-from negflax.evaluate.metrics import RequestValues, aggregate, request_values
-from negflax.evaluate.protocol import EvaluationError, Requests, Scorer, build_requests
-from negflax.evaluate.ranking import Ranks, rank_requests
+from negflax.evaluate.metrics import QueryValues, aggregate, query_values
+from negflax.evaluate.protocol import EvaluationError, Queries, Scorer, build_queries
+from negflax.evaluate.ranking import Ranks, rank_queries
+from negflax.evaluate.report.tabulate import format_table, summary_rows
 from negflax.evaluate.scoreboard import Result, evaluate_scorer, evaluate_scorers, metric_key
-from negflax.evaluate.tabulate import format_table, summary_rows
 
 __all__ = [
     "EvaluationError",
     "Ranks",
-    "RequestValues",
-    "Requests",
+    "QueryValues",
+    "Queries",
     "Result",
     "Scorer",
     "aggregate",
-    "build_requests",
-    "default_floors",
+    "build_queries",
+    "default_baselines",
     "evaluate_scorer",
     "evaluate_scorers",
     "format_table",
@@ -32,7 +37,7 @@ __all__ = [
     "paired_bootstrap",
     "popularity_scorer",
     "random_scorer",
-    "rank_requests",
-    "request_values",
+    "rank_queries",
+    "query_values",
     "summary_rows",
 ]

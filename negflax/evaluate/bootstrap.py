@@ -6,7 +6,7 @@ independent Poisson(1) draws (the Poisson bootstrap: Hanley and MacGibbon 2006; 
 2012), which for ratios of sums agrees with drawing U of U users as U grows, and needs neither
 sorting nor scattering.
 
-Shapes: R requests of U users, M metrics, C columns to sum, B resamples.
+Shapes: R queries of U users, M metrics, C columns to sum, B resamples.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-LEVEL = 0.95  # of every interval (SPEC section 5.6)
+LEVEL = 0.95  # of every interval (docs/method.md §5.6)
 _CHUNK = 3_000_000  # user counts alive at a time, 12 MB
 # A uniform 32-bit word is a Poisson(1) draw: the number of these thresholds that it reaches.
 _POISSON = np.round(stats.poisson.cdf(np.arange(11), 1) * 2.0**32).astype(np.uint32)
@@ -39,7 +39,7 @@ def resampled_means(
       weight_RM: float64 ≥ 0.
       resamples: B, number of resamples.
       seed: of the draws.
-      user_R: the user of each request; None: each request is one user.
+      user_R: the user of each query; None: each query is one user.
 
     Returns:
       float64 (B, M); NaN where a resample holds no defined user of a column.
@@ -75,7 +75,7 @@ def _resampled_sums(columns_UC: jax.Array, seed: int, chunks: int, per_chunk: in
 
 
 def _by_user(columns_RC: np.ndarray, user_R: np.ndarray) -> np.ndarray:
-    """Sums over the requests of each user."""
+    """Sums over the queries of each user."""
     order = np.argsort(user_R, kind="stable")
     starts = np.flatnonzero(np.diff(user_R[order], prepend=-1) != 0)
     return np.add.reduceat(columns_RC[order], starts, axis=0)
@@ -136,14 +136,14 @@ def interval(
     seed: int,
     user_R: np.ndarray | None = None,
 ) -> tuple[float, float, float]:
-    """Mean of the defined requests with its bootstrap interval: (estimate, low, high).
+    """Mean of the defined queries with its bootstrap interval: (estimate, low, high).
 
     Args:
-      values_R: one value a request, NaN where undefined.
-      weights_R: weights of a micro mean; None weighs every defined request alike.
+      values_R: one value a query, NaN where undefined.
+      weights_R: weights of a micro mean; None weighs every defined query alike.
       resamples: number of resamples.
       seed: of the draws.
-      user_R: the user of each request; None: each request is one user.
+      user_R: the user of each query; None: each query is one user.
     """
     weight_R = _weights(values_R, weights_R)
     draws = resampled_means(
@@ -166,15 +166,15 @@ def paired_bootstrap(
     """Compares two arms on the same users: (estimate, low, high), a 95 % percentile interval.
 
     Args:
-      values_a_R: arm a, one value a request, NaN where undefined for this arm.
-      values_b_R: arm b, the same requests in the same order.
+      values_a_R: arm a, one value a query, NaN where undefined for this arm.
+      values_b_R: arm b, the same queries in the same order.
       statistic: `mean_difference` (mean a - mean b) or `mean_ratio` (mean a / mean b), each mean
-        over the arm's own defined requests.
+        over the arm's own defined queries.
       resamples: number of resamples.
       seed: of the draws.
-      weights_a_R: weights of a micro mean; None weighs every defined request alike.
+      weights_a_R: weights of a micro mean; None weighs every defined query alike.
       weights_b_R: the same for arm b.
-      user_R: the user of each request; None: each request is one user.
+      user_R: the user of each query; None: each query is one user.
 
     Raises:
       ValueError: an unknown statistic, or arms of different length.

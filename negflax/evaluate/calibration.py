@@ -1,11 +1,11 @@
 """Is p what it says? Predicted p against the observed share, by bins of p.
 
-p(y|s) is the chance that item y is the next liked one. A request with n liked items therefore
-puts 1/n on each of them and 0 on the rest of the catalogue; over all pairs of a request and an
+p(y|s) is the chance that item y is the next liked one. A query with n liked items therefore
+puts 1/n on each of them and 0 on the rest of the catalogue; over all pairs of a query and an
 item in a bin of p, the mean of that share is to equal the mean of p. The same for disliked items,
 which an objective with negatives is to push below the line.
 
-Shapes: R requests, J judged items, V catalogue rows, I of a piece of them, C bins of p.
+Shapes: R queries, J judged items, V catalogue rows, I of a piece of them, C bins of p.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from scipy.special import logsumexp
 
 from negflax.config import EvalConfig
 from negflax.evaluate.bootstrap import percentile_interval, resampled_means
-from negflax.evaluate.protocol import Requests, Scorer, chunks
+from negflax.evaluate.protocol import Queries, Scorer, chunks
 
 EDGES = 10.0 ** np.arange(-8, 0.5, 0.5)  # of the bins; the first and the last one are open
 MIN_JUDGED = 10  # judged items of a sign that a bin needs to be shown
@@ -25,7 +25,7 @@ MIN_JUDGED = 10  # judged items of a sign that a bin needs to be shown
 
 @dataclasses.dataclass(frozen=True)
 class Bin:
-    """Pairs of a request and an item whose p lies in one bin.
+    """Pairs of a query and an item whose p lies in one bin.
 
     Attributes:
       edge: lower end of the bin.
@@ -42,17 +42,17 @@ class Bin:
     n: int
 
 
-def calibrate(scorer: Scorer, requests: Requests, config: EvalConfig) -> dict[str, list[Bin]]:
+def calibrate(scorer: Scorer, queries: Queries, config: EvalConfig) -> dict[str, list[Bin]]:
     """Bins of the liked (`positive`) and the disliked (`negative`) items, by ascending p.
 
     Args:
       scorer: scores whose softmax over the catalogue is p.
-      requests: what is asked and judged; seen items count like any other.
+      queries: what is asked and judged; seen items count like any other.
       config: block size, bootstrap resamples and seed.
     """
     parts = [
-        _sums(scorer, requests.block(start, start + config.users_per_block))
-        for start in range(0, len(requests), config.users_per_block)
+        _sums(scorer, queries.block(start, start + config.users_per_block))
+        for start in range(0, len(queries), config.users_per_block)
     ]
     pairs_RC, p_RC, *signs = (np.concatenate(part) for part in zip(*parts, strict=True))
     found = {}
@@ -69,9 +69,12 @@ def calibrate(scorer: Scorer, requests: Requests, config: EvalConfig) -> dict[st
             share_RC, weight_RC, out=np.zeros_like(share_RC), where=weight_RC > 0
         )
         draws_BC = resampled_means(
-            observed_RC[:, shown], weight_RC[:, shown], resamples=config.bootstrap,
-            seed=config.seed, user_R=requests.user_R,
-        )  # fmt: skip
+            observed_RC[:, shown],
+            weight_RC[:, shown],
+            resamples=config.bootstrap,
+            seed=config.seed,
+            user_R=queries.user_R,
+        )
         total_C = weight_RC.sum(axis=0)
         found[name] = [
             Bin(
@@ -86,7 +89,7 @@ def calibrate(scorer: Scorer, requests: Requests, config: EvalConfig) -> dict[st
     return found
 
 
-def _sums(scorer: Scorer, block: Requests) -> tuple[np.ndarray, ...]:
+def _sums(scorer: Scorer, block: Queries) -> tuple[np.ndarray, ...]:
     """(R, C) each: pairs, Σ p, then of either sign Σ share and judged items."""
     scores_RV = scorer(block.without_answers())
     pieces = chunks(scores_RV.shape[1], len(block))
@@ -108,10 +111,10 @@ def _sums(scorer: Scorer, block: Requests) -> tuple[np.ndarray, ...]:
         sums[1] += per_cell(cell_RI, p_RI.ravel())
         here_J = (block.judged_item_J >= rows.start) & (block.judged_item_J < rows.stop)
         for sign, sign_J in ((2, block.judged_positive_J), (4, ~block.judged_positive_J)):
-            count_R = np.bincount(block.request_J[sign_J], minlength=len(block))
-            request_S = block.request_J[sign_J & here_J]
-            cell_S = cell_RI[request_S, block.judged_item_J[sign_J & here_J] - rows.start]
-            sums[sign] += per_cell(cell_S, 1 / count_R[request_S])
+            count_R = np.bincount(block.query_J[sign_J], minlength=len(block))
+            query_S = block.query_J[sign_J & here_J]
+            cell_S = cell_RI[query_S, block.judged_item_J[sign_J & here_J] - rows.start]
+            sums[sign] += per_cell(cell_S, 1 / count_R[query_S])
             sums[sign + 1] += per_cell(cell_S)
     return tuple(sums)
 
@@ -122,6 +125,11 @@ def calibration_figures(found: dict[str, list[Bin]]) -> dict[str, float | int]:
         f"calibration/{sign}/p={one.edge:.0e}{end}": value
         for sign, bins in found.items()
         for one in bins
-        for end, value in (("", one.observed), ("_predicted", one.predicted),
-                           ("_low", one.low), ("_high", one.high), ("_n", one.n))
-    }  # fmt: skip
+        for end, value in (
+            ("", one.observed),
+            ("_predicted", one.predicted),
+            ("_low", one.low),
+            ("_high", one.high),
+            ("_n", one.n),
+        )
+    }

@@ -1,4 +1,4 @@
-"""Runs against each other: paired differences on the same requests, with Holm-adjusted p-values.
+"""Runs against each other: paired differences on the same queries, with Holm-adjusted p-values.
 
 The family of hypotheses is every metric of FAMILY for every pair of arms that is shown, so that
 `p_holm` < .05 anywhere in the table is an error with probability below .05 for the whole table.
@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 
 from negflax.config import EvalConfig
-from negflax.evaluate import report
 from negflax.evaluate.bootstrap import holm, p_value, percentile_interval, resampled_means
-from negflax.evaluate.metrics import RequestValues
+from negflax.evaluate.metrics import QueryValues
 from negflax.evaluate.protocol import EvaluationError
+from negflax.evaluate.report import html
 from negflax.evaluate.scoreboard import MODEL, Result
 
 # At each K; negative_rank, whose difference is the mean rank change, and auc besides.
 FAMILY = ("hr_p", "hr_n", "delta", "ndcg_p", "anti_ndcg", "coverage", "negative_f1")
-RATE = "rate_adjusted"  # the floor that a model with negative feedback has to beat
+RATE = "rate_adjusted"  # the baseline that a model with negative feedback has to beat
 
 
 def compare(results: Mapping[str, Result], config: EvalConfig) -> list[dict[str, Any]]:
@@ -41,14 +41,14 @@ def compare(results: Mapping[str, Result], config: EvalConfig) -> list[dict[str,
     names = list(results)
     if len(names) < 2:
         raise EvaluationError(f"a comparison needs two runs, got {', '.join(names) or 'none'}")
-    _check_same_requests(results)
+    _check_same_queries(results)
     first = results[names[0]]
     arms = {name: result.values[True, MODEL] for name, result in results.items()}
     pairs = [(name, names[0]) for name in names[1:]]
     if (True, RATE) in first.values:
-        floor = f"{names[0]}+rate"
-        arms[floor] = first.values[True, RATE]
-        pairs += [(name, floor) for name in names[1:]]
+        baseline = f"{names[0]}+rate"
+        arms[baseline] = first.values[True, RATE]
+        pairs += [(name, baseline) for name in names[1:]]
 
     metrics = [f"{name}@{k}" for k in config.ks for name in FAMILY] + ["auc", "negative_rank"]
     draws = {name: _draws(values, metrics, first, config) for name, values in arms.items()}
@@ -83,18 +83,18 @@ def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     return found
 
 
-def section(rows: Sequence[Mapping[str, Any]]) -> report.Table:
+def section(rows: Sequence[Mapping[str, Any]]) -> html.Table:
     """The rows as a part of the page."""
     note = (
         "Differences on the same users, with 95 % user-clustered paired bootstrap intervals; "
         "p_holm holds for all rows together (Holm). “+rate” is the run's scores + β · log of the "
         "item's share of positives."
     )
-    return report.Table("Paired differences, seen items masked", rows, note)
+    return html.Table("Paired differences, seen items masked", rows, note)
 
 
 def _draws(
-    values: Mapping[str, RequestValues], metrics: Sequence[str], first: Result, config: EvalConfig
+    values: Mapping[str, QueryValues], metrics: Sequence[str], first: Result, config: EvalConfig
 ) -> dict[str, tuple[float, np.ndarray]]:
     """metric → (estimate, its value under every resample), under the same resamples for all."""
     chosen = [metric for metric in values if metric in metrics or metric.split("@")[0] == "hr_p"]
@@ -103,7 +103,7 @@ def _draws(
         np.stack([values[metric].weight_R for metric in chosen], axis=1),
         resamples=config.bootstrap,
         seed=config.seed,
-        user_R=first.requests.user_R,
+        user_R=first.queries.user_R,
     )
     found = {
         metric: (values[metric].mean(), draws_B)
@@ -115,11 +115,11 @@ def _draws(
     return found
 
 
-def _check_same_requests(results: Mapping[str, Result]) -> None:
+def _check_same_queries(results: Mapping[str, Result]) -> None:
     (first, one), *others = results.items()
     for name, other in others:
         for field in ("user_R", "end_R", "judged_offsets_R1", "judged_item_J"):
-            if not np.array_equal(getattr(one.requests, field), getattr(other.requests, field)):
+            if not np.array_equal(getattr(one.queries, field), getattr(other.queries, field)):
                 raise EvaluationError(
                     f"{first} and {name} were not asked the same: compare runs of one data set, "
                     "split and vocabulary, with equal config.labels and config.eval.state"

@@ -1,10 +1,10 @@
-"""What a list of K is expected to hold of a request's judged items, ties drawn evenly (JAX).
+"""What a list of K is expected to hold of a query's judged items, ties drawn evenly (JAX).
 
 An item with g items above it and t in its tie group (itself included) stands at a place drawn
-evenly from g+1 .. g+t. A list of K cuts at most one tie group of a request: s = K - g of its t
+evenly from g+1 .. g+t. A list of K cuts at most one tie group of a query: s = K - g of its t
 places are listed. All else about the list is certain, so every expectation below is exact.
 
-Shapes: J judged items of R requests; an item that does not count has request R and both signs 0.
+Shapes: J judged items of R queries; an item that does not count has query R and both signs 0.
 Numbers are floats, so that one program serves every K.
 """
 
@@ -21,14 +21,14 @@ class Judged(NamedTuple):
     """Judged items and where a scorer puts them.
 
     Attributes:
-      request_J: int, 0..R-1.
+      query_J: int, 0..R-1.
       greater_J: items above.
       ties_J: size of the tie group, at least 1.
       positive_J: 1 for an item of P*, else 0.
       negative_J: 1 for an item of N, else 0.
     """
 
-    request_J: jax.Array
+    query_J: jax.Array
     greater_J: jax.Array
     ties_J: jax.Array
     positive_J: jax.Array
@@ -36,7 +36,7 @@ class Judged(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """What is open about a request's list; all 0 where K cuts nothing that is judged.
+    """What is open about a query's list; all 0 where K cuts nothing that is judged.
 
     Attributes:
       places_R: s, places of the tie group that are listed.
@@ -66,22 +66,24 @@ def gain(judged: Judged, k: jax.Array, upto: jax.Array) -> jax.Array:
     return (within(last_J) - within(first_J)) / judged.ties_J
 
 
-def cut_of(judged: Judged, in_list_J: jax.Array, k: jax.Array, num_requests: int) -> Cut:
-    """The tie group that K cuts, request by request."""
+def cut_of(judged: Judged, in_list_J: jax.Array, k: jax.Array, num_queries: int) -> Cut:
+    """The tie group that K cuts, query by query."""
     cut_J = (in_list_J > 0) & (in_list_J < 1)
 
     def largest(value_J: jax.Array) -> jax.Array:  # the same for all items of the group
         chosen_J = jnp.where(cut_J, value_J, 0)
-        largest_R = jax.ops.segment_max(chosen_J, judged.request_J, num_requests)
+        largest_R = jax.ops.segment_max(chosen_J, judged.query_J, num_queries)
         return jnp.maximum(largest_R, 0)
 
     def count(sign_J: jax.Array) -> jax.Array:
-        return jax.ops.segment_sum(cut_J * sign_J, judged.request_J, num_requests)
+        return jax.ops.segment_sum(cut_J * sign_J, judged.query_J, num_queries)
 
     return Cut(
-        largest(k - judged.greater_J), largest(judged.ties_J),
-        count(judged.positive_J), count(judged.negative_J),
-    )  # fmt: skip
+        largest(k - judged.greater_J),
+        largest(judged.ties_J),
+        count(judged.positive_J),
+        count(judged.negative_J),
+    )
 
 
 def hit_probability(certain_R: jax.Array, marked_R: jax.Array, cut: Cut) -> jax.Array:
@@ -127,26 +129,26 @@ def negative_precision(
     return value_R / jnp.where(defined_R > 0, defined_R, 1), defined_R
 
 
-def auc(judged: Judged, num_requests: int) -> jax.Array:
-    """P(score⁺ > score⁻) + P(equal) / 2 over the pairs of a request, as a rank sum (Mann–Whitney).
+def auc(judged: Judged, num_queries: int) -> jax.Array:
+    """P(score⁺ > score⁻) + P(equal) / 2 over the pairs of a query, as a rank sum (Mann–Whitney).
 
-    Two items of a request are tied if and only if equally many items are above them. NaN without
+    Two items of a query are tied if and only if equally many items are above them. NaN without
     a pair.
     """
-    order = jnp.lexsort((judged.greater_J, judged.request_J))
-    request_J, greater_J, positive_J, negative_J = (
-        x[order] for x in (judged.request_J, judged.greater_J, judged.positive_J, judged.negative_J)
+    order = jnp.lexsort((judged.greater_J, judged.query_J))
+    query_J, greater_J, positive_J, negative_J = (
+        x[order] for x in (judged.query_J, judged.greater_J, judged.positive_J, judged.negative_J)
     )
-    new_J = (jnp.diff(request_J, prepend=-1) != 0) | (jnp.diff(greater_J, prepend=-1.0) != 0)
+    new_J = (jnp.diff(query_J, prepend=-1) != 0) | (jnp.diff(greater_J, prepend=-1.0) != 0)
     group_J = jnp.cumsum(new_J) - 1
-    negatives_J = jnp.cumsum(negative_J)  # of this and all earlier requests, down to this item
+    negatives_J = jnp.cumsum(negative_J)  # of this and all earlier queries, down to this item
     tied_J = jax.ops.segment_sum(negative_J, group_J, len(group_J))[group_J]
     upto_J = jax.ops.segment_max(negatives_J, group_J, len(group_J))[group_J]
-    count_R = jax.ops.segment_sum(negative_J, request_J, num_requests)
+    count_R = jax.ops.segment_sum(negative_J, query_J, num_queries)
     before_R = jnp.cumsum(count_R) - count_R
-    above_J = upto_J - tied_J - before_R[request_J]  # negatives of the request above the item
-    lost_R = jax.ops.segment_sum(positive_J * (above_J + tied_J / 2), request_J, num_requests)
-    pairs_R = jax.ops.segment_sum(positive_J, request_J, num_requests) * count_R
+    above_J = upto_J - tied_J - before_R[query_J]  # negatives of the query above the item
+    lost_R = jax.ops.segment_sum(positive_J * (above_J + tied_J / 2), query_J, num_queries)
+    pairs_R = jax.ops.segment_sum(positive_J, query_J, num_queries) * count_R
     return jnp.where(pairs_R > 0, 1 - lost_R / jnp.where(pairs_R > 0, pairs_R, 1), jnp.nan)
 
 

@@ -1,9 +1,9 @@
-"""Figures of the lists themselves, whatever the user thought of the items (SPEC section 6).
+"""Figures of the lists themselves, whatever the user thought of the items (docs/method.md §6).
 
 Here a list is one order: of items with equal scores the lower catalogue row comes first. (The
 metrics of judged items, in metrics.py, are expectations over all orders of equal scores.)
 
-Shapes: R requests, K list length, V catalogue rows, C clusters of an item.
+Shapes: R queries, K list length, V catalogue rows, C clusters of an item.
 """
 
 from __future__ import annotations

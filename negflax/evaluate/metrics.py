@@ -1,7 +1,7 @@
-"""The metrics of SPEC section 6, from ranks, vectorised in JAX over requests and list lengths.
+"""The metrics of docs/method.md §6, from ranks, vectorised in JAX over queries and list lengths.
 
-Ties count as their exact expectation (expectation.py). Everything is a mean over requests, or for
-micro metrics a ratio of two sums over requests: a value and a weight for each request say both.
+Ties count as their exact expectation (expectation.py). Everything is a mean over queries, or for
+micro metrics a ratio of two sums over queries: a value and a weight for each query say both.
 Numbers are float64, on the host's CPU: they are few, and the ranks come from the host.
 """
 
@@ -18,17 +18,17 @@ import numpy as np
 from negflax.config import EvalConfig
 from negflax.evaluate import expectation
 from negflax.evaluate.expectation import Judged
-from negflax.evaluate.protocol import EvaluationError, Requests
+from negflax.evaluate.protocol import EvaluationError, Queries
 from negflax.evaluate.ranking import Ranks
 
 
-class RequestValues(NamedTuple):
-    """One metric, request by request; the metric is the weighted mean of its defined requests.
+class QueryValues(NamedTuple):
+    """One metric, query by query; the metric is the weighted mean of its defined queries.
 
     Attributes:
       value_R: float64, NaN where the metric is undefined.
       weight_R: float64, 0 where undefined; elsewhere 1, or for micro metrics (coverage,
-        negative_f1, weighted_loss, ranks) what the request brings to the denominator.
+        negative_f1, weighted_loss, ranks) what the query brings to the denominator.
     """
 
     value_R: np.ndarray
@@ -36,48 +36,48 @@ class RequestValues(NamedTuple):
 
     @property
     def count(self) -> int:
-        """Requests for which the metric is defined."""
+        """Queries for which the metric is defined."""
         return int((self.weight_R > 0).sum())
 
     def mean(self) -> float:
-        """The metric; NaN if it is defined for no request."""
+        """The metric; NaN if it is defined for no query."""
         total = self.weight_R.sum()
         return float(np.nansum(self.value_R * self.weight_R) / total) if total > 0 else np.nan
 
 
-def request_values(
-    ranks: Ranks, requests: Requests, config: EvalConfig, counted_J: np.ndarray | None = None
-) -> dict[str, RequestValues]:
-    """Every metric of every request, keyed as in SPEC section 6 (`hr_p@10`, `auc`, ...).
+def query_values(
+    ranks: Ranks, queries: Queries, config: EvalConfig, counted_J: np.ndarray | None = None
+) -> dict[str, QueryValues]:
+    """Every metric of every query, keyed as in docs/method.md §6 (`hr_p@10`, `auc`, ...).
 
-    docs/metrics.md has the formulas and says which requests each metric is undefined for. Items
+    docs/metrics.md has the formulas and says which queries each metric is undefined for. Items
     seen before (masked mode) are not judged.
 
     Args:
-      ranks: from `rank_requests`.
-      requests: the requests that were ranked.
+      ranks: from `rank_queries`.
+      queries: the queries that were ranked.
       config: list lengths K, values of λ, w⁻ of the weighted loss.
       counted_J: bool, which judged items count, for the metrics of a part of them; None: all.
 
     Raises:
-      EvaluationError: an item is judged twice within a request.
+      EvaluationError: an item is judged twice within a query.
     """
-    _check_distinct(requests)
+    _check_distinct(queries)
     counted_J = ranks.eligible_J if counted_J is None else ranks.eligible_J & counted_J
-    size, rows = _power_of_two(len(counted_J)), _power_of_two(len(requests))
+    size, rows = _power_of_two(len(counted_J)), _power_of_two(len(queries))
 
     def padded(values_J: np.ndarray, fill: float, dtype: type = np.float64) -> np.ndarray:
         values_J = np.where(counted_J, values_J, fill).astype(dtype)
         return np.pad(values_J, (0, size - len(values_J)), constant_values=fill)
 
     judged = Judged(
-        request_J=padded(requests.request_J, rows, np.int64),
+        query_J=padded(queries.query_J, rows, np.int64),
         greater_J=padded(ranks.greater_J, 0),
         ties_J=padded(ranks.ties_J, 1),
-        positive_J=padded(requests.judged_positive_J, 0),
-        negative_J=padded(~requests.judged_positive_J, 0),
+        positive_J=padded(queries.judged_positive_J, 0),
+        negative_J=padded(~queries.judged_positive_J, 0),
     )
-    loss_J = -np.where(requests.judged_positive_J, ranks.log_p_J, ranks.log_not_p_J)
+    loss_J = -np.where(queries.judged_positive_J, ranks.log_p_J, ranks.log_not_p_J)
     ks = np.array(config.ks, np.float64)
     upto = np.concatenate(
         [[0.0], np.cumsum(1 / np.log2(np.arange(_power_of_two(max(config.ks))) + 2))]
@@ -88,9 +88,9 @@ def request_values(
         rest = _other_metrics(judged, padded(loss_J, 0), config.loss_weight_negative, rows)
         lists, rest = jax.tree.map(np.asarray, (lists, rest))
 
-    def values(value_R: np.ndarray, weight_R: np.ndarray) -> RequestValues:
-        value_R, weight_R = value_R[: len(requests)], weight_R[: len(requests)]
-        return RequestValues(np.where(weight_R > 0, value_R, np.nan), weight_R)
+    def values(value_R: np.ndarray, weight_R: np.ndarray) -> QueryValues:
+        value_R, weight_R = value_R[: len(queries)], weight_R[: len(queries)]
+        return QueryValues(np.where(weight_R > 0, value_R, np.nan), weight_R)
 
     found = {}
     for row, k in enumerate(config.ks):
@@ -104,8 +104,8 @@ def request_values(
     return found | {name: values(*pair) for name, pair in rest.items()}
 
 
-def aggregate(values: Mapping[str, RequestValues]) -> dict[str, float]:
-    """The metrics of a set of requests; NaN where none defines it. Adds delta = hr_p - hr_n."""
+def aggregate(values: Mapping[str, QueryValues]) -> dict[str, float]:
+    """The metrics of a set of queries; NaN where none defines it. Adds delta = hr_p - hr_n."""
     means = {key: value.mean() for key, value in values.items()}
     for key in [key for key in means if key.startswith("hr_p@")]:
         k = key.removeprefix("hr_p@")
@@ -115,22 +115,22 @@ def aggregate(values: Mapping[str, RequestValues]) -> dict[str, float]:
 
 @functools.partial(jax.jit, static_argnums=4)
 def _list_metrics(
-    judged: Judged, ks: jax.Array, lambdas: jax.Array, upto: jax.Array, num_requests: int
+    judged: Judged, ks: jax.Array, lambdas: jax.Array, upto: jax.Array, num_queries: int
 ) -> dict[str, tuple[jax.Array, jax.Array]]:
     """name → (values, weights), each (Ks, R) or with a λ (Ks, λs, R)."""
 
-    def per_request(value_J: jax.Array) -> jax.Array:
-        return jax.ops.segment_sum(value_J, judged.request_J, num_requests)
+    def per_query(value_J: jax.Array) -> jax.Array:
+        return jax.ops.segment_sum(value_J, judged.query_J, num_queries)
 
-    size_P, size_N = per_request(judged.positive_J), per_request(judged.negative_J)
+    size_P, size_N = per_query(judged.positive_J), per_query(judged.negative_J)
     any_P, any_N, any_J = size_P > 0, size_N > 0, size_P + size_N > 0
 
     def at(k: jax.Array) -> dict[str, tuple[jax.Array, jax.Array]]:
         in_list_J = expectation.in_list(judged, k)
         gain_J = expectation.gain(judged, k, upto)
-        cut = expectation.cut_of(judged, in_list_J, k, num_requests)
+        cut = expectation.cut_of(judged, in_list_J, k, num_queries)
         hits_P, hits_N, dcg_P, dcg_N, listed_P, listed_N, avoided_P, avoided_N = (
-            per_request(value_J * sign_J)
+            per_query(value_J * sign_J)
             for value_J in (in_list_J, gain_J, in_list_J == 1, in_list_J == 0)
             for sign_J in (judged.positive_J, judged.negative_J)
         )
@@ -138,7 +138,7 @@ def _list_metrics(
         hr_p = expectation.hit_probability(listed_P, cut.positives_R, cut)
         hr_n = expectation.hit_probability(listed_N, cut.negatives_R, cut)
         kept_out_R = 1 - _ratio(hits_N, size_N)
-        # Metric 8: precision |N∩A| / |A| and recall |N∩A| / |N|, pooled over requests with N ≠ ∅.
+        # Metric 8: precision |N∩A| / |A| and recall |N∩A| / |N|, pooled over queries with N ≠ ∅.
         avoided_negatives_R = size_N - hits_N
         judgements_R = (size_P - hits_P + avoided_negatives_R + size_N) * any_N
         weigh = lambdas[:, None]
@@ -171,19 +171,19 @@ def _list_metrics(
 
 @functools.partial(jax.jit, static_argnums=3)
 def _other_metrics(
-    judged: Judged, loss_J: jax.Array, weight_negative: float, num_requests: int
+    judged: Judged, loss_J: jax.Array, weight_negative: float, num_queries: int
 ) -> dict[str, tuple[jax.Array, jax.Array]]:
     """name → (values (R,), weights (R,)) of the metrics that need no list."""
 
     def mean(value_J: jax.Array, weight_J: jax.Array) -> tuple[jax.Array, jax.Array]:
         sums = (
-            jax.ops.segment_sum(x, judged.request_J, num_requests)
+            jax.ops.segment_sum(x, judged.query_J, num_queries)
             for x in (value_J * weight_J, weight_J)
         )
         total_R, weight_R = sums
         return _ratio(total_R, weight_R), weight_R
 
-    auc_R = expectation.auc(judged, num_requests)
+    auc_R = expectation.auc(judged, num_queries)
     rank_J = judged.greater_J + (judged.ties_J + 1) / 2
     return {
         "auc": (auc_R, (~jnp.isnan(auc_R)).astype(float)),
@@ -193,12 +193,10 @@ def _other_metrics(
     }
 
 
-def _check_distinct(requests: Requests) -> None:
-    width = int(requests.judged_item_J.max(initial=0)) + 1
-    if len(np.unique(requests.request_J * width + requests.judged_item_J)) < len(
-        requests.judged_item_J
-    ):
-        raise EvaluationError("an item is judged twice within a request: judge each item once")
+def _check_distinct(queries: Queries) -> None:
+    width = int(queries.judged_item_J.max(initial=0)) + 1
+    if len(np.unique(queries.query_J * width + queries.judged_item_J)) < len(queries.judged_item_J):
+        raise EvaluationError("an item is judged twice within a query: judge each item once")
 
 
 def _ratio(numerator: jax.Array, denominator: jax.Array) -> jax.Array:

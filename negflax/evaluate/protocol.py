@@ -1,4 +1,4 @@
-"""What is asked and what counts as an answer: requests with their judged items (SPEC section 5)."""
+"""What is asked and what counts as an answer: queries and judged items (docs/method.md §5)."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class EvaluationError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Requests:
-    """R requests, each at one moment of one user's history, with J judged items between them.
+class Queries:
+    """R queries, each at one moment of one user's history, with J judged items between them.
 
     Attributes:
       user_R: int64, user number in `Sequences`.
       end_R: int64, absolute event index at which the history ends (exclusive).
-      judged_offsets_R1: int64, the items of request r are [offsets[r], offsets[r+1]) of the J ones.
-      judged_item_J: int32 catalogue row; an item is judged once a request.
+      judged_offsets_R1: int64, the items of query r are [offsets[r], offsets[r+1]) of the J ones.
+      judged_item_J: int32 catalogue row; an item is judged once a query.
       judged_positive_J: bool, True: in P* (liked and not also disliked in the window); False: in N.
     """
 
@@ -35,25 +35,25 @@ class Requests:
     judged_positive_J: np.ndarray
 
     def __len__(self) -> int:
-        """R, the number of requests."""
+        """R, the number of queries."""
         return len(self.user_R)
 
     @property
-    def request_J(self) -> np.ndarray:
-        """int64, the request of each judged item."""
+    def query_J(self) -> np.ndarray:
+        """int64, the query of each judged item."""
         return np.repeat(np.arange(len(self)), np.diff(self.judged_offsets_R1))
 
     @classmethod
-    def of_users(cls, user_R: np.ndarray, end_R: np.ndarray) -> Requests:
-        """Requests with nothing to judge."""
+    def of_users(cls, user_R: np.ndarray, end_R: np.ndarray) -> Queries:
+        """Queries with nothing to judge."""
         nothing = np.zeros(0, np.int32), np.zeros(0, bool)
         return cls(user_R, end_R, np.zeros(len(user_R) + 1, np.int64), *nothing)
 
-    def block(self, start: int, stop: int) -> Requests:
-        """Requests [start, stop) with their judged items."""
+    def block(self, start: int, stop: int) -> Queries:
+        """Queries [start, stop) with their judged items."""
         stop = min(stop, len(self))
         first, last = self.judged_offsets_R1[start], self.judged_offsets_R1[stop]
-        return Requests(
+        return Queries(
             user_R=self.user_R[start:stop],
             end_R=self.end_R[start:stop],
             judged_offsets_R1=self.judged_offsets_R1[start : stop + 1] - first,
@@ -61,9 +61,9 @@ class Requests:
             judged_positive_J=self.judged_positive_J[first:last],
         )
 
-    def without_answers(self) -> Requests:
+    def without_answers(self) -> Queries:
         """The same questions with no judged item: all that a scorer gets to see."""
-        return Requests.of_users(self.user_R, self.end_R)
+        return Queries.of_users(self.user_R, self.end_R)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,11 +87,11 @@ class LazyScores:
         return np.array(self[:, :], dtype, copy=copy)
 
 
-# Scores of a block of requests over all V catalogue rows, float (R, V); row 0 is ignored. An array
+# Scores of a block of queries over all V catalogue rows, float (R, V); row 0 is ignored. An array
 # will do; what is to work on large catalogues is lazy.
-Scorer = Callable[[Requests], np.ndarray | LazyScores]
+Scorer = Callable[[Queries], np.ndarray | LazyScores]
 
-SCORES_ALIVE = 2**23  # of one scorer, over a block of requests and a chunk of the catalogue
+SCORES_ALIVE = 2**23  # of one scorer, over a block of queries and a chunk of the catalogue
 
 
 def chunks(num_rows: int, users: int) -> list[slice]:
@@ -100,20 +100,20 @@ def chunks(num_rows: int, users: int) -> list[slice]:
     return [slice(row, min(row + size, num_rows)) for row in range(1, num_rows, size)]
 
 
-def build_requests(
+def build_queries(
     sequences: Sequences,
     split: str,
     max_users: int = 0,
     seed: int = 0,
     state: str = EvalConfig.state,
-) -> Requests:
-    """The questions of the window `split` (SPEC section 5).
+) -> Queries:
+    """The questions of the window `split` (docs/method.md §5).
 
-    `last_only`: one request per user with labelled events in the window. Its history is everything
+    `last_only`: one query per user with labelled events in the window. Its history is everything
     before the user's first event of the window, so no event of the window, judged or not, is ever
     an input. An item that is both positive and negative within the window counts as negative.
 
-    `successive`: one request per labelled event of the window, which alone is judged. Its history
+    `successive`: one query per labelled event of the window, which alone is judged. Its history
     is everything before that event: earlier events of the window are inputs, as they have been
     scored by then; the event's own feedback and all later events are not.
 
@@ -148,9 +148,9 @@ def build_requests(
     return _windows(sequences, event_J, user_J, SPLITS.index(split))
 
 
-def each_event(sequences: Sequences, event_J: np.ndarray, user_J: np.ndarray) -> Requests:
-    """One request an event, asked just before it; it alone is judged, as positive or not."""
-    return Requests(
+def each_event(sequences: Sequences, event_J: np.ndarray, user_J: np.ndarray) -> Queries:
+    """One query an event, asked just before it; it alone is judged, as positive or not."""
+    return Queries(
         user_R=user_J,
         end_R=event_J,
         judged_offsets_R1=np.arange(len(event_J) + 1),
@@ -161,8 +161,8 @@ def each_event(sequences: Sequences, event_J: np.ndarray, user_J: np.ndarray) ->
 
 def _windows(
     sequences: Sequences, event_J: np.ndarray, user_J: np.ndarray, split_code: int
-) -> Requests:
-    """One request a user, asked before its window; its labelled items are judged, once each."""
+) -> Queries:
+    """One query a user, asked before its window; its labelled items are judged, once each."""
     offsets_U1, split_E = sequences.offsets_U1, sequences.split_E
     # One sortable number per (user, item): each item once, negatives win.
     rows = sequences.catalogue.num_rows
@@ -175,46 +175,10 @@ def _windows(
 
     before_E1 = np.concatenate([[0], np.cumsum(split_E < split_code)])
     history_R = before_E1[offsets_U1[user_R + 1]] - before_E1[offsets_U1[user_R]]
-    return Requests(
+    return Queries(
         user_R=user_R,
         end_R=offsets_U1[user_R] + history_R,
         judged_offsets_R1=np.concatenate([[0], np.cumsum(count_R)]),
         judged_item_J=(pair_J[order] % rows).astype(np.int32),
         judged_positive_J=(np.arange(len(pair_J)) < len(positive))[order],
     )
-
-
-def history_events(sequences: Sequences, requests: Requests) -> tuple[np.ndarray, np.ndarray]:
-    """The history of every request, flat: (request number, absolute event index) of each event."""
-    start_R = sequences.offsets_U1[requests.user_R]
-    length_R = requests.end_R - start_R
-    request_H = np.repeat(np.arange(len(requests)), length_R)
-    within_H = np.arange(len(request_H)) - np.repeat(np.cumsum(length_R) - length_R, length_R)
-    return request_H, start_R[request_H] + within_H
-
-
-def history_items(sequences: Sequences, requests: Requests) -> tuple[np.ndarray, np.ndarray]:
-    """The items in the history of every request, flat: (request number, catalogue row) of each."""
-    request_H, event_H = history_events(sequences, requests)
-    item_H = sequences.item_E[event_H]
-    known_H = item_H > 0  # others are in no list
-    return request_H[known_H], item_H[known_H]
-
-
-def distinct_history_items(
-    sequences: Sequences, requests: Requests
-) -> tuple[np.ndarray, np.ndarray]:
-    """`history_items`, each item of a request once, in ascending order."""
-    request_H, item_H = history_items(sequences, requests)
-    width = sequences.catalogue.num_rows
-    return np.divmod(np.unique(request_H * width + item_H), width)
-
-
-def padded_history_items(sequences: Sequences, requests: Requests) -> np.ndarray:
-    """The distinct items of each history, int32 (R, H) filled up with 0; H is a power of two."""
-    request_H, item_H = distinct_history_items(sequences, requests)
-    place_H = np.arange(len(request_H)) - np.searchsorted(request_H, request_H)
-    longest = int(place_H.max(initial=0)) + 1
-    items_RH = np.zeros((len(requests), 1 << (longest - 1).bit_length()), np.int32)
-    items_RH[request_H, place_H] = item_H
-    return items_RH

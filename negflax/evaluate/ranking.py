@@ -9,22 +9,22 @@ from collections.abc import Mapping
 import numpy as np
 
 from negflax.data import Sequences
+from negflax.data.histories import distinct_history_items
 from negflax.evaluate.protocol import (
     EvaluationError,
     LazyScores,
-    Requests,
+    Queries,
     Scorer,
     chunks,
-    distinct_history_items,
 )
-from negflax.evaluate.tally import Ranks, Tally
+from negflax.evaluate.rank_accumulator import RankAccumulator, Ranks
 
-__all__ = ["Ranks", "rank_requests", "rank_scorers"]
+__all__ = ["Ranks", "rank_queries", "rank_scorers"]
 
 
-def rank_requests(
+def rank_queries(
     scorer: Scorer,
-    requests: Requests,
+    queries: Queries,
     sequences: Sequences,
     masked: bool,
     users_per_block: int,
@@ -33,51 +33,56 @@ def rank_requests(
     """Ranks the judged items among all items of the catalogue.
 
     Args:
-      scorer: gives the scores of a block of requests over the catalogue, float (R, V).
-      requests: what is asked and judged.
+      scorer: gives the scores of a block of queries over the catalogue, float (R, V).
+      queries: what is asked and judged.
       sequences: for the history that `masked` takes out of the lists.
       masked: True: items of the user's history are never listed, and not judged. False: all items.
-      users_per_block: requests that are scored at a time.
+      users_per_block: queries that are scored at a time.
       name: of the scorer, for errors.
 
     Raises:
       EvaluationError: scores of the wrong shape, or a score that is not finite.
     """
-    found = rank_scorers({name: scorer}, requests, sequences, (masked,), users_per_block)
+    found = rank_scorers({name: scorer}, queries, sequences, (masked,), users_per_block)
     return found[masked, name]
 
 
 def rank_scorers(
     scorers: Mapping[str, Scorer],
-    requests: Requests,
+    queries: Queries,
     sequences: Sequences,
     modes: tuple[bool, ...],
     users_per_block: int,
     list_length: int = 0,
 ) -> dict[tuple[bool, str], Ranks]:
-    """`rank_requests` for several scorers and values of `masked`: (masked, name) → ranks.
+    """`rank_queries` for several scorers and values of `masked`: (masked, name) → ranks.
 
     The catalogue passes by in chunks: once to find the scores of the judged and seen items, and
-    once to rank them among all others (tally.py). A chunk goes through all scorers before the next
-    one, so that scorers which build on another (`cached` in floors.py) find its scores. Beyond
+    once to rank them among all others (rank_accumulator.py). A chunk goes through all
+    scorers before the next
+    one, so that scorers which build on another (`cached` in baselines.py) find its scores. Beyond
     those of a chunk, memory is O(R · K + judged + seen) a scorer.
     """
     parts: dict[tuple[bool, str], list[Ranks]] = {
         (masked, name): [] for masked in modes for name in scorers
     }
-    pieces = chunks(sequences.catalogue.num_rows, min(users_per_block, len(requests)))
+    pieces = chunks(sequences.catalogue.num_rows, min(users_per_block, len(queries)))
     # Both passes at once where one chunk is the whole catalogue.
-    passes = ((Tally.find, Tally.rank),) if len(pieces) == 1 else ((Tally.find,), (Tally.rank,))
-    for start in range(0, len(requests), users_per_block):
-        block = requests.block(start, start + users_per_block)
-        seen = distinct_history_items(sequences, block)
+    passes = (
+        ((RankAccumulator.find, RankAccumulator.rank),)
+        if len(pieces) == 1
+        else ((RankAccumulator.find,), (RankAccumulator.rank,))
+    )
+    for start in range(0, len(queries), users_per_block):
+        block = queries.block(start, start + users_per_block)
+        seen = distinct_history_items(sequences, block.user_R, block.end_R)
         scores = {name: _scores(scorer, block, sequences, name) for name, scorer in scorers.items()}
-        tallies = {name: Tally(block, *seen, modes, list_length) for name in scorers}
+        tallies = {name: RankAccumulator(block, *seen, modes, list_length) for name in scorers}
         for steps, rows in itertools.product(passes, pieces):
-            for name, tally in tallies.items():
+            for name, accumulator in tallies.items():
                 chunk_RC = _chunk(scores[name], rows, block, sequences, name)
                 for step in steps:
-                    step(tally, chunk_RC, rows.start)
+                    step(accumulator, chunk_RC, rows.start)
         for masked, name in parts:
             parts[masked, name].append(tallies[name].ranks(masked))
     return {key: _joined(blocks) for key, blocks in parts.items()}
@@ -89,7 +94,7 @@ def _joined(blocks: list[Ranks]) -> Ranks:
 
 
 def _scores(
-    scorer: Scorer, block: Requests, sequences: Sequences, name: str
+    scorer: Scorer, block: Queries, sequences: Sequences, name: str
 ) -> np.ndarray | LazyScores:
     scores_RV = scorer(block.without_answers())
     expected = (len(block), sequences.catalogue.num_rows)
@@ -99,20 +104,23 @@ def _scores(
 
 
 def _chunk(
-    scores_RV: np.ndarray | LazyScores, rows: slice, block: Requests, sequences: Sequences,
+    scores_RV: np.ndarray | LazyScores,
+    rows: slice,
+    block: Queries,
+    sequences: Sequences,
     name: str,
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     """Checked scores of some rows."""
     scores_RC = np.asarray(scores_RV[:, rows])
     if not np.issubdtype(scores_RC.dtype, np.floating):  # integers; bfloat16, which NumPy lacks
         scores_RC = scores_RC.astype(np.float32)
     finite_R = np.isfinite(scores_RC).all(axis=1)
     if not finite_R.all():
-        request = int(np.argmin(finite_R))
-        column = int(np.argmin(np.isfinite(scores_RC[request])))
-        user = sequences.user_ids[block.user_R[request]]
+        query = int(np.argmin(finite_R))
+        column = int(np.argmin(np.isfinite(scores_RC[query])))
+        user = sequences.user_ids[block.user_R[query]]
         raise EvaluationError(
-            f"{name}: score {scores_RC[request, column]} for user {user}, catalogue row "
+            f"{name}: score {scores_RC[query, column]} for user {user}, catalogue row "
             f"{rows.start + column}; every row from 1 needs a finite score (seen items are taken "
             "out of the lists here)"
         )

@@ -5,7 +5,7 @@ An event counts as one of a scorer's if its item is in the list that the scorer 
 just before it (Li et al., WSDM 2011). As every item was equally likely to be shown, the mean
 feedback of those events estimates the mean feedback of the lists' items.
 
-Shapes: R randomly shown events, each a request of its own; K list length.
+Shapes: R randomly shown events, each a query of its own; K list length.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from __future__ import annotations
 import numpy as np
 
 from negflax.data import SPLITS, Sequences
-from negflax.evaluate.filters import DISLIKED
-from negflax.evaluate.metrics import RequestValues
-from negflax.evaluate.protocol import Requests, each_event
+from negflax.evaluate.baselines.filters import DISLIKED
+from negflax.evaluate.metrics import QueryValues
+from negflax.evaluate.protocol import Queries, each_event
 from negflax.evaluate.ranking import Ranks
 
 RANDOM = 2  # in `Sequences.random_E`
 
 
-def replay_requests(sequences: Sequences, split: str) -> Requests | None:
-    """A request just before each randomly shown event of the split; None if there is none.
+def replay_queries(sequences: Sequences, split: str) -> Queries | None:
+    """A query just before each randomly shown event of the split; None if there is none.
 
     The event's item is the judged one, as positive if it has a positive label.
     """
@@ -38,13 +38,13 @@ def replay_requests(sequences: Sequences, split: str) -> Requests | None:
 
 
 def replay_values(
-    ranks: Ranks, requests: Requests, sequences: Sequences, ks: tuple[int, ...]
-) -> dict[str, RequestValues]:
+    ranks: Ranks, queries: Queries, sequences: Sequences, ks: tuple[int, ...]
+) -> dict[str, QueryValues]:
     """Feedback of the events that the lists would have shown, by metric@K.
 
     Args:
-      ranks: of the requests.
-      requests: from `replay_requests`.
+      ranks: of the queries.
+      queries: from `replay_queries`.
       sequences: their events.
       ks: list lengths K.
 
@@ -54,7 +54,7 @@ def replay_values(
       it is known. The weight of an event is the probability that its item is in the list: 0 or 1
       but for ties.
     """
-    event_R = requests.end_R
+    event_R = queries.end_R
     dislike_R = sequences.dislike_E[event_R]
     feedback = {
         "positive_rate": (sequences.positive_weight_E[event_R] > 0, True),
@@ -67,5 +67,5 @@ def replay_values(
         for name, (got_R, known_R) in feedback.items():
             weight_R = listed_R * known_R
             value_R = np.where(weight_R > 0, got_R, np.nan)
-            found[f"replay/{name}@{k}"] = RequestValues(value_R, weight_R)
+            found[f"replay/{name}@{k}"] = QueryValues(value_R, weight_R)
     return found

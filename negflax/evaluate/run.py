@@ -1,4 +1,4 @@
-"""Evaluation of a run's checkpoint: ranking beside the floors, as figures, table and page."""
+"""Evaluation of a run's checkpoint: ranking beside the baselines, as figures, table and page."""
 
 from __future__ import annotations
 
@@ -8,24 +8,33 @@ from typing import Any
 
 from negflax.config import Config
 from negflax.data import Sequences, open_sequences
-from negflax.evaluate.checks import check_finite, check_list_lengths, circumstances
-from negflax.evaluate.floors import cached, default_floors
-from negflax.evaluate.model_floors import model_floors
-from negflax.evaluate.page import headline_keys
+from negflax.evaluate.baselines.popularity import cached, default_baselines
+from negflax.evaluate.baselines.rate_adjusted import model_baselines
+from negflax.evaluate.checks import check_list_lengths, circumstances
+from negflax.evaluate.report.run_page import headline_keys
+from negflax.evaluate.report.tabulate import count_row, format_table, summary_rows
 from negflax.evaluate.scoreboard import MODEL, Result, evaluate_scorers
 from negflax.evaluate.scorer import model_scorer
-from negflax.evaluate.tabulate import count_row, format_table, summary_rows
+from negflax.serve.lists import check_finite
 from negflax.train.loop import warm_up_steps
 from negflax.train.restore import Trained
 
-SCORERS = (MODEL, "rate_adjusted", "block_creator", "drop_disliked", "markov", "popularity",
-           "signed_popularity", "random")  # fmt: skip
+SCORERS = (
+    MODEL,
+    "rate_adjusted",
+    "block_creator",
+    "drop_disliked",
+    "markov",
+    "popularity",
+    "signed_popularity",
+    "random",
+)
 
 
 def evaluate_trained(
     trained: Trained, split: str, workdir: str | Path, sequences: Sequences | None = None
 ) -> Result:
-    """Ranks the whole catalogue for every user of the split, model and floors alike.
+    """Ranks the whole catalogue for every user of the split, model and baselines alike.
 
     Args:
       trained: the checkpoint.
@@ -36,15 +45,15 @@ def evaluate_trained(
     config = trained.config
     if sequences is None:
         sequences = open_sequences(config, workdir, trained.catalogue)
-    return _evaluate(trained, split, sequences, floors=True)
+    return _evaluate(trained, split, sequences, baselines=True)
 
 
 def evaluate_model(trained: Trained, split: str, sequences: Sequences) -> Result:
     """The model alone, for checkpoints that are compared with each other."""
-    return _evaluate(trained, split, sequences, floors=False)
+    return _evaluate(trained, split, sequences, baselines=False)
 
 
-def _evaluate(trained: Trained, split: str, sequences: Sequences, floors: bool) -> Result:
+def _evaluate(trained: Trained, split: str, sequences: Sequences, baselines: bool) -> Result:
     config, splits = trained.config.eval, trained.config.train.splits
     check_list_lengths(config.ks, trained.catalogue)
     check_finite(trained)
@@ -52,13 +61,13 @@ def _evaluate(trained: Trained, split: str, sequences: Sequences, floors: bool) 
         model_scorer(trained.model, trained.state, sequences, trained.mesh, config.history)
     )
     scorers, facts = {MODEL: model}, {}
-    if floors:
-        on_model, facts = model_floors(model, sequences, splits, config)
-        scorers |= on_model | default_floors(
+    if baselines:
+        on_model, facts = model_baselines(model, sequences, splits, config)
+        scorers |= on_model | default_baselines(
             sequences, splits, config.seed, config.negative_popularity
         )
     result = evaluate_scorers(scorers, sequences, config, split)
-    facts |= circumstances(sequences, result.requests, split)
+    facts |= circumstances(sequences, result.queries, split)
     return dataclasses.replace(result, metrics=result.metrics | facts)
 
 

@@ -1,21 +1,21 @@
 """Scorers side by side: every metric, interval and ratio of a split in one flat dictionary.
 
-Keys (SPEC section 6 names them): the model's metrics with seen items masked are plain, the rest is
-prefixed.
+Keys (docs/method.md §6 names them): the model's metrics with seen items masked are plain, the
+rest is prefixed.
 
     ndcg_p@10                             the model, seen items masked (the headline)
-    popularity/ndcg_p@10                  a floor, the same mode
+    popularity/ndcg_p@10                  a baseline, the same mode
     kept/ndcg_p@10, kept/markov/auc       seen items kept
     dcg@10/lambda=2                       a metric that depends on λ
-    ndcg_p@10/vs_popularity               ratio of the model to the floor, same users
-    negative_rank_change/vs_popularity    mean change of the negatives' rank, model - floor
+    ndcg_p@10/vs_popularity               ratio of the model to the baseline, same users
+    negative_rank_change/vs_popularity    mean change of the negatives' rank, model - baseline
     item_popularity=low/hr_n@10           the model on a part of the judged items (slices.py)
     replay/positive_rate@10               on randomly shown items, if the log has any (replay.py)
     ..._low, ..._high                     95 % user-clustered paired bootstrap interval
-    ..._n                                 requests for which the metric is defined
-    users, requests, positives, negatives who was asked, how often, on what; kept/... likewise
+    ..._n                                 queries for which the metric is defined
+    users, queries, positives, negatives who was asked, how often, on what; kept/... likewise
     seen_positives, seen_negatives        left out of the headline: the user had them before
-    negative=kin/negatives                judged items of a part
+    negative=related/negatives            judged items of a part
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from negflax.config import EvalConfig
 from negflax.data import Sequences
 from negflax.evaluate.bootstrap import percentile_interval, ratio, resampled_means
 from negflax.evaluate.lists import catalogue_coverage, diversity
-from negflax.evaluate.metrics import RequestValues, aggregate, request_values
-from negflax.evaluate.protocol import Requests, Scorer, build_requests
-from negflax.evaluate.ranking import Ranks, rank_requests, rank_scorers
-from negflax.evaluate.replay import replay_requests, replay_values
+from negflax.evaluate.metrics import QueryValues, aggregate, query_values
+from negflax.evaluate.protocol import Queries, Scorer, build_queries
+from negflax.evaluate.ranking import Ranks, rank_queries, rank_scorers
+from negflax.evaluate.replay import replay_queries, replay_values
 from negflax.evaluate.slices import slices
 
 MODEL = "model"  # the scorer whose keys carry no name
@@ -48,18 +48,18 @@ class Result:
 
     Attributes:
       metrics: flat figures, ready for JSON: float, int, or None where undefined.
-      requests: the requests behind them.
-      values: (masked, scorer) → metric → values request by request, for further comparisons.
+      queries: the queries behind them.
+      values: (masked, scorer) → metric → values query by query, for further comparisons.
     """
 
     metrics: dict[str, float | int | None]
-    requests: Requests
-    values: dict[tuple[bool, str], dict[str, RequestValues]]
+    queries: Queries
+    values: dict[tuple[bool, str], dict[str, QueryValues]]
 
 
 def evaluate_scorer(
     scorer: Scorer,
-    requests: Requests,
+    queries: Queries,
     sequences: Sequences,
     config: EvalConfig,
     masked: bool = True,
@@ -68,10 +68,10 @@ def evaluate_scorer(
     """Plain metrics of one scorer, no intervals: for validation during training.
 
     Raises:
-      EvaluationError: see `rank_requests`.
+      EvaluationError: see `rank_queries`.
     """
-    ranks = rank_requests(scorer, requests, sequences, masked, config.users_per_block, name)
-    values = request_values(ranks, requests, config)
+    ranks = rank_queries(scorer, queries, sequences, masked, config.users_per_block, name)
+    values = query_values(ranks, queries, config)
     return {key: _json(value) for key, value in aggregate(values).items()}
 
 
@@ -82,7 +82,7 @@ def evaluate_scorers(
 
     Args:
       scorers: by name; `model` is the one whose keys carry no name and that is compared with the
-        others. Floors: `negflax.evaluate.default_floors`.
+        others. Baselines: `negflax.evaluate.default_baselines`.
       sequences: events of all users.
       config: list lengths, block size, loss weight, bootstrap resamples and seed.
       split: `valid` or `test`.
@@ -90,19 +90,19 @@ def evaluate_scorers(
     Raises:
       EvaluationError: no labelled event in the split, or scores that are not finite.
     """
-    requests = build_requests(sequences, split, state=config.state)
+    queries = build_queries(sequences, split, state=config.state)
     ranks = rank_scorers(
-        scorers, requests, sequences, (True, False), config.users_per_block, max(config.ks)
+        scorers, queries, sequences, (True, False), config.users_per_block, max(config.ks)
     )
     values, counts = {}, {}
     for (masked, name), one in ranks.items():
-        values[masked, name] = request_values(one, requests, config)
+        values[masked, name] = query_values(one, queries, config)
         values[masked, name] |= _list_values(one, sequences, config)
-        counts |= _counts(one, requests, masked) | _coverages(one, sequences, config, masked, name)
-    parts, part_counts = _part_values(ranks, requests, sequences, config)
-    figures = _figures(values, parts, requests.user_R, config)
+        counts |= _counts(one, queries, masked) | _coverages(one, sequences, config, masked, name)
+    parts, part_counts = _part_values(ranks, queries, sequences, config)
+    figures = _figures(values, parts, queries.user_R, config)
     replayed = _replay_figures(scorers, sequences, config, split)
-    return Result({**counts, **part_counts, **figures, **replayed}, requests, values)
+    return Result({**counts, **part_counts, **figures, **replayed}, queries, values)
 
 
 def metric_key(metric: str, scorer: str = MODEL, masked: bool = True) -> str:
@@ -110,12 +110,12 @@ def metric_key(metric: str, scorer: str = MODEL, masked: bool = True) -> str:
     return ("" if masked else "kept/") + ("" if scorer == MODEL else f"{scorer}/") + metric
 
 
-def _counts(ranks: Ranks, requests: Requests, masked: bool) -> dict[str, int]:
+def _counts(ranks: Ranks, queries: Queries, masked: bool) -> dict[str, int]:
     mode = "" if masked else "kept/"
-    positive_J, eligible_J = requests.judged_positive_J, ranks.eligible_J
+    positive_J, eligible_J = queries.judged_positive_J, ranks.eligible_J
     counts = {
-        f"{mode}users": len(np.unique(requests.user_R)),
-        f"{mode}requests": len(requests),
+        f"{mode}users": len(np.unique(queries.user_R)),
+        f"{mode}queries": len(queries),
         f"{mode}positives": int((positive_J & eligible_J).sum()),
         f"{mode}negatives": int((~positive_J & eligible_J).sum()),
     }
@@ -125,12 +125,10 @@ def _counts(ranks: Ranks, requests: Requests, masked: bool) -> dict[str, int]:
     return counts
 
 
-def _list_values(
-    ranks: Ranks, sequences: Sequences, config: EvalConfig
-) -> dict[str, RequestValues]:
+def _list_values(ranks: Ranks, sequences: Sequences, config: EvalConfig) -> dict[str, QueryValues]:
     """Diversity of the lists, by metric@K."""
     return {
-        f"{name}@{k}": RequestValues(value_R, (~np.isnan(value_R)).astype(np.float64))
+        f"{name}@{k}": QueryValues(value_R, (~np.isnan(value_R)).astype(np.float64))
         for k in config.ks
         for name, value_R in diversity(ranks.list_RK[:, :k], sequences.catalogue).items()
     }
@@ -139,7 +137,7 @@ def _list_values(
 def _coverages(
     ranks: Ranks, sequences: Sequences, config: EvalConfig, masked: bool, scorer: str
 ) -> dict[str, float | int]:
-    """catalogue_coverage@K: no mean over requests, hence without an interval."""
+    """catalogue_coverage@K: no mean over queries, hence without an interval."""
     found = {}
     for k in config.ks:
         key = metric_key(f"catalogue_coverage@{k}", scorer, masked)
@@ -150,23 +148,23 @@ def _coverages(
 
 def _part_values(
     ranks: Mapping[tuple[bool, str], Ranks],
-    requests: Requests,
+    queries: Queries,
     sequences: Sequences,
     config: EvalConfig,
-) -> tuple[dict[str, RequestValues], dict[str, int]]:
+) -> tuple[dict[str, QueryValues], dict[str, int]]:
     """The model on parts of the judged items: (key → values, counts of judged items)."""
     first = dataclasses.replace(config, ks=config.ks[:1], lambdas=(0.0,))
-    values: dict[str, RequestValues] = {}
+    values: dict[str, QueryValues] = {}
     counts: dict[str, int] = {}
-    for part, counted_J in slices(sequences, requests).items():
+    for part, counted_J in slices(sequences, queries).items():
         for masked in (True, False):
             if (masked, MODEL) not in ranks:
                 continue
             one, prefix = ranks[masked, MODEL], metric_key(f"{part}/", MODEL, masked)
-            found = request_values(one, requests, first, counted_J)
+            found = query_values(one, queries, first, counted_J)
             names = [f"{name}@{config.ks[0]}" for name in SLICED] + ["auc"]
             values |= {prefix + name: found[name] for name in names}
-            judged_J, positive_J = counted_J & one.eligible_J, requests.judged_positive_J
+            judged_J, positive_J = counted_J & one.eligible_J, queries.judged_positive_J
             counts[f"{prefix}positives"] = int((judged_J & positive_J).sum())
             counts[f"{prefix}negatives"] = int((judged_J & ~positive_J).sum())
     return values, counts
@@ -184,24 +182,24 @@ def _replay_figures(
     scorers: Mapping[str, Scorer], sequences: Sequences, config: EvalConfig, split: str
 ) -> dict[str, float | int | None]:
     """Feedback on randomly shown items, seen items masked; empty where the log has none."""
-    requests = replay_requests(sequences, split)
-    if requests is None:
+    queries = replay_queries(sequences, split)
+    if queries is None:
         return {}
-    ranks = rank_scorers(scorers, requests, sequences, (True,), config.users_per_block)
+    ranks = rank_scorers(scorers, queries, sequences, (True,), config.users_per_block)
     columns = {
         metric_key(metric, name): one
         for (_, name), found in ranks.items()
-        for metric, one in replay_values(found, requests, sequences, config.ks).items()
+        for metric, one in replay_values(found, queries, sequences, config.ks).items()
     }
-    figures: dict[str, float | int | None] = {"replay/requests": len(requests)}
-    for key, one in _estimates(columns, requests.user_R, config).items():
+    figures: dict[str, float | int | None] = {"replay/queries": len(queries)}
+    for key, one in _estimates(columns, queries.user_R, config).items():
         figures |= _with_interval(key, one.mean, one.draws_B) | {f"{key}_n": one.count}
     return figures
 
 
 def _figures(
-    values: Mapping[tuple[bool, str], Mapping[str, RequestValues]],
-    parts: Mapping[str, RequestValues],
+    values: Mapping[tuple[bool, str], Mapping[str, QueryValues]],
+    parts: Mapping[str, QueryValues],
     user_R: np.ndarray,
     config: EvalConfig,
 ) -> dict[str, float | int | None]:
@@ -244,7 +242,7 @@ def _figures(
 
 
 def _estimates(
-    columns: Mapping[str, RequestValues], user_R: np.ndarray, config: EvalConfig
+    columns: Mapping[str, QueryValues], user_R: np.ndarray, config: EvalConfig
 ) -> dict[str, _Estimate]:
     draws_BM = resampled_means(
         np.stack([one.value_R for one in columns.values()], axis=1),

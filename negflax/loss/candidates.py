@@ -1,8 +1,8 @@
 """Candidate samplers: which items stand for the catalogue, and log q, the expected draws of each.
 
 The sum over candidates of exp(z_j − log q_j) is an unbiased estimate of the sum over the catalogue
-(SPEC section 2; Jean et al. 2015; Yi et al. 2019). Draws are with replacement, so the q of an item
-is its expected number of draws in the step. Items are the rows 1..V−1 of a table that may have
+(docs/method.md §2; Jean et al. 2015; Yi et al. 2019). Draws are with replacement, so the q of an
+item is its expected number of draws in the step. Items are the rows 1..V−1 of a table that may have
 more, reserved ones; only items are drawn. V may be a run-time value.
 """
 
@@ -13,6 +13,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
+
+from negflax.config import LossConfig
+from negflax.mesh import AXES
+from negflax.tables import padded_rows
 
 
 class Candidates(NamedTuple):
@@ -72,9 +77,11 @@ def unigram(count_V: np.ndarray, alpha: float, table_rows: int = 0) -> Unigram:
         return jnp.asarray(np.pad(x, (1, reserved), constant_values=value), dtype)
 
     return Unigram(
-        pad(keep, 0, jnp.float32), pad(alias + 1, 0, jnp.int32),
-        pad(np.log(share / len(share)), -np.inf, jnp.float32), jnp.int32(len(count_V)),
-    )  # fmt: skip
+        pad(keep, 0, jnp.float32),
+        pad(alias + 1, 0, jnp.int32),
+        pad(np.log(share / len(share)), -np.inf, jnp.float32),
+        jnp.int32(len(count_V)),
+    )
 
 
 def draw_uniform(key: jax.Array, num_rows: int | jax.Array, size: int) -> Candidates:
@@ -112,7 +119,36 @@ def in_batch(
     return Candidates(ids, jnp.where(ids > 0, log_q, jnp.inf))
 
 
-def full(num_rows: int | jax.Array, padded_rows: int) -> Candidates:
+def full(num_rows: int | jax.Array, length: int) -> Candidates:
     """Every row of the catalogue once, log q = 0; row 0 and rows ≥ num_rows are masked."""
-    ids = jnp.arange(padded_rows, dtype=jnp.int32)
+    ids = jnp.arange(length, dtype=jnp.int32)
     return Candidates(ids, jnp.where((ids > 0) & (ids < num_rows), 0.0, jnp.inf))
+
+
+def draw(
+    config: LossConfig,
+    num_rows: jax.Array,
+    table_rows: int,
+    key: jax.Array,
+    label_ids_K: jax.Array,
+    unigram: Unigram | None,
+    rows: tuple[str, ...],
+) -> Candidates:
+    """Candidates of the step, the same on every device; of a full softmax, this device's rows.
+
+    Items are the rows 1..num_rows−1 of the table's table_rows: a run-time value, so that new items
+    change neither shapes nor the program.
+    """
+    if config.candidates == "full":
+        padded = padded_rows(table_rows, lax.axis_size(AXES))
+        size = padded // lax.axis_size(rows)
+        first = lax.axis_index(rows) * size
+        return jax.tree.map(
+            lambda x: lax.dynamic_slice_in_dim(x, first, size), full(num_rows, padded)
+        )
+    if config.candidates == "uniform":
+        return draw_uniform(key, num_rows, config.num_candidates)
+    if config.candidates == "unigram":
+        return draw_unigram(key, unigram, config.num_candidates)
+    labels = lax.all_gather(label_ids_K, AXES, tiled=True)
+    return in_batch(key, labels, unigram, num_rows, config.num_candidates)

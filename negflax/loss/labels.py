@@ -1,7 +1,7 @@
 """What an objective sees of a state's labels: margins, logits, weights and the state's own columns.
 
 With margin m = z_y − lse over the other items, log p = −softplus(−m) and log(1 − p) = −softplus(m):
-no value of the logits gives NaN or inf (SPEC section 2). Shapes: N states, L labels a state, E
+no value of the logits gives NaN or inf (docs/method.md §2). Shapes: N states, L labels a state, E
 extra columns of a state.
 """
 

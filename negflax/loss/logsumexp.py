@@ -1,7 +1,7 @@
 """The masked log-sum-exp over candidates: contract and dispatch.
 
 lse_n = log Σ_{j ∈ Ω_n} exp(s_n·c_j + bias_j), Ω_n the valid candidates that are not labels of state
-n (SPEC section 2). Both terms of the objective need nothing else of the N × S logits, and no
+n (docs/method.md §2). Both terms of the objective need nothing else of the N × S logits, and no
 implementation that `auto` may choose stores them.
 
 Shapes: N states, S candidates, L labels a state, D embedding width.
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from negflax.loss import xla
+from negflax.loss.kernels import xla
 
 BLOCK_ELEMENTS = 8_000_000  # logits alive at a time where the caller names no budget
 IMPLEMENTATIONS = ("auto", "xla", "mosaic_gpu", "mosaic_tpu")
@@ -63,11 +63,11 @@ def candidate_logsumexp(
     )
     arguments = states_ND, candidates_SD, bias_S, ids_S, exclude_NL
     if impl == "mosaic_gpu":
-        from negflax.loss import mosaic_gpu  # Pallas is imported by those who use it alone
+        from negflax.loss.kernels import mosaic_gpu
 
         return mosaic_gpu.logsumexp(*arguments, block_elements)
     if impl == "mosaic_tpu":
-        from negflax.loss import mosaic_tpu
+        from negflax.loss.kernels import mosaic_tpu
 
         return mosaic_tpu.logsumexp(*arguments)
     return xla.logsumexp(*arguments, block_elements)

@@ -1,4 +1,4 @@
-"""Objectives: what a label costs, given its margin and weights (SPEC section 3).
+"""Objectives: what a label costs, given its margin and weights (docs/method.md §3).
 
 Per label, with m the margin and p = sigmoid(m); all but `gbce` are functions of m, and
 ∂m/∂z_y = 1, ∂m/∂z_j = −π_j, π the softmax over the other items: the L1 norm of a label's gradient
@@ -206,9 +206,12 @@ OBJECTIVES: dict[str, Objective] = {
     "ntr": lambda x, _: ntr(x.margins_NL, x.r_NL, x.w_NL),
     "ssm": lambda x, _: ssm(x.margins_NL, x.r_NL, x.w_NL),
     "ssm_upweighted": lambda x, s: ssm_upweighted(
-        x.margins_NL, x.r_NL, x.w_NL,
+        x.margins_NL,
+        x.r_NL,
+        x.w_NL,
         # z_e − lse = (z_e − z_y) + m
-        x.extra_NLE - (x.logits_NL - x.margins_NL)[..., None], s.upweight,
+        x.extra_NLE - (x.logits_NL - x.margins_NL)[..., None],
+        s.upweight,
     ),
     "negative_weight": lambda x, _: negative_weight(x.margins_NL, x.r_NL, x.w_NL),
     "negative_weight_limited": lambda x, s: negative_weight_limited(
@@ -222,14 +225,17 @@ OBJECTIVES: dict[str, Objective] = {
     "reinforce": lambda x, s: reinforce(
         x.margins_NL, x.r_NL, x.w_NL, x.log_behaviour_NL, s.rho_max, s.top_k
     ),
-    "gbce": lambda x, s: gbce(
-        x.logits_NL, x.r_NL, x.w_NL, x.extra_NLE, s.gbce_t, s.sampling_rate
-    ),
+    "gbce": lambda x, s: gbce(x.logits_NL, x.r_NL, x.w_NL, x.extra_NLE, s.gbce_t, s.sampling_rate),
     "contrastive": lambda x, s: contrastive(
-        x.margins_NL, x.r_NL, x.w_NL, x.logits_NL, x.extra_NLE, s.contrastive,
+        x.margins_NL,
+        x.r_NL,
+        x.w_NL,
+        x.logits_NL,
+        x.extra_NLE,
+        s.contrastive,
         s.inverse_temperature,
     ),
-}  # fmt: skip
+}
 
 
 def get(name: str) -> Objective:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from negflax.loss import xla
+from negflax.loss.kernels import xla
 from negflax.loss.labels import Labels, margins
 from negflax.loss.logsumexp import (
     BLOCK_ELEMENTS,
@@ -74,10 +74,13 @@ def objective_sum(
     n, labels = label_logits_NL.shape
     # Per-state arrays all: the fused path walks blocks of states. Logits are differentiated.
     extras = {
-        "ids": label_ids_NL, "r": r_NL, "w": w_NL, "extra_ids": extra_ids_NE,
+        "ids": label_ids_NL,
+        "r": r_NL,
+        "w": w_NL,
+        "extra_ids": extra_ids_NE,
         "log_behaviour": log_behaviour_NL,
         "scalars": jax.tree.map(lambda x: jnp.broadcast_to(x, (n, 1)), scalars),
-    }  # fmt: skip
+    }
     extras = jax.tree.map(jnp.asarray, extras)
     logits_NC = label_logits_NL
     if extra_logits_NE is not None:
@@ -100,15 +103,28 @@ def objective_sum(
             states_ND, candidates_SD, bias_S, candidate_ids_S, label_ids_NL, None
         )
         total, lse_N = xla.state_loss_sum(
-            state_loss, states_ND, logits_NC, candidates_SD, bias_S, ids_S, exclude_NL,
-            active_N, extras, block_elements,
-        )  # fmt: skip
+            state_loss,
+            states_ND,
+            logits_NC,
+            candidates_SD,
+            bias_S,
+            ids_S,
+            exclude_NL,
+            active_N,
+            extras,
+            block_elements,
+        )
     else:
         lse_N = label_logsumexp(
-            states_ND, candidates_SD, bias_S=bias_S, candidate_ids_S=candidate_ids_S,
-            label_ids_NL=label_ids_NL, block_elements=block_elements, impl=impl,
+            states_ND,
+            candidates_SD,
+            bias_S=bias_S,
+            candidate_ids_S=candidate_ids_S,
+            label_ids_NL=label_ids_NL,
+            block_elements=block_elements,
+            impl=impl,
             split_over=split_over,
-        )  # fmt: skip
+        )
         total = jnp.sum(state_loss(logits_NC, lse_N, extras))
     return total, lax.stop_gradient(margins(label_logits_NL, label_ids_NL, lse_N))
 
@@ -126,9 +142,13 @@ def label_logsumexp(
 ) -> jax.Array:
     """(N,) log-sum-exps over the candidates that are no labels; arguments as in objective_sum."""
     lse = functools.partial(
-        candidate_logsumexp, candidates_SD=candidates_SD, bias_S=bias_S,
-        candidate_ids_S=candidate_ids_S, block_elements=block_elements, impl=impl,
-    )  # fmt: skip
+        candidate_logsumexp,
+        candidates_SD=candidates_SD,
+        bias_S=bias_S,
+        candidate_ids_S=candidate_ids_S,
+        block_elements=block_elements,
+        impl=impl,
+    )
     if split_over and lax.axis_size(split_over) > 1:
         return _over_all_candidates(lse, states_ND, label_ids_NL, split_over)
     return lse(states_ND, exclude_ids_NL=label_ids_NL)

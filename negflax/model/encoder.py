@@ -1,4 +1,4 @@
-"""The user encoder: item vector ⊕ feedback features → recurrent cell → user state (SPEC section 4).
+"""The user encoder: item vector ⊕ feedback features → recurrent cell → state (docs/method.md §4).
 
 Shapes: B rows, T steps, D item width, F features together, H hidden.
 """

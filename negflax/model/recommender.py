@@ -15,7 +15,7 @@ from flax import nnx
 
 from negflax.config import ModelConfig
 from negflax.data import Batch, Catalogue
-from negflax.model import kin
+from negflax.model import related_items as related_items
 from negflax.model.encoder import Encoder
 from negflax.tables import TableSpec
 
@@ -34,7 +34,7 @@ class Recommender:
       num_rows: V of the catalogue, row 0 included; reserved rows of the item tables follow.
       vocabulary: the catalogue's fingerprint: which item each row is.
       tables: name → TableSpec.
-      kin: creators and clusters of every item, where its vector is composed of theirs.
+      related: creators and clusters of every item, where its vector is composed of theirs.
     """
 
     def __init__(self, config: ModelConfig, catalogue: Catalogue):
@@ -50,9 +50,9 @@ class Recommender:
         for name in TABLE_FEATURES:
             if name in config.features:
                 self.tables[name] = TableSpec(feature_sizes[name], config.feature_dim, 1.0)
-        self.kin = kin.kin_of(catalogue, config.composed)
-        for kind in self.kin:
-            self.tables[kin.table_of(kind)] = TableSpec(feature_sizes[kind], width, 0.0)
+        self.related = related_items.related_of(catalogue, config.composed)
+        for kind in self.related:
+            self.tables[related_items.table_of(kind)] = TableSpec(feature_sizes[kind], width, 0.0)
         self._dense_sizes = {
             k: v
             for k, v in feature_sizes.items()
@@ -76,7 +76,7 @@ class Recommender:
         return dense
 
     def lookups(self, batch: Batch, candidate_ids_S: jax.Array | None) -> dict[str, dict[str, Any]]:
-        """Every row that is read, but for kin's (negflax/model/kin.py): table → use → ids."""
+        """Table → use → ids of every row read; rows of related items: related_items.py."""
         uses: dict[str, dict[str, Any]] = {"item": {"input": batch.item_ids_BT}}
         output = uses.setdefault(self.output_table, {})
         output["label"] = batch.label_ids_BTL
@@ -99,11 +99,15 @@ class Recommender:
         return encoder(items_BTD, ids, vectors, batch.reset_BT, **encoder_options)
 
     def composed(self, rows: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        """Tables to score with: the item tables composed, kin's tables left out."""
-        left = {name: x for name, x in rows.items() if name not in map(kin.table_of, self.kin)}
-        compose = jax.jit(kin.compose_rows)
-        for name in {"item", self.output_table} if self.kin else ():
-            left[name] = compose(rows[name], rows, self.kin)
+        """Tables to score with: the item tables composed, the related items' tables left out."""
+        left = {
+            name: x
+            for name, x in rows.items()
+            if name not in map(related_items.table_of, self.related)
+        }
+        compose = jax.jit(related_items.compose_rows)
+        for name in {"item", self.output_table} if self.related else ():
+            left[name] = compose(rows[name], rows, self.related)
         return left
 
     def output_vectors(self, rows: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -1,5 +1,6 @@
 """Serving: a trained run as a recommender."""
 
+from negflax.serve.lists import ModelError
 from negflax.serve.recommender import TrainedRecommender
 
-__all__ = ["TrainedRecommender"]
+__all__ = ["ModelError", "TrainedRecommender"]

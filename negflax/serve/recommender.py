@@ -15,11 +15,9 @@ from jax.sharding import Mesh
 
 from negflax.config import ConfigError, MeshConfig
 from negflax.data import Sequences, build_histories, history_batch
-from negflax.evaluate import EvaluationError
-from negflax.evaluate.checks import check_finite
-from negflax.evaluate.protocol import Requests, padded_history_items
-from negflax.evaluate.scorer import list_function, scored_tables
+from negflax.data.histories import padded_history_items
 from negflax.mesh import make_mesh
+from negflax.serve.lists import ModelError, check_finite, list_function, scored_tables
 from negflax.train.restore import Trained, load_trained
 
 
@@ -34,7 +32,7 @@ class TrainedRecommender:
         """What `negflax.train.restore.load_trained` gives; `load` does both.
 
         Raises:
-          EvaluationError: a table has a value that is not finite.
+          ModelError: a table has a value that is not finite.
         """
         check_finite(trained)
         self.trained = trained
@@ -83,7 +81,7 @@ class TrainedRecommender:
         Raises:
           ConfigError: K is below 1 or above the number of items.
           DataError: unusable events; it names column and row.
-          EvaluationError: a score is not finite.
+          ModelError: a score is not finite.
         """
         catalogue = self.trained.catalogue
         items = catalogue.num_rows - 1
@@ -114,15 +112,15 @@ class TrainedRecommender:
         for start in range(0, users, size):
             stop = min(start + size, users)
             user_R = np.minimum(np.arange(start, start + size), users - 1)
-            asked = Requests.of_users(user_R, histories.offsets_U1[user_R + 1])
-            batch = history_batch(histories, asked.end_R, user_R, trained.config.eval.history)
+            end_R = histories.offsets_U1[user_R + 1]
+            batch = history_batch(histories, end_R, user_R, trained.config.eval.history)
             excluded_RH = np.zeros((size, 0), np.int32)
             if exclude_seen:
-                excluded_RH = padded_history_items(histories, asked)
+                excluded_RH = padded_history_items(histories, user_R, end_R)
             found = lists(trained.state["dense"], self._tables, batch, excluded_RH)
             row_RK, score_RK = (np.asarray(x)[: stop - start] for x in found)
             if not (score_RK < np.inf).all():  # NaN neither
-                raise EvaluationError(
+                raise ModelError(
                     f"the checkpoint of step {trained.step} gives scores that are not finite: "
                     "choose an earlier one, or train with a lower config.optimizer.learning_rate"
                 )

@@ -13,8 +13,8 @@ import numpy as np
 from jax import lax
 
 from negflax.data import Batch, features
-from negflax.evaluate.scorer import scored_tables
 from negflax.model import Recommender
+from negflax.serve.lists import scored_tables
 from negflax.train.restore import Trained
 
 BRANCHES = ("none", "dislike", "skip", "dismissal")

@@ -3,7 +3,7 @@
 The observer knows every mechanism and item and each user's lasting taste; aversions it must infer
 from feedback, by Bayes, as a model must. After one more dislike, or skip, its lists change by as
 much as the log's law supports; a model that imitates the log and shows more overreacts. For the
-objective with dislikes as labels its p is that at the stationary point (SPEC section 3).
+objective with dislikes as labels its p is that at the stationary point (docs/method.md §3).
 
 How it infers: negflax/simulate/observer.py. Freshness is left out.
 

@@ -87,10 +87,12 @@ def see(belief: Belief, event: Past, items: Any, traits: Any, p: Parameters) -> 
         jax.nn.sigmoid(belief.cluster_C[c]),
         jax.nn.sigmoid(belief.creator_A[creator]),
     )
-    found_cluster = jnp.log((cluster + q_creator * (both - cluster))
-                            / (neither + q_creator * (by - neither)))  # fmt: skip
-    found_creator = jnp.log((by + q_cluster * (both - by))
-                            / (neither + q_cluster * (cluster - neither)))  # fmt: skip
+    found_cluster = jnp.log(
+        (cluster + q_creator * (both - cluster)) / (neither + q_creator * (by - neither))
+    )
+    found_creator = jnp.log(
+        (by + q_cluster * (both - by)) / (neither + q_cluster * (cluster - neither))
+    )
     enjoyed = event.long_view & ~event.dislike
     return Belief(
         belief.taste_W

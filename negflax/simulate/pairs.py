@@ -39,8 +39,10 @@ def draw_pairs(
         ("creator", catalogue.creator_V),
     ):
         if not kind_V.any():
-            raise DataError(f"{sequences.report.get('source', 'the log')}: no item has a {name}; "
-                            "responsiveness compares lists by cluster and creator")  # fmt: skip
+            raise DataError(
+                f"{sequences.report.get('source', 'the log')}: no item has a {name}; "
+                "responsiveness compares lists by cluster and creator"
+            )
     event_ST = history_events(sequences, pairs, k, seed)
     rng = np.random.default_rng((seed, 1))
     event_SJ = event_ST.reshape(-1)[rng.integers(0, event_ST.size, (pairs, later))]
@@ -112,7 +114,11 @@ def log_effect(
             values.append(total_U / weight_U)
         weights.append(weight_U)
     found = paired_bootstrap(
-        *values, "mean_ratio", resamples=resamples, seed=seed,
-        weights_a_R=weights[0], weights_b_R=weights[1],
-    )  # fmt: skip
+        *values,
+        "mean_ratio",
+        resamples=resamples,
+        seed=seed,
+        weights_a_R=weights[0],
+        weights_b_R=weights[1],
+    )
     return tuple(x - 1 for x in found)

@@ -1,4 +1,4 @@
-"""How lists change after a dislike: the counterfactual simulation of SPEC section 7.
+"""How lists change after a dislike: the counterfactual simulation of docs/method.md §7.
 
 Pairs of simulated users share a history up to item k; there one gives a dislike on top of a long
 view, the other only the long view. Responsiveness is the relative change of the share of their

@@ -1,4 +1,4 @@
-"""Small worlds in which every objective can be watched: gradients, cases, drift (SPEC section 3).
+"""Small worlds in which every objective can be watched: gradients, cases, drift (method.md §3).
 
 Two user states with item vectors they share. Both like two popular items alike; the second state
 dislikes one of them, and a rare item besides, whose p equals that of a cold item without any label.
@@ -20,9 +20,18 @@ from negflax.loss.labels import Labels
 from negflax.loss.objectives import OBJECTIVES, Scalars
 
 SCALARS = Scalars(
-    upweight=1.0, w_max=0.3, epsilon=1e-3, penalty=1.0, gamma=2.0, rho_max=10.0, top_k=1.0,
-    gbce_t=0.75, sampling_rate=1.0, contrastive=0.1, inverse_temperature=1.0,
-)  # fmt: skip
+    upweight=1.0,
+    w_max=0.3,
+    epsilon=1e-3,
+    penalty=1.0,
+    gamma=2.0,
+    rho_max=10.0,
+    top_k=1.0,
+    gbce_t=0.75,
+    sampling_rate=1.0,
+    contrastive=0.1,
+    inverse_temperature=1.0,
+)
 LOGITS = (5.0, 0.0, -5.0, -10.0, -20.0)  # of the label, beside three others of 0, 0 and 1
 DISLIKED_POPULAR, LIKED_POPULAR, COLD, DISLIKED_RARE = range(4)
 
@@ -66,9 +75,14 @@ def gradient_rows() -> list[dict[str, Any]]:
                 continue
             value, slope = jax.value_and_grad(functools.partial(_negative, name))(m)
             rows.append(
-                {"objective": name, "p": f"{p:.3g}", "|dL/dz|": f"{abs(float(slope)):.3g}",
-                 "|dL/dp|": f"{abs(float(slope)) / (p * (1 - p)):.3g}", "loss": f"{value:.3g}"}
-            )  # fmt: skip
+                {
+                    "objective": name,
+                    "p": f"{p:.3g}",
+                    "|dL/dz|": f"{abs(float(slope)):.3g}",
+                    "|dL/dp|": f"{abs(float(slope)) / (p * (1 - p)):.3g}",
+                    "loss": f"{value:.3g}",
+                }
+            )
     return rows
 
 
@@ -117,8 +131,14 @@ def _run(name: str, w: jax.Array, rates: tuple[jax.Array, jax.Array], plan: tupl
         lse_SV = jax.nn.logsumexp(jnp.where(same, -jnp.inf, z_SV[:, None, :]), axis=2)
         disliked = (negative > 0)[:, None, :] if name != "gbce" else jnp.ones((1, 1, items), bool)
         extra = jnp.where(disliked & ~same, z_SV[:, None, :], -jnp.inf)
-        seen = Labels(z_SV - lse_SV, z_SV, positive, weight * negative, extra,
-                      jnp.log(jnp.maximum(logged, 1e-6)))  # fmt: skip
+        seen = Labels(
+            z_SV - lse_SV,
+            z_SV,
+            positive,
+            weight * negative,
+            extra,
+            jnp.log(jnp.maximum(logged, 1e-6)),
+        )
         scalars = SCALARS._replace(upweight=weight, contrastive=0.1 * jnp.sign(weight))
         return jnp.sum(OBJECTIVES[name](seen, scalars))
 
@@ -135,11 +155,14 @@ def _run(name: str, w: jax.Array, rates: tuple[jax.Array, jax.Array], plan: tupl
     (x, _), largest = jax.lax.scan(step(w), carry, None, steps)
     p = jax.nn.softmax(logits(x))[1]
     return {
-        "disliked_popular": p[DISLIKED_POPULAR], "liked_popular": p[LIKED_POPULAR],
-        "cold": p[COLD], "disliked_rare": p[DISLIKED_RARE], "max_logit": largest[-1],
+        "disliked_popular": p[DISLIKED_POPULAR],
+        "liked_popular": p[LIKED_POPULAR],
+        "cold": p[COLD],
+        "disliked_rare": p[DISLIKED_RARE],
+        "max_logit": largest[-1],
         "drift": largest[-1] - largest[-1 - steps // 10],
         "not_finite": jnp.any(~jnp.isfinite(largest)),
-    }  # fmt: skip
+    }
 
 
 def _trained(name: str, w: jax.Array, case: Case, seed: int) -> dict:

@@ -13,8 +13,15 @@ from negflax.study.settings import BASELINE
 from negflax.study.statistics import Estimate, front_at, scaled
 
 Estimates = Mapping[tuple[str, str], Estimate]
-AVERSION = ("hr_n", "negative=kin/hr_n", "negative=unrelated/hr_n", "creator=rejected/hr_n",
-            "creator=other/hr_n", "cluster=rejected/hr_n", "cluster=other/hr_n")  # fmt: skip
+AVERSION = (
+    "hr_n",
+    "negative=related/hr_n",
+    "negative=unrelated/hr_n",
+    "creator=rejected/hr_n",
+    "creator=other/hr_n",
+    "cluster=rejected/hr_n",
+    "cluster=other/hr_n",
+)
 WITHIN = ("auc", "quality=low/auc", "quality=middle/auc", "quality=high/auc")
 LEVELS = (0.95, 0.9, 0.85, 0.8)  # of the HR_p of positives only
 
@@ -34,15 +41,15 @@ def front(found: Estimates, name: str, *metrics: str) -> list[tuple[Estimate, ..
     ]
 
 
-def beyond_floor(found: Estimates, name: str) -> dict[str, Estimate]:
-    """Metric → an arm's figure minus that of the floor at the arm's HR_p (or more)."""
-    floor = front(found, BASELINE, "hr_p", "hr_n")
+def beyond_rate_adjusted(found: Estimates, name: str) -> dict[str, Estimate]:
+    """Metric → an arm's figure minus that of the baseline at the arm's HR_p (or more)."""
+    baseline = front(found, BASELINE, "hr_p", "hr_n")
     return {
         metric: found[name, metric].minus(
-            front_at(found[name, "hr_p"], floor, [x for (x,) in front(found, BASELINE, metric)])
+            front_at(found[name, "hr_p"], baseline, [x for (x,) in front(found, BASELINE, metric)])
         )
         for metric in (*AVERSION, *WITHIN)
-        if (name, metric) in found and len(front(found, BASELINE, metric)) == len(floor)
+        if (name, metric) in found and len(front(found, BASELINE, metric)) == len(baseline)
     }
 
 
@@ -51,12 +58,14 @@ def fronts_apart(found: Estimates, name: str) -> dict[float, Estimate]:
     apart = {}
     for level in LEVELS:
         hr_p = scaled(found[BASELINE, "hr_p"], level)
-        own, floor = (front_at(hr_p, front(found, arm, "hr_p", "hr_n")) for arm in (name, BASELINE))
-        apart[level] = own.minus(floor)
+        own, baseline = (
+            front_at(hr_p, front(found, arm, "hr_p", "hr_n")) for arm in (name, BASELINE)
+        )
+        apart[level] = own.minus(baseline)
     return apart
 
 
 def shown(difference: Estimate) -> str:
-    """Whether less HR_n than the floor's is shown: yes, no (more is), or not shown."""
+    """Whether less HR_n than the baseline's is shown: yes, no (more is), or not shown."""
     _, low, high = difference.interval()
     return "yes" if high < 0 else "no: more" if low > 0 else "not shown"

@@ -35,5 +35,6 @@ class Progress:
             for kind, n in self._planned.items()
         )
         count = sum(max(n, 0) for n in self._planned.values())
-        logging.info("study: %s, %.0f s; %d runs to go, ETA %.0f min", name, seconds, count,
-                     left / 60)  # fmt: skip
+        logging.info(
+            "study: %s, %.0f s; %d runs to go, ETA %.0f min", name, seconds, count, left / 60
+        )

@@ -1,6 +1,6 @@
 """Part 4 of the study, quality: settings tuned on validation, the chosen ones judged on the test.
 
-Shapes: S seeds, R requests, J judged items.
+Shapes: S seeds, R queries, J judged items.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from negflax.evaluate.filters import block_creator, drop_disliked
-from negflax.evaluate.floors import rate_adjusted
+from negflax.evaluate.baselines.filters import block_creator, drop_disliked
+from negflax.evaluate.baselines.popularity import rate_adjusted
 from negflax.evaluate.protocol import Scorer
 from negflax.evaluate.ranking import Ranks
 from negflax.study import statistics, strata
@@ -21,7 +21,7 @@ from negflax.study.runs import Build, Found, Runs
 from negflax.study.settings import ARMS, BASELINE, Contender, chosen, next_strength
 from negflax.study.training import TRAINED_ON
 
-FLOOR = "rate_adjusted"  # SSM + β · log(item's positive rate)
+RATE_ADJUSTED = "rate_adjusted"  # SSM + β · log(item's positive rate)
 TOGETHER = 5  # metrics whose users are drawn at a time
 SPREAD = (BASELINE, "ntr")  # arms whose front over β is looked at
 
@@ -57,8 +57,10 @@ def spread(runs: Runs, split: str, filters: bool) -> Build:
         }
         if not filters:
             return shifted
-        filtered = {"block_creator": block_creator(model, sequences),
-                    "drop_disliked": drop_disliked(model, sequences)}  # fmt: skip
+        filtered = {
+            "block_creator": block_creator(model, sequences),
+            "drop_disliked": drop_disliked(model, sequences),
+        }
         return shifted | filtered
 
     return build
@@ -68,24 +70,24 @@ class Judge:
     """Turns ranks into figures on one split."""
 
     def __init__(self, runs: Runs, split: str):
-        """Requests and parts of `split`, the first K of the config."""
-        self.requests, self.k = runs.requests[split], runs.config.eval.ks[0]
-        self.parts = strata.parts(runs.sequences, self.requests, TRAINED_ON[split])
+        """Queries and parts of `split`, the first K of the config."""
+        self.queries, self.k = runs.queries[split], runs.config.eval.ks[0]
+        self.parts = strata.parts(runs.sequences, self.queries, TRAINED_ON[split])
         self._config = runs.config.eval
 
     def means(self, ranks: Mapping[bool, Ranks]) -> dict[str, float]:
         """Plain metrics, seen items masked."""
-        found = values(ranks[True], self.requests, self.k)
+        found = values(ranks[True], self.queries, self.k)
         return {name: _mean(value_R) for name, value_R in found.items()}
 
     def columns(self, ranks: Mapping[bool, Ranks], whole: bool = True) -> dict[str, np.ndarray]:
-        """Metrics of all requests, and if `whole` of the parts besides: name → (R,)."""
-        found = values(ranks[True], self.requests, self.k)
+        """Metrics of all queries, and if `whole` of the parts besides: name → (R,)."""
+        found = values(ranks[True], self.queries, self.k)
         for part, counted_J in self.parts.items() if whole else ():
             masked = part != strata.SAME_ITEM
             if masked not in ranks:
                 continue
-            one = values(ranks[masked], self.requests, self.k, counted_J)
+            one = values(ranks[masked], self.queries, self.k, counted_J)
             shown = ("hr_n", "auc") if part.startswith("quality") else ("hr_n",)
             found |= {f"{part}/{name}": one[name] for name in shown}
         return found
@@ -108,29 +110,35 @@ class Judge:
                 if metric in columns[0]
             }
             found |= statistics.estimates(
-                of, resamples=self._config.bootstrap, seed=self._config.seed,
-                user_R=self.requests.user_R,
-            )  # fmt: skip
+                of,
+                resamples=self._config.bootstrap,
+                seed=self._config.seed,
+                user_R=self.queries.user_R,
+            )
         for name in arms:
             found[name, "delta"] = found[name, "hr_p"].minus(found[name, "hr_n"])
         return found
 
     def negatives(self) -> dict[str, int]:
         """How many negatives each part holds."""
-        negative_J = ~self.requests.judged_positive_J
+        negative_J = ~self.queries.judged_positive_J
         return {part: int((counted_J & negative_J).sum()) for part, counted_J in self.parts.items()}
 
     def circumstances(self, runs: Runs) -> dict[str, Any]:
         """What a reader must know beside the figures."""
         warm, total = runs.steps
-        positive_J = self.requests.judged_positive_J
+        positive_J = self.queries.judged_positive_J
         return {
-            "warm": warm, "total": total,
-            "items": runs.sequences.catalogue.num_rows - 1, "k": self.k,
-            "users": len(np.unique(self.requests.user_R)), "positives": int(positive_J.sum()),
-            "negatives": int((~positive_J).sum()), "resamples": self._config.bootstrap,
+            "warm": warm,
+            "total": total,
+            "items": runs.sequences.catalogue.num_rows - 1,
+            "k": self.k,
+            "users": len(np.unique(self.queries.user_R)),
+            "positives": int(positive_J.sum()),
+            "negatives": int((~positive_J).sum()),
+            "resamples": self._config.bootstrap,
             "betas": len(self._config.rate_betas),
-        }  # fmt: skip
+        }
 
 
 def tune(runs: Runs, judge: Judge, name: str, trials: int, arm: Contender | None = None) -> Tuned:
@@ -154,8 +162,8 @@ def tune(runs: Runs, judge: Judge, name: str, trials: int, arm: Contender | None
     return Tuned(arm, list(tried.values()), _chosen(list(tried.values()), usual))
 
 
-def tune_floor(runs: Runs, judge: Judge) -> Tuned:
-    """β of the floor, by the same rule and as many settings as an objective has."""
+def tune_rate_adjusted(runs: Runs, judge: Judge) -> Tuned:
+    """β of the baseline, by the same rule and as many settings as an objective has."""
     build = spread(runs, "valid", filters=False)
     found = runs.run(BASELINE, ARMS[BASELINE], 0.0, "valid", 0, build)
     trials = [
@@ -172,8 +180,9 @@ def test(runs: Runs, name: str, tuned: Tuned, seeds: Iterable[int]) -> list[Foun
 
 
 def _chosen(trials: list[Trial], usual: float) -> float:
-    hr_p, hr_n = ({one.strength: one.metrics.get(key, math.nan) for one in trials}
-                  for key in ("hr_p", "hr_n"))  # fmt: skip
+    hr_p, hr_n = (
+        {one.strength: one.metrics.get(key, math.nan) for one in trials} for key in ("hr_p", "hr_n")
+    )
     return chosen(hr_p, hr_n, usual)
 
 

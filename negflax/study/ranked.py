@@ -1,9 +1,9 @@
-"""Ranks of the judged items, made, stored and turned into what each request says.
+"""Ranks of the judged items, made, stored and turned into what each query says.
 
 A study ranks a hundred models, and needs neither probabilities nor lists: so it counts the scores
 above each judged one instead of sorting them all (negflax/evaluate/ranking.py).
 
-Shapes: J judged items, R requests, V catalogue rows, H distinct items of histories.
+Shapes: J judged items, R queries, V catalogue rows, H distinct items of histories.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import numpy as np
 
 from negflax.config import EvalConfig
 from negflax.data import Sequences
-from negflax.evaluate.metrics import request_values
-from negflax.evaluate.protocol import EvaluationError, Requests, Scorer, history_items
+from negflax.data.histories import history_items
+from negflax.evaluate.metrics import query_values
+from negflax.evaluate.protocol import EvaluationError, Queries, Scorer
 from negflax.evaluate.ranking import Ranks
 
 METRICS = ("hr_p", "hr_n", "ndcg_p", "anti_ndcg", "auc")
@@ -28,7 +29,7 @@ _MODES = {"masked": True, "kept": False}
 
 
 def rank(
-    scorers: Mapping[str, Scorer], requests: Requests, sequences: Sequences, users_per_block: int
+    scorers: Mapping[str, Scorer], queries: Queries, sequences: Sequences, users_per_block: int
 ) -> dict[str, dict[bool, Ranks]]:
     """Scorer → ranks by `masked`: seen items taken out of the lists, or kept in them.
 
@@ -36,31 +37,33 @@ def rank(
       EvaluationError: a score is not finite.
     """
     found: dict[str, dict[bool, list]] = {name: {True: [], False: []} for name in scorers}
-    for start in range(0, len(requests), users_per_block):
-        block = requests.block(start, start + users_per_block)
+    for start in range(0, len(queries), users_per_block):
+        block = queries.block(start, start + users_per_block)
         seen_HR = _seen(block, sequences)
         for name, scorer in scorers.items():
             kept, masked = _counts(scorer(block.without_answers()), block, seen_HR, name)
             found[name][False].append(kept)
             found[name][True].append(masked)
     return {
-        name: {masked: _ranks(*map(np.concatenate, zip(*blocks, strict=True)))
-               for masked, blocks in modes.items()}
+        name: {
+            masked: _ranks(*map(np.concatenate, zip(*blocks, strict=True)))
+            for masked, blocks in modes.items()
+        }
         for name, modes in found.items()
-    }  # fmt: skip
+    }
 
 
-def _seen(block: Requests, sequences: Sequences) -> tuple[np.ndarray, np.ndarray]:
-    """(request, item) of the distinct items of each history, by request."""
-    request_H, item_H = history_items(sequences, block)
+def _seen(block: Queries, sequences: Sequences) -> tuple[np.ndarray, np.ndarray]:
+    """(query, item) of the distinct items of each history, by query."""
+    query_H, item_H = history_items(sequences, block.user_R, block.end_R)
     width = sequences.catalogue.num_rows
-    return np.divmod(np.unique(request_H * width + item_H), width)
+    return np.divmod(np.unique(query_H * width + item_H), width)
 
 
-def _counts(scores_RV: np.ndarray, block: Requests, seen: tuple, name: str) -> tuple:
+def _counts(scores_RV: np.ndarray, block: Queries, seen: tuple, name: str) -> tuple:
     """((greater, ties, eligible) of each judged item with seen items kept, the same masked)."""
     scores_RV = np.asarray(scores_RV, np.float32)[:, 1:]
-    row_J, column_J = block.request_J, block.judged_item_J - 1
+    row_J, column_J = block.query_J, block.judged_item_J - 1
     score_J = scores_RV[row_J, column_J]
     size = 1 << max(len(row_J) - 1, 255).bit_length()  # few shapes, so few programs
 
@@ -71,15 +74,16 @@ def _counts(scores_RV: np.ndarray, block: Requests, seen: tuple, name: str) -> t
     if not finite:
         raise EvaluationError(f"{name or 'model'}: a score is not finite; the run has diverged")
     greater_J, ties_J = (np.asarray(x)[: len(row_J)] for x in (greater_J, ties_J))
-    # Masked: less what the seen items of the same request add to either count.
-    request_H, item_H = seen
-    first_R, last_R = (np.searchsorted(request_H, np.arange(len(block)), side=side)
-                       for side in ("left", "right"))  # fmt: skip
+    # Masked: less what the seen items of the same query add to either count.
+    query_H, item_H = seen
+    first_R, last_R = (
+        np.searchsorted(query_H, np.arange(len(block)), side=side) for side in ("left", "right")
+    )
     count_J = (last_R - first_R)[row_J]
     judged_P = np.repeat(np.arange(len(row_J)), count_J)  # P pairs of judged and seen item
     within_P = np.arange(len(judged_P)) - np.repeat(np.cumsum(count_J) - count_J, count_J)
     place_P = first_R[row_J][judged_P] + within_P
-    seen_P, own_P = scores_RV[request_H, item_H - 1][place_P], score_J[judged_P]
+    seen_P, own_P = scores_RV[query_H, item_H - 1][place_P], score_J[judged_P]
 
     def per_judged(hit_P):
         return np.bincount(judged_P[hit_P], minlength=len(row_J))
@@ -132,15 +136,15 @@ def read_ranks(path: Path) -> dict[bool, Ranks]:
 
 
 def values(
-    ranks: Ranks, requests: Requests, k: int, counted_J: np.ndarray | None = None
+    ranks: Ranks, queries: Queries, k: int, counted_J: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """METRICS at one K, request by request: float64 (R,), NaN where undefined.
+    """METRICS at one K, query by query: float64 (R,), NaN where undefined.
 
     Args:
       ranks: of the judged items.
-      requests: that were ranked.
+      queries: that were ranked.
       k: list length.
       counted_J: bool, the judged items that count; None: all.
     """
-    found = request_values(ranks, requests, EvalConfig(ks=(k,), lambdas=(0.0,)), counted_J)
+    found = query_values(ranks, queries, EvalConfig(ks=(k,), lambdas=(0.0,)), counted_J)
     return {name: found[name if name == "auc" else f"{name}@{k}"].value_R for name in METRICS}

@@ -17,8 +17,8 @@ from jax.sharding import Mesh
 
 from negflax.config import Config
 from negflax.data import Sequences
-from negflax.evaluate.floors import cached, default_floors
-from negflax.evaluate.protocol import EvaluationError, Requests, Scorer, build_requests
+from negflax.evaluate.baselines.popularity import cached, default_baselines
+from negflax.evaluate.protocol import EvaluationError, Queries, Scorer, build_queries
 from negflax.evaluate.ranking import Ranks
 from negflax.files import write_json
 from negflax.study.progress import Progress
@@ -50,8 +50,8 @@ class Runs(Training):
     def __init__(self, config: Config, workdir: Path, sequences: Sequences, mesh: Mesh):
         """The run that all others vary, and where they leave their files."""
         super().__init__(config, workdir, sequences, mesh)
-        self.requests: dict[str, Requests] = {
-            split: build_requests(sequences, split) for split in TRAINED_ON
+        self.queries: dict[str, Queries] = {
+            split: build_queries(sequences, split) for split in TRAINED_ON
         }
         self.progress = Progress()
 
@@ -91,10 +91,10 @@ class Runs(Training):
 
         def work(place: Path) -> dict[str, Any]:
             seed, c = self.config.eval.seed, self.config.eval.negative_popularity
-            scorers = default_floors(self.sequences, TRAINED_ON[split], seed, c)
+            scorers = default_baselines(self.sequences, TRAINED_ON[split], seed, c)
             return {"scorers": self.rank(place, None, lambda _: scorers, split)}
 
-        return self.once(f"{split}-floors", work)
+        return self.once(f"{split}-baselines", work)
 
     def stable(self, name: str, arm: Contender, w: float) -> dict[str, Any]:
         """What a plain weight does to the logits, in a short continuation without a ramp."""
@@ -112,7 +112,7 @@ class Runs(Training):
         base = cached(model) if model else None
         scorers = ({"": base} if base else {}) | dict(build(base) if build else {})
         block = self.config.eval.users_per_block
-        for name, ranks in rank(scorers, self.requests[split], self.sequences, block).items():
+        for name, ranks in rank(scorers, self.queries[split], self.sequences, block).items():
             write_ranks(_beside(place, name), ranks)
         return list(scorers)
 

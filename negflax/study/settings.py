@@ -67,8 +67,9 @@ ARMS: dict[str, Contender] = {
     "contrastive": Contender("contrastive", "omega", _LARGE),
 }
 # Beside the objectives: the negative term over the uncorrected sample, with a plain w.
-UNCORRECTED = Contender("ntr", "w", (10.0, 100.0),
-                  _UNIFORM | {"negative_candidates": "uncorrected"})  # fmt: skip
+UNCORRECTED = Contender(
+    "ntr", "w", (10.0, 100.0), _UNIFORM | {"negative_candidates": "uncorrected"}
+)
 
 
 def next_strength(kept: Mapping[float, float]) -> float:

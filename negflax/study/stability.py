@@ -39,9 +39,10 @@ def case_rows(names: Sequence[str], quick: bool) -> list[dict[str, Any]]:
         for w, found in zip(CASE_WEIGHTS, case_outcomes(name, CASE_WEIGHTS, case), strict=True):
             items = ("disliked_popular", "liked_popular", "disliked_rare", "cold")
             rows.append(
-                {"objective": name, "w": w} | {item: f"{found[item]:.3g}" for item in items}
+                {"objective": name, "w": w}
+                | {item: f"{found[item]:.3g}" for item in items}
                 | {"max |logit|": f"{found['max_logit']:.3g}", "growth": f"{found['drift']:.2g}"}
-            )  # fmt: skip
+            )
     return rows
 
 

@@ -4,7 +4,7 @@ A resample draws users (the same for all arms and seeds: negflax/evaluate/bootst
 (with replacement, the same for all arms, as arms share each seed's warm start). An arm's figure is
 the mean over seeds of the mean over users.
 
-Shapes: S seeds, R requests, B resamples, P points of a front.
+Shapes: S seeds, R queries, B resamples, P points of a front.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def estimates(
       values: name → (S, R), NaN where undefined; the same S for all.
       resamples: B.
       seed: of the draws.
-      user_R: user of each request.
+      user_R: user of each query.
     """
     seeds = {len(value_SR) for value_SR in values.values()}
     if len(seeds) != 1:
@@ -60,9 +60,9 @@ def estimates(
     value_RM = np.concatenate(list(values.values())).T.astype(np.float64)
     weight_RM = (~np.isnan(value_RM)).astype(np.float64)
     draws_BM = resampled_means(value_RM, weight_RM, resamples=resamples, seed=seed, user_R=user_R)
-    share_BS = np.random.default_rng(seed).multinomial(
-        count, np.full(count, 1 / count), resamples
-    ) / count  # fmt: skip
+    share_BS = (
+        np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), resamples) / count
+    )
     means_M = ratio(np.nansum(value_RM, axis=0), weight_RM.sum(axis=0))
     found = {}
     for number, name in enumerate(values):

@@ -1,4 +1,4 @@
-"""Parts of the judged items in which a personal effect would show (SPEC section 5.4).
+"""Parts of the judged items in which a personal effect would show (docs/method.md §5.4).
 
 Shapes: J judged items, V catalogue rows.
 """
@@ -8,32 +8,30 @@ from __future__ import annotations
 import numpy as np
 
 from negflax.data import Sequences
-from negflax.evaluate.floors import positive_rates
-from negflax.evaluate.protocol import Requests
+from negflax.evaluate.baselines.popularity import positive_rates
+from negflax.evaluate.protocol import Queries
 from negflax.evaluate.slices import STRATA, negative_strata, rejected_before
 
 QUALITY = ("low", "middle", "high")
 SAME_ITEM = f"negative={STRATA[0]}"  # of lists that keep seen items alone
 
 
-def parts(
-    sequences: Sequences, requests: Requests, splits: tuple[str, ...]
-) -> dict[str, np.ndarray]:
+def parts(sequences: Sequences, queries: Queries, splits: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Name → bool (J,), all positives besides in the parts that speak of negatives.
 
-    - `negative=same_item|kin|unrelated`: as in the evaluation's report.
+    - `negative=same_item|related|unrelated`: as in the evaluation's report.
     - `creator=rejected|other`, `cluster=…`: the user had rejected an item of it before, or not.
     - `quality=low|middle|high`: thirds of the judged items by the item's smoothed share of
       positives in `splits`; equal shares stay together.
     """
-    positive_J = requests.judged_positive_J
-    kind_J = negative_strata(sequences, requests)
+    positive_J = queries.judged_positive_J
+    kind_J = negative_strata(sequences, queries)
     found = {f"negative={name}": positive_J | (kind_J == i) for i, name in enumerate(STRATA)}
     seen_J = kind_J == 0
-    for group, rejected_J in rejected_before(sequences, requests).items():
+    for group, rejected_J in rejected_before(sequences, queries).items():
         found[f"{group}=rejected"] = positive_J | (rejected_J & ~seen_J)
         found[f"{group}=other"] = positive_J | (~rejected_J & ~seen_J)
-    rate_J = positive_rates(sequences, splits)[requests.judged_item_J]
+    rate_J = positive_rates(sequences, splits)[queries.judged_item_J]
     edges = np.quantile(rate_J, (1 / 3, 2 / 3), method="lower")
     third_J = np.searchsorted(edges, rate_J, side="left")
     return found | {f"quality={name}": third_J == i for i, name in enumerate(QUALITY)}

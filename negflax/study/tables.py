@@ -8,7 +8,7 @@ from typing import Any
 
 from negflax.study import personal
 from negflax.study.personal import Estimates
-from negflax.study.quality import FLOOR, Tuned
+from negflax.study.quality import RATE_ADJUSTED, Tuned
 from negflax.study.settings import BASELINE, DIVERGED
 from negflax.study.statistics import Estimate, dominates, worthwhile
 
@@ -36,15 +36,18 @@ def _cell(form: str, one: Estimate) -> str:
 
 
 def quality(
-    found: Estimates, trained: Sequence[str], floors: Sequence[str], settings: Mapping[str, str],
+    found: Estimates,
+    trained: Sequence[str],
+    baselines: Sequence[str],
+    settings: Mapping[str, str],
     on_front: Mapping[str, bool],
-) -> Rows:  # fmt: skip
-    """A row for each arm at its chosen setting, and for each floor."""
+) -> Rows:
+    """A row for each arm at its chosen setting, and for each baseline."""
     rows = []
-    for name in (*trained, *floors):
+    for name in (*trained, *baselines):
         row = {"arm": name, "setting": settings.get(name, "–")}
         row |= {metric: plain(found[name, metric]) for metric in HEADLINE}
-        row["front"] = "–" if name in floors else "yes" if on_front.get(name) else "no"
+        row["front"] = "–" if name in baselines else "yes" if on_front.get(name) else "no"
         rows.append(row)
     return rows
 
@@ -57,28 +60,34 @@ def against_baseline(found: Estimates, trained: Sequence[str], others: Sequence[
             continue
         hr_p, hr_n = (found[name, m].relative(found[BASELINE, m]) for m in ("hr_p", "hr_n"))
         better = [
-            other for other in trained
-            if other != name and dominates(
+            other
+            for other in trained
+            if other != name
+            and dominates(
                 found[other, "hr_p"].minus(found[name, "hr_p"]),
                 found[other, "hr_n"].minus(found[name, "hr_n"]),
             )
-        ]  # fmt: skip
+        ]
         rows.append(
-            {"arm": name, "HR_p": percent(hr_p), "HR_n": percent(hr_n),
-             "20 % less HR_n for 10 % less HR_p": worthwhile(hr_n, hr_p),
-             "dominated by": ", ".join(better) or "none"}
-        )  # fmt: skip
+            {
+                "arm": name,
+                "HR_p": percent(hr_p),
+                "HR_n": percent(hr_n),
+                "20 % less HR_n for 10 % less HR_p": worthwhile(hr_n, hr_p),
+                "dominated by": ", ".join(better) or "none",
+            }
+        )
     return rows
 
 
-def beyond_floor(found: Estimates, names: Sequence[str], metrics: Sequence[str]) -> Rows:
-    """Arms minus the floor at equal HR_p."""
+def beyond_rate_adjusted(found: Estimates, names: Sequence[str], metrics: Sequence[str]) -> Rows:
+    """Arms minus the baseline at equal HR_p."""
     rows = []
     for name in names:
-        differences = personal.beyond_floor(found, name)
+        differences = personal.beyond_rate_adjusted(found, name)
         row = {"arm": name}
         if "hr_n" in metrics:
-            row["less than the floor"] = personal.shown(differences["hr_n"])
+            row["less than the baseline"] = personal.shown(differences["hr_n"])
         rows.append(row | {m: signed(differences[m]) for m in metrics if m in differences})
     return rows
 
@@ -86,13 +95,16 @@ def beyond_floor(found: Estimates, names: Sequence[str], metrics: Sequence[str])
 def fronts_apart(found: Estimates, names: Sequence[str]) -> Rows:
     """HR_n of an arm's β-front minus that of positives only, at shares of their HR_p."""
     return [
-        {"arm": f"{name} + β"} | {f"at {level:.0%} of HR_p": signed(one)
-                                  for level, one in personal.fronts_apart(found, name).items()}
+        {"arm": f"{name} + β"}
+        | {
+            f"at {level:.0%} of HR_p": signed(one)
+            for level, one in personal.fronts_apart(found, name).items()
+        }
         for name in names
-    ]  # fmt: skip
+    ]
 
 
-def floor_front(found: Estimates) -> Rows:
+def rate_adjusted_front(found: Estimates) -> Rows:
     """Positives only with β · log(the item's positive rate) added, by β."""
     rows = []
     for arm in [a for a, m in found if m == "hr_p" and a.startswith(personal.on_beta(BASELINE))]:
@@ -106,10 +118,10 @@ def floor_front(found: Estimates) -> Rows:
 def seeds(values: Mapping[str, Sequence[tuple[float, float]]]) -> Rows:
     """HR_p and largest absolute logit of each seed's run; `values` are such pairs by arm."""
     return [
-        {"arm": name} | {f"seed {i}": f"{hr_p:.4f}, {logit:.3g}"
-                         for i, (hr_p, logit) in enumerate(pairs)}
+        {"arm": name}
+        | {f"seed {i}": f"{hr_p:.4f}, {logit:.3g}" for i, (hr_p, logit) in enumerate(pairs)}
         for name, pairs in values.items()
-    ]  # fmt: skip
+    ]
 
 
 def strata(found: Estimates, names: Sequence[str], counts: Mapping[str, int]) -> Rows:
@@ -126,19 +138,25 @@ def strata(found: Estimates, names: Sequence[str], counts: Mapping[str, int]) ->
 def validation(tuned: Mapping[str, Tuned]) -> Rows:
     """Every setting, one seed, with what it did to the logits."""
     return [
-        {"arm": name, "setting": setting(name, one.arm.knob, trial.strength),
-         "w": f"{_number(trial.figures.get('w')):.4g}",
-         "chosen": "yes" if trial.strength == one.strength else ""}
+        {
+            "arm": name,
+            "setting": setting(name, one.arm.knob, trial.strength),
+            "w": f"{_number(trial.figures.get('w')):.4g}",
+            "chosen": "yes" if trial.strength == one.strength else "",
+        }
         | {metric: trial.metrics.get(metric) for metric in ("hr_p", "hr_n", "ndcg_p", "anti_ndcg")}
-        | {"max |logit|": f"{_number(trial.figures['max_logit']):.3g}",
-           "not finite": trial.figures["non_finite_steps"]}
-        for name, one in tuned.items() for trial in one.trials
-    ]  # fmt: skip
+        | {
+            "max |logit|": f"{_number(trial.figures['max_logit']):.3g}",
+            "not finite": trial.figures["non_finite_steps"],
+        }
+        for name, one in tuned.items()
+        for trial in one.trials
+    ]
 
 
 def setting(name: str, knob: str, strength: float) -> str:
     """What was tuned, with its value."""
-    return f"{'β' if name == FLOOR else knob} {strength:.3g}" if strength else "–"
+    return f"{'β' if name == RATE_ADJUSTED else knob} {strength:.3g}" if strength else "–"
 
 
 def diverged(figures: Mapping[str, Any], usual_logit: float) -> bool:
@@ -161,26 +179,31 @@ def stability(grid: Mapping[str, list[dict[str, Any]]], usual_logit: float) -> R
 
 
 def figures(
-    found: Estimates, trained: Sequence[str], floors: Sequence[str], on_front: Mapping[str, bool],
+    found: Estimates,
+    trained: Sequence[str],
+    baselines: Sequence[str],
+    on_front: Mapping[str, bool],
     shares: Mapping[str, float],
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """The figures with fixed names: `<arm>/hr_p`, `_low`, `_high`, …, `pareto/<objective>`."""
     flat: dict[str, Any] = {f"pareto/{name}": on_front[name] for name in trained}
     flat |= {f"{name}/diverged_share": share for name, share in shares.items()}
-    for name in (*trained, *floors):
+    for name in (*trained, *baselines):
         named = {m: found[name, m] for m in HEADLINE}
         if name != BASELINE:
-            named |= {f"{m}_vs_{BASELINE}": found[name, m].relative(found[BASELINE, m])
-                      for m in ("hr_p", "hr_n")}  # fmt: skip
+            named |= {
+                f"{m}_vs_{BASELINE}": found[name, m].relative(found[BASELINE, m])
+                for m in ("hr_p", "hr_n")
+            }
         for metric, one in named.items():
             ends = zip(("", "_low", "_high"), one.interval(), strict=True)
             flat |= {f"{name}/{metric}{end}": value for end, value in ends}
     for name in trained:
         if name != BASELINE:
             flat[f"{name}/worthwhile"] = verdict(found, name)
-            beyond = personal.beyond_floor(found, name)["hr_n"]
+            beyond = personal.beyond_rate_adjusted(found, name)["hr_n"]
             ends = zip(("", "_low", "_high"), beyond.interval(), strict=True)
-            flat |= {f"{name}/hr_n_beyond_floor{end}": value for end, value in ends}
+            flat |= {f"{name}/hr_n_beyond_baseline{end}": value for end, value in ends}
     return flat
 
 

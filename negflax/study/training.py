@@ -25,7 +25,7 @@ from negflax.model.recommender import BEHAVIOUR_HEAD
 from negflax.study.settings import ARMS, BASELINE, Contender
 from negflax.train import weights
 from negflax.train.loop import train
-from negflax.train.state import State
+from negflax.train.state import State, grafted
 from negflax.train.step import Trainer
 
 TRAINED_ON = {"valid": ("train",), "test": ("train", "valid")}  # judged on → trained on
@@ -94,8 +94,13 @@ class Training:
         state = grafted(self.warm(split, seed), trainer.init())
         batches, place = self.batches(split, seed), over_devices(self.mesh)
         trace = []
-        for batch in prefetch(batches, int(state["step"]), stop, self.config.batch.prefetch,
-                              lambda batch: jax.device_put(batch, place)):  # fmt: skip
+        for batch in prefetch(
+            batches,
+            int(state["step"]),
+            stop,
+            self.config.batch.prefetch,
+            lambda batch: jax.device_put(batch, place),
+        ):
             state, metrics = trainer.step(state, batch)
             trace.append((metrics["loss"], metrics["max_logit"]))
             jax.block_until_ready(trace[-1])
@@ -111,32 +116,23 @@ class Training:
         key = arm.objective, tuple(sorted(arm.fixed.items())), warm
         if key not in self._trainers:
             head = arm.objective == "reinforce"
-            rate = {"schedule": "constant"} if warm else {"schedule": "linear",
-                                                          "warmup_steps": begin}  # fmt: skip
+            rate = (
+                {"schedule": "constant"} if warm else {"schedule": "linear", "warmup_steps": begin}
+            )
             config = dataclasses.replace(
-                self.config, loss=loss_config,
+                self.config,
+                loss=loss_config,
                 model=dataclasses.replace(self.config.model, behaviour_head=head),
                 optimizer=dataclasses.replace(self.config.optimizer, **rate),
-            )  # fmt: skip
+            )
             model = Recommender(config.model, self.sequences.catalogue) if head else self.model
             counts = self.sequences.catalogue.train_count_V
             self._trainers[key] = Trainer(config, model, counts, total, self.mesh)
         trainer = self._trainers[key]
-        trainer.strength = weights.strength(
+        trainer.loss_weights = weights.strength(
             loss_config, self.config.model.dtype, self.model.num_rows
         )
         return trainer
-
-
-def grafted(old: State, new: State) -> State:
-    """A copy of `old` in the form of `new`: what only `new` has (the behaviour head) is fresh."""
-    known = {jax.tree_util.keystr(path): x for path, x in jax.tree.leaves_with_path(old)}
-    return jax.tree.map_with_path(
-        lambda path, x: (
-            known[jax.tree_util.keystr(path)].copy() if jax.tree_util.keystr(path) in known else x
-        ),
-        new,
-    )
 
 
 def summary(trace: np.ndarray) -> dict[str, Any]:

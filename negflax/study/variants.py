@@ -1,4 +1,4 @@
-"""NTR where a personal effect has the best chance: uncorrected candidates, kin in the model.
+"""NTR where a personal effect has the best chance: uncorrected candidates, related in the model.
 
 Each variant is compared with positives only in the same model, and with their β-front.
 """
@@ -18,13 +18,13 @@ from negflax.study.settings import ARMS, BASELINE, UNCORRECTED
 NTR = "ntr"
 
 
-def with_kin(runs: Runs) -> Runs:
+def with_related(runs: Runs) -> Runs:
     """The same study with creators and clusters as side features and in every item's vector."""
     model: ModelConfig = runs.config.model
     features = tuple(dict.fromkeys((*model.features, "creator", "cluster")))
     model = dataclasses.replace(model, features=features, composed=("creator", "cluster"))
     config = dataclasses.replace(runs.config, model=model)
-    varied = Runs(config, runs.workdir / "kin", runs.sequences, runs.mesh)
+    varied = Runs(config, runs.workdir / "related", runs.sequences, runs.mesh)
     varied.progress = runs.progress
     return varied
 
@@ -38,20 +38,18 @@ def rows(
       runs: of the study.
       valid: judges the validation period.
       judge: judges the test period.
-      tuned: NTR as the study tuned it; kin's variant has its ω.
+      tuned: NTR as the study tuned it; the related items' variant has its ω.
       trials: settings of the uncorrected variant, which has a weight of its own.
       seeds: of every variant.
     """
     uncorrected = quality.tune(runs, valid, "ntr_uncorrected", trials, UNCORRECTED)
-    kin = with_kin(runs)
+    related = with_related(runs)
     variants = {
         "as in the study": (runs, NTR, tuned),
         "uncorrected candidates": (runs, "ntr_uncorrected", uncorrected),
-        "creator and cluster features, composed vectors": (kin, NTR, tuned),
+        "creator and cluster features, composed vectors": (related, NTR, tuned),
     }
-    return [
-        _row(title, *variant, judge=judge, seeds=seeds) for title, variant in variants.items()
-    ]  # fmt: skip
+    return [_row(title, *variant, judge=judge, seeds=seeds) for title, variant in variants.items()]
 
 
 def _row(
@@ -68,12 +66,16 @@ def _row(
     own = quality.test(runs, name, tuned, seeds)
     columns[NTR] = [judge.columns(one.ranks[""]) for one in own]
     found = judge.estimates(columns)
-    beyond = personal.beyond_floor(found, NTR)
+    beyond = personal.beyond_rate_adjusted(found, NTR)
     return {
-        "NTR with": title, "setting": f"{tuned.arm.knob} {tuned.strength:.3g}",
+        "NTR with": title,
+        "setting": f"{tuned.arm.knob} {tuned.strength:.3g}",
         "HR_p of ssm": tables.plain(found[BASELINE, "hr_p"]),
         "HR_p": tables.percent(found[NTR, "hr_p"].relative(found[BASELINE, "hr_p"])),
         "HR_n": tables.percent(found[NTR, "hr_n"].relative(found[BASELINE, "hr_n"])),
-        "less than the floor": personal.shown(beyond["hr_n"]),
-    } | {m: tables.signed(beyond[m]) for m in
-         ("hr_n", "cluster=rejected/hr_n", "cluster=other/hr_n", "auc") if m in beyond}  # fmt: skip
+        "less than the baseline": personal.shown(beyond["hr_n"]),
+    } | {
+        m: tables.signed(beyond[m])
+        for m in ("hr_n", "cluster=rejected/hr_n", "cluster=other/hr_n", "auc")
+        if m in beyond
+    }

@@ -1,10 +1,10 @@
 """Item tables: rows sharded over the devices, gathered and updated sparsely."""
 
-from negflax.tables.dedup import distinct
 from negflax.tables.optimizers import RowOptimizer
 from negflax.tables.rounding import pack, unpack
 from negflax.tables.table import (
     TableSpec,
+    distinct,
     gather,
     init_rows,
     padded_rows,

@@ -56,9 +56,15 @@ class Checkpoints:
     """
 
     def __init__(
-        self, workdir: Path, metric: str, keep_latest: int = 2, *, lower_is_better: bool = False,
-        read_only: bool = False, identity: Identity | None = None,
-    ):  # fmt: skip
+        self,
+        workdir: Path,
+        metric: str,
+        keep_latest: int = 2,
+        *,
+        lower_is_better: bool = False,
+        read_only: bool = False,
+        identity: Identity | None = None,
+    ):
         """Opens <workdir>/checkpoints; keeps the newest `keep_latest` and the best.
 
         With an identity, fingerprints are saved, and what is restored is compared with them.

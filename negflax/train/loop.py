@@ -79,9 +79,13 @@ def open_checkpoints(
         num_rows = {name: spec.num_rows for name, spec in model.tables.items()}
         identity = Identity(model.vocabulary, num_rows)
     return Checkpoints(
-        workdir, metric, config.train.keep_latest, identity=identity,
-        lower_is_better=metric.split("@")[0] in LOWER_IS_BETTER, **options,
-    )  # fmt: skip
+        workdir,
+        metric,
+        config.train.keep_latest,
+        identity=identity,
+        lower_is_better=metric.split("@")[0] in LOWER_IS_BETTER,
+        **options,
+    )
 
 
 def train(
@@ -114,7 +118,7 @@ def train(
     start = int(state["step"])
     if start:
         logging.info("resuming from step %d", start)
-    writer = MetricWriter(workdir, start, settings.hubs)
+    writer = MetricWriter(workdir, start, settings.loggers)
     progress = _Progress(start, steps, settings.log_every, writer)
     sharding = meshes.split(trainer.mesh)
 
@@ -210,9 +214,15 @@ class _Progress:
         rate = (step - self._start) / elapsed
         logging.info(
             "step %d/%d  %.1f steps/s  ETA %s  loss %.4f  positive %.4f  negative %.5f  push %.3f",
-            step, self._steps, rate, _clock((self._steps - step) / rate), values["loss"],
-            values["loss_positive"], values["loss_negative"], values["push"],
-        )  # fmt: skip
+            step,
+            self._steps,
+            rate,
+            _clock((self._steps - step) / rate),
+            values["loss"],
+            values["loss_positive"],
+            values["loss_negative"],
+            values["push"],
+        )
 
     def validated(self, step: int, found: dict[str, float]) -> None:
         self._writer.write(step, "valid", found)

@@ -32,7 +32,8 @@ def label_sums(margins_NL: jax.Array, batch: Batch, present_BTL: jax.Array) -> M
 def metrics_of(value, norm, w, r, rate, sums: Metrics) -> Metrics:
     """Scalars of a step.
 
-    `push` is Σ w·p / Σ r·(1 − p): how hard the negatives pull (SPEC section 3). `negative_share` is
+    `push` is Σ w·p / Σ r·(1 − p): how hard the negatives pull (docs/method.md §3). `negative_share`
+    is
     the share of the negative term in the loss of eq. 1, `negative_gradient_share` that in its
     gradient, by the L1 norm over the logits (2·w·p and 2·r·(1 − p) a label). These speak of eq. 1
     whatever the objective, so that runs compare.

@@ -20,7 +20,7 @@ from negflax.loss.candidates import Candidates
 from negflax.loss.labels import first_of_equals, margins
 from negflax.model import Recommender
 from negflax.model.recommender import BEHAVIOUR_HEAD
-from negflax.train.weights import Strength
+from negflax.train.weights import LossWeights
 
 
 def labels_loss(
@@ -32,7 +32,7 @@ def labels_loss(
     batch: Batch,
     present_BTL: jax.Array,
     candidates: Candidates,
-    strength: Strength,
+    loss_weights: LossWeights,
     w: jax.Array,
     first_row: jax.Array,
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
@@ -47,7 +47,7 @@ def labels_loss(
       batch: labels and weights.
       present_BTL: which labels count.
       candidates: ids and log q.
-      strength: run-time scalars.
+      loss_weights: run-time scalars.
       w: weight of the negative term.
       first_row: number of this device's first row in the batch.
     """
@@ -72,35 +72,53 @@ def labels_loss(
         "split_over": config.mesh.rows if config.loss.candidates == "full" else (),
     }
     extra_logits_NE, extra_ids_NE = _extra_columns(
-        config, states_BTD, (label_BTLD, label_bias), (candidate_SD, item_bias_S), batch,
-        present_BTL, candidates, first_row,
-    )  # fmt: skip
+        config,
+        states_BTD,
+        (label_BTLD, label_bias),
+        (candidate_SD, item_bias_S),
+        batch,
+        present_BTL,
+        candidates,
+        first_row,
+    )
 
     total, log_behaviour_NL = jnp.zeros((), states_ND.dtype), None
     if config.model.behaviour_head:
         head_loss_NL = _behaviour_loss(
-            dense[BEHAVIOUR_HEAD], states_ND, label_BTLD.reshape(-1, labels, width),
-            label_bias.reshape(-1, labels), candidate_SD, item_bias_S - log_q_S, contract,
-        )  # fmt: skip
+            dense[BEHAVIOUR_HEAD],
+            states_ND,
+            label_BTLD.reshape(-1, labels, width),
+            label_bias.reshape(-1, labels),
+            candidate_SD,
+            item_bias_S - log_q_S,
+            contract,
+        )
         total = jnp.sum(jnp.where(label_ids_NL >= 0, head_loss_NL, 0))
         log_behaviour_NL = -lax.stop_gradient(head_loss_NL)
 
     objective = functools.partial(
-        objective_sum, objectives.get(config.loss.objective), states_ND, logits_NL, candidate_SD,
-        scalars=strength.objective, extra_logits_NE=extra_logits_NE, extra_ids_NE=extra_ids_NE,
-        log_behaviour_NL=log_behaviour_NL, **contract,
-    )  # fmt: skip
+        objective_sum,
+        objectives.get(config.loss.objective),
+        states_ND,
+        logits_NL,
+        candidate_SD,
+        scalars=loss_weights.objective,
+        extra_logits_NE=extra_logits_NE,
+        extra_ids_NE=extra_ids_NE,
+        log_behaviour_NL=log_behaviour_NL,
+        **contract,
+    )
     corrected_S = item_bias_S - log_q_S
     if config.loss.negative_candidates == "corrected":
-        value, margins_NL = objective(
-            bias_S=corrected_S, r_NL=strength.r * r_NL, w_NL=w * w_NL
-        )  # fmt: skip
+        value, margins_NL = objective(bias_S=corrected_S, r_NL=loss_weights.r * r_NL, w_NL=w * w_NL)
     else:  # each kind of label over its own candidates: states with both count in both
         within_S = jnp.where(jnp.isposinf(log_q_S), -jnp.inf, item_bias_S)
         positive, margins_NL = objective(
-            bias_S=corrected_S, r_NL=strength.r * r_NL, w_NL=0 * w_NL,
+            bias_S=corrected_S,
+            r_NL=loss_weights.r * r_NL,
+            w_NL=0 * w_NL,
             active_N=jnp.any(r_NL > 0, axis=1),
-        )  # fmt: skip
+        )
         negative, within_NL = objective(
             bias_S=within_S, r_NL=0 * r_NL, w_NL=w * w_NL, active_N=jnp.any(w_NL > 0, axis=1)
         )

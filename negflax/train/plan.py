@@ -24,7 +24,7 @@ from negflax.config import Config, ConfigError
 from negflax.data import Batch
 from negflax.mesh import split
 from negflax.model import Recommender
-from negflax.tables import exchange
+from negflax.tables import all_to_all
 from negflax.train import traffic
 from negflax.train.checkpoint import abstract_state
 from negflax.train.state import init_state
@@ -116,7 +116,7 @@ KEYS = {
     "slots": "config.optimizer.tables = 'rowwise_adagrad' (one value a row) or more --devices",
     "dense": "a smaller config.model.hidden",
     "batch": "a smaller config.batch.rows",
-    "kin": "config.model.composed = (), which needs no list of every item's creator and clusters",
+    "related": "config.model.composed = (), which needs no creators and clusters of all items",
     "sampler": "config.loss.candidates = 'uniform', which needs no table of frequencies",
     "candidates": "a smaller config.loss.num_candidates",
     "looked-up rows": "a smaller config.batch.rows, or config.mesh.lookup = 'all_to_all'",
@@ -152,7 +152,9 @@ def make_plan(config: Config, sizes: Sizes, mesh: Mesh, machine: Machine) -> Pla
         "slots": tables - rows,
         "dense": dense,
         "batch": _bytes(batch) // mesh.size,
-        "kin": sum(math.prod(ids.shape) * exchange.ID_BYTES for ids in model.kin.values()),
+        "related": sum(
+            math.prod(ids.shape) * all_to_all.ID_BYTES for ids in model.related.values()
+        ),
         "sampler": 0 if trainer.unigram is None else SAMPLER_BYTES * sizes.num_rows,
         "candidates": candidates,
         "looked-up rows": held,

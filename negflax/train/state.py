@@ -69,3 +69,14 @@ def partition_specs(state: State, row_axes: tuple[str, ...]) -> Any:
         return PartitionSpec(row_axes) if path[0].key == "tables" else meshes.COPIED
 
     return jax.tree_util.tree_map_with_path(spec, state)
+
+
+def grafted(old: State, new: State) -> State:
+    """A copy of `old` in the form of `new`: what only `new` has (the behaviour head) is fresh."""
+    known = {jax.tree_util.keystr(path): x for path, x in jax.tree.leaves_with_path(old)}
+    return jax.tree.map_with_path(
+        lambda path, x: (
+            known[jax.tree_util.keystr(path)].copy() if jax.tree_util.keystr(path) in known else x
+        ),
+        new,
+    )

@@ -27,15 +27,14 @@ from negflax.data.batches import Batch
 from negflax.loss import candidates as sampling
 from negflax.mesh import AXES, COPIED, SPLIT
 from negflax.model import Recommender
-from negflax.model import kin as kin_rows
-from negflax.model.kin import Kin
-from negflax.tables import exchange, optimizers, updates
+from negflax.model import related_items as related_items
+from negflax.model.related_items import RelatedItems
+from negflax.tables import all_to_all, lookup, optimizers, updates
 from negflax.train import optimizer, weights
-from negflax.train import rows as rows_of_step
 from negflax.train.metrics import Metrics, label_sums, metrics_of
 from negflax.train.objective import labels_loss
 from negflax.train.state import State, init_state, partition_specs
-from negflax.train.weights import Strength
+from negflax.train.weights import LossWeights
 
 
 class Trainer:
@@ -46,7 +45,7 @@ class Trainer:
       step: (state, batch) → (state, metrics), jitted, the state donated.
       lower: (state, batch), or their shapes → the step as jax.stages.Lowered.
       shardings: tree of the state's NamedShardings.
-      strength: weights of the loss's terms, a run-time argument of the step.
+      loss_weights: weights of the loss's terms, a run-time argument of the step.
     """
 
     def __init__(
@@ -60,13 +59,13 @@ class Trainer:
         self.row_optimizer = optimizers.get(config.optimizer, largest)
         self.lookup_mesh = config.mesh
         if self.row_optimizer.every_row:  # in one round: a second one would move every row again
-            self.lookup_mesh = rows_of_step.psum_lookup(config.mesh)
+            self.lookup_mesh = lookup.psum_lookup(config.mesh)
         alpha = 1.0 if config.loss.candidates == "in_batch" else config.loss.alpha
         sampled = config.loss.candidates in ("unigram", "in_batch")
         self.item_rows = model.tables[model.output_table].num_rows
         self.unigram = sampling.unigram(train_count_V, alpha, self.item_rows) if sampled else None
-        self.kin = jax.tree.map(jnp.asarray, model.kin)
-        self.strength = weights.strength(config.loss, config.model.dtype, model.num_rows)
+        self.related = jax.tree.map(jnp.asarray, model.related)
+        self.loss_weights = weights.loss_weights(config.loss, config.model.dtype, model.num_rows)
         self.step = self._jit_step()
 
     def init(self) -> State:
@@ -80,48 +79,68 @@ class Trainer:
         self.shardings = jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), specs)
 
         def sharded(
-            state: State, batch: Batch, num_rows: Any, unigram: Any, kin: Kin, strength: Strength
+            state: State,
+            batch: Batch,
+            num_rows: Any,
+            unigram: Any,
+            related: RelatedItems,
+            loss_weights: LossWeights,
         ) -> tuple[State, Metrics]:
             # check_vma=False: each psum below is written out, none is implied.
             return jax.shard_map(
-                self._device_step, mesh=self.mesh, check_vma=False,
-                in_specs=(specs, SPLIT, COPIED, COPIED, COPIED, COPIED), out_specs=(specs, COPIED),
-            )(state, batch, num_rows, unigram, kin, strength)  # fmt: skip
+                self._device_step,
+                mesh=self.mesh,
+                check_vma=False,
+                in_specs=(specs, SPLIT, COPIED, COPIED, COPIED, COPIED),
+                out_specs=(specs, COPIED),
+            )(state, batch, num_rows, unigram, related, loss_weights)
 
         jitted = jax.jit(sharded, donate_argnums=0)
 
         def arguments(state: State, batch: Batch) -> tuple:
             num_rows = np.int32(self.model.num_rows)  # an argument: the program does not know it
-            return state, batch, num_rows, self.unigram, self.kin, self.strength
+            return state, batch, num_rows, self.unigram, self.related, self.loss_weights
 
         self.lower = lambda state, batch: jitted.lower(*arguments(state, batch))
         return lambda state, batch: jitted(*arguments(state, batch))
 
     def _device_step(
-        self, state: State, batch: Batch, num_rows: Any, unigram: Any, kin: Kin, strength: Strength
+        self,
+        state: State,
+        batch: Batch,
+        num_rows: Any,
+        unigram: Any,
+        related: RelatedItems,
+        loss_weights: LossWeights,
     ) -> tuple[State, Metrics]:
         config, step = self.config, state["step"]
         key = jax.random.fold_in(jax.random.wrap_key_data(state["rng"]), step)
         candidate_key, dropout_key = jax.random.split(key)
-        candidates = rows_of_step.draw(
-            config.loss, num_rows, self.item_rows, candidate_key, batch, unigram, config.mesh
+        candidates = sampling.draw(
+            config.loss,
+            num_rows,
+            self.item_rows,
+            candidate_key,
+            batch.label_ids_BTL.reshape(-1),
+            unigram,
+            config.mesh.rows,
         )
-        w = weights.negative_weight(state["weight_sums"], step, strength, config.loss)
+        w = weights.negative_weight(state["weight_sums"], step, loss_weights, config.loss)
 
         # 1. rows: distinct ids, fetched once; candidates are shared by all states
         full = config.loss.candidates == "full"
         lookups = self.model.lookups(batch, candidates.ids_S)
         items = lookups["item"] | lookups[self.model.output_table]
-        of_kin = kin_rows.lookups(items, kin, shared=not full)
+        of_related = related_items.lookups(items, related, shared=not full)
         fetched = {
-            name: rows_of_step.fetch(
+            name: lookup.fetch(
                 state["tables"][name]["rows"],
                 self.model.tables[name].num_rows,
                 uses,
                 whole=full and name == self.model.output_table,
                 mesh=self.lookup_mesh,
             )
-            for name, uses in (lookups | of_kin).items()
+            for name, uses in (lookups | of_related).items()
         }
 
         # 2. loss and gradients of this device's labels, normalised by all devices' labels
@@ -137,15 +156,26 @@ class Trainer:
                 for name, table in fetched.items()
             }
             vectors = {use: x for name in lookups for use, x in found[name].items()}
-            vectors = kin_rows.add(vectors, {name: found[name] for name in of_kin}, of_kin)
+            vectors = related_items.add(
+                vectors, {name: found[name] for name in of_related}, of_related
+            )
             first_row = lax.axis_index(AXES) * len(batch.item_ids_BT)
             states_BTD, _ = self.model.states(
                 dense, vectors, batch, dropout_seed=seed, first_row=first_row
             )
             total, seen = labels_loss(
-                config, self.model, dense, states_BTD, vectors, batch, present_BTL, candidates,
-                strength, w, first_row,
-            )  # fmt: skip
+                config,
+                self.model,
+                dense,
+                states_BTD,
+                vectors,
+                batch,
+                present_BTL,
+                candidates,
+                loss_weights,
+                w,
+                first_row,
+            )
             return total / labels, seen
 
         (value, seen), (dense_gradient, row_gradients) = jax.value_and_grad(
@@ -170,15 +200,21 @@ class Trainer:
 
         def update(seed: jax.Array, table: Any, place_W: jax.Array, gradient_WD: jax.Array) -> Any:
             rows, slots = updates.apply(
-                self.row_optimizer, table["rows"], table["slots"], place_W,
-                optimizer.clip(config.optimizer, gradient_WD, scale), rate,
-                decay=config.optimizer.table_weight_decay, step=step, seed=seed,
+                self.row_optimizer,
+                table["rows"],
+                table["slots"],
+                place_W,
+                optimizer.clip(config.optimizer, gradient_WD, scale),
+                rate,
+                decay=config.optimizer.table_weight_decay,
+                step=step,
+                seed=seed,
                 first_row=lax.axis_index(config.mesh.rows) * len(table["rows"]),
-            )  # fmt: skip
+            )
             return {"rows": rows, "slots": slots}
 
         new_tables = {
-            name: exchange.update(merged[name], table, functools.partial(update, seed))
+            name: all_to_all.update(merged[name], table, functools.partial(update, seed))
             for (name, table), seed in zip(state["tables"].items(), rounding_seeds, strict=True)
         }
 
@@ -190,6 +226,6 @@ class Trainer:
             "tables": new_tables,
             "opt": opt,
             "step": step + 1,
-            "weight_sums": weights.update_sums(state["weight_sums"], step, sums, strength),
+            "weight_sums": weights.update_sums(state["weight_sums"], step, sums, loss_weights),
         }
-        return new, metrics_of(value, norm, w, strength.r, rate, sums) | {"max_logit": largest}
+        return new, metrics_of(value, norm, w, loss_weights.r, rate, sums) | {"max_logit": largest}

@@ -15,8 +15,8 @@ from jax.sharding import Mesh
 from negflax.config import Config
 from negflax.data import Batch
 from negflax.model import Recommender
-from negflax.model.kin import table_of
-from negflax.tables import exchange, padded_rows
+from negflax.model.related_items import table_of
+from negflax.tables import all_to_all, padded_rows
 
 
 class Lookup(NamedTuple):
@@ -38,7 +38,7 @@ class Lookup(NamedTuple):
 
     def moved_bytes(self, shards: int) -> dict[str, float]:
         """Collective → bytes that a device sends."""
-        return exchange.moved_bytes(*self[:6], shards)
+        return all_to_all.moved_bytes(*self[:6], shards)
 
     def held_bytes(self, shards: int) -> int:
         """Rows that are not candidates', with their gradients."""
@@ -46,7 +46,7 @@ class Lookup(NamedTuple):
             rows = min(self.devices * self.ids + self.shared, self.table_rows + 1) - self.shared
             return max(0, rows) * self.both_bytes
         ids = min(self.ids, self.table_rows + 1)
-        merged = shards * exchange.capacity(ids, shards)
+        merged = shards * all_to_all.capacity(ids, shards)
         return ids * self.both_bytes + merged * self.gradient_bytes
 
 
@@ -59,7 +59,7 @@ def of_full_softmax(
     vectors = (shards - 1) * states * config.model.embedding * itemsize
     sums = 2 * (shards - 1) * states * max(4, itemsize)
     return {
-        ("states", "all-gather vectors"): vectors + (shards - 1) * labels * exchange.ID_BYTES,
+        ("states", "all-gather vectors"): vectors + (shards - 1) * labels * all_to_all.ID_BYTES,
         ("states", "all-reduce log-sum-exps"): 3 * sums,  # maxima, sums, and the sums' gradients
         ("states", "reduce-scatter gradients"): vectors,
     }
@@ -81,7 +81,7 @@ def lookups(
         item_rows = model.tables[model.output_table].num_rows
         items["own candidate"] = item_rows // shards_of(config, mesh)
         del items["candidate"]
-    for kind, ids_VC in model.kin.items():
+    for kind, ids_VC in model.related.items():
         lookups[table_of(kind)] = {use: ids * ids_VC.shape[1] for use, ids in items.items()}
     found = {}
     for name, uses in lookups.items():
@@ -89,11 +89,14 @@ def lookups(
         whole = whole_table and name == model.output_table
         candidates = 0 if whole else uses.get("candidate", 0)
         sizes = (
-            sum(ids for use, ids in uses.items() if use != "candidate"), candidates,
-            padded_rows(spec.num_rows, mesh.size), spec.width * row_itemsize, spec.width * itemsize,
-        )  # fmt: skip
+            sum(ids for use, ids in uses.items() if use != "candidate"),
+            candidates,
+            padded_rows(spec.num_rows, mesh.size),
+            spec.width * row_itemsize,
+            spec.width * itemsize,
+        )
         shards = shards_of(config, mesh)
-        form = exchange.form("psum" if whole else lookup, *sizes, shards)
+        form = all_to_all.form("psum" if whole else lookup, *sizes, shards)
         scored = sizes[2] // shards if whole else candidates
         found[name] = Lookup(form, *sizes, mesh.size, scored)
     return found

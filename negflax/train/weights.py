@@ -1,4 +1,4 @@
-"""The weight of the negative term over training: policies on what was measured (SPEC section 3).
+"""The weight of the negative term over training: policies on what was measured (docs/method.md §3).
 
 A negative's p is about its share of the catalogue, so a plain w of order 1 does nothing there::
 
@@ -8,10 +8,10 @@ A negative's p is about its share of the catalogue, so a plain w of order 1 does
     density     w · r Σ r_i / Σ w_i: the negative labels weigh w times the positive ones together
     balance     w · r Σ r_i l_i / Σ w_i l_i: the negative loss is w times the positive one
 
-`frozen_p` and `constant` have the fixed point of SPEC section 3. With `running_p` and `balance` the
-push w·p does not fall with p: once ω ≥ Λ/B only the cap w_max ends it, so they demand one.
+`frozen_p` and `constant` have the fixed point of docs/method.md §3. With `running_p` and `balance`
+the push w·p does not fall with p: once ω ≥ Λ/B only the cap w_max ends it, so they demand one.
 The sums live in the state, so they are in every checkpoint; strengths are run-time values, so that
-a sweep can vmap over them and another strength needs no new compilation.
+a sweep can vmap over them and another loss_weights needs no new compilation.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _TOTAL = ("r", "w")  # summed over all steps: the data's, they do not change wit
 _RUNNING = ("p_negative", "negatives", "loss_positive", "loss_negative")
 
 
-class Strength(NamedTuple):
+class LossWeights(NamedTuple):
     """Run-time scalars, described in LossConfig; no cap is an infinite w_max."""
 
     r: jax.Array
@@ -46,15 +46,15 @@ class Strength(NamedTuple):
     objective: Scalars
 
 
-def strength(config: LossConfig, dtype: str, num_rows: int = 0) -> Strength:
+def loss_weights(config: LossConfig, dtype: str, num_rows: int = 0) -> LossWeights:
     """The config's strengths as scalars; `num_rows` of the catalogue, for `gbce` alone."""
     kind, values = np.dtype(dtype).type, dataclasses.asdict(config)
     values["w_max"] = config.w_max or np.inf
     values["inverse_temperature"] = 1 / config.temperature
     values["sampling_rate"] = min(1.0, config.gbce_negatives / max(1, num_rows - 2))
     values["objective"] = Scalars(*(kind(values[name]) for name in Scalars._fields))
-    own = [name for name in Strength._fields if name != "objective"]
-    return Strength(*(kind(values[name]) for name in own), objective=values["objective"])
+    own = [name for name in LossWeights._fields if name != "objective"]
+    return LossWeights(*(kind(values[name]) for name in own), objective=values["objective"])
 
 
 def init_sums(dtype: str) -> dict[str, Sums]:
@@ -66,12 +66,12 @@ def init_sums(dtype: str) -> dict[str, Sums]:
 
 
 def update_sums(
-    measured: dict[str, Sums], step: jax.Array, new: Sums, strength: Strength
+    measured: dict[str, Sums], step: jax.Array, new: Sums, loss_weights: LossWeights
 ) -> dict[str, Sums]:
     """Adds a step's sums over the labels of all devices (metrics.label_sums)."""
-    begin = jnp.floor(strength.positives_only_steps / 2)
-    measuring = (step >= begin) & (step < strength.positives_only_steps)
-    kept = {"warm_up": 1.0, "total": 1.0, "running": 1 - 1 / strength.averaging_steps}
+    begin = jnp.floor(loss_weights.positives_only_steps / 2)
+    measuring = (step >= begin) & (step < loss_weights.positives_only_steps)
+    kept = {"warm_up": 1.0, "total": 1.0, "running": 1 - 1 / loss_weights.averaging_steps}
     added = {"warm_up": measuring, "total": True, "running": True}
     return {
         part: {
@@ -83,7 +83,7 @@ def update_sums(
 
 
 def negative_weight(
-    measured: dict[str, Sums], step: jax.Array, strength: Strength, config: LossConfig
+    measured: dict[str, Sums], step: jax.Array, loss_weights: LossWeights, config: LossConfig
 ) -> jax.Array:
     """The w of this step: 0 in the warm-up, then a linear ramp to what the policy says.
 
@@ -92,26 +92,26 @@ def negative_weight(
     Args:
       measured: sums over the steps before.
       step: of training.
-      strength: run-time scalars.
+      loss_weights: run-time scalars.
       config: objective and policy, which are compiled in.
     """
     if config.objective in POSITIVES_ONLY:
-        return jnp.zeros_like(strength.w)
+        return jnp.zeros_like(loss_weights.w)
     total, running = measured["total"], measured["running"]
     if config.weight_policy == "constant":
-        w = strength.w
+        w = loss_weights.w
     elif config.weight_policy == "frozen_p":
         warm_up = measured["warm_up"]
-        w = strength.omega * _ratio(warm_up["negatives"], warm_up["p_negative"])
+        w = loss_weights.omega * _ratio(warm_up["negatives"], warm_up["p_negative"])
     elif config.weight_policy == "running_p":
-        w = strength.omega * _ratio(running["negatives"], running["p_negative"])
+        w = loss_weights.omega * _ratio(running["negatives"], running["p_negative"])
     elif config.weight_policy == "density":
-        w = strength.w * strength.r * _ratio(total["r"], total["w"])
+        w = loss_weights.w * loss_weights.r * _ratio(total["r"], total["w"])
     else:
         positive, negative = running["loss_positive"], running["loss_negative"]
-        w = strength.w * strength.r * _ratio(positive, negative)
-    ramp = (step - strength.positives_only_steps + 1) / jnp.maximum(1, strength.ramp_steps)
-    return jnp.minimum(w, strength.w_max) * jnp.clip(ramp, 0, 1)
+        w = loss_weights.w * loss_weights.r * _ratio(positive, negative)
+    ramp = (step - loss_weights.positives_only_steps + 1) / jnp.maximum(1, loss_weights.ramp_steps)
+    return jnp.minimum(w, loss_weights.w_max) * jnp.clip(ramp, 0, 1)
 
 
 def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:

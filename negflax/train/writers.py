@@ -16,20 +16,20 @@ Log = Callable[[int, dict[str, float]], None]
 
 
 class MetricWriter:
-    """Appends to <workdir>/metrics.jsonl and <workdir>/tensorboard, and to the named hubs."""
+    """Appends to <workdir>/metrics.jsonl and <workdir>/tensorboard, and to the named loggers."""
 
-    def __init__(self, workdir: Path, first_step: int = 0, hubs: tuple[str, ...] = ()):
+    def __init__(self, workdir: Path, first_step: int = 0, loggers: tuple[str, ...] = ()):
         """Lines of later steps than `first_step` are dropped: a resumed run writes them again.
 
         Args:
           workdir: folder of the run.
           first_step: step that the run starts or resumes from.
-          hubs: any of `HUBS`; each needs its package (extra `loggers`).
+          loggers: any of `LOGGERS`; each needs its package (extra `loggers`).
 
         Raises:
-          ConfigError: a hub's package is not installed.
+          ConfigError: a logger's package is not installed.
         """
-        self._hubs = [_open_hub(name, Path(workdir)) for name in hubs]
+        self._loggers = [_open_logger(name, Path(workdir)) for name in loggers]
         self._path = Path(workdir) / "metrics.jsonl"
         kept = [line for line in read_metrics(workdir) if line["step"] <= first_step]
         write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
@@ -44,14 +44,14 @@ class MetricWriter:
         named = {f"{kind}/{k.replace('@', '_at_')}": v for k, v in known.items()}
         for name, value in named.items():
             self._board.add_scalar(name, value, step)
-        for log, _ in self._hubs:
+        for log, _ in self._loggers:
             log(step, named)
 
     def close(self) -> None:
         """Flushes and ends them all."""
         self._file.close()
         self._board.close()
-        for _, end in self._hubs:
+        for _, end in self._loggers:
             end()
 
 
@@ -66,15 +66,15 @@ def _mlflow(workdir: Path) -> tuple[Log, Callable[[], None]]:
     return lambda step, values: mlflow.log_metrics(values, step=step), mlflow.end_run
 
 
-HUBS = {"wandb": _wandb, "mlflow": _mlflow}
+LOGGERS = {"wandb": _wandb, "mlflow": _mlflow}
 
 
-def _open_hub(name: str, workdir: Path) -> tuple[Log, Callable[[], None]]:
+def _open_logger(name: str, workdir: Path) -> tuple[Log, Callable[[], None]]:
     try:
-        return HUBS[name](workdir)
+        return LOGGERS[name](workdir)
     except ImportError as error:
         raise ConfigError(
-            f"config.train.hubs: {name!r} is not installed: pip install negflax[loggers]"
+            f"config.train.loggers: {name!r} is not installed: pip install negflax[loggers]"
         ) from error
 
 

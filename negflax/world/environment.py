@@ -108,9 +108,13 @@ class Platform:
         one = _page if home_page else _item
         with on_host():
             self.state, seen, present_U = one(
-                jax.random.fold_in(self._key, self._step), self.population, self.state,
-                jnp.asarray(action, jnp.int32), jnp.int32(self._step), self.parameters,
-            )  # fmt: skip
+                jax.random.fold_in(self._key, self._step),
+                self.population,
+                self.state,
+                jnp.asarray(action, jnp.int32),
+                jnp.int32(self._step),
+                self.parameters,
+            )
         self._step += 1
         seen, present_U = jax.device_get((seen, present_U))
         reward_U = seen["long_view"].astype(np.float32) - seen["dislike"]
@@ -132,8 +136,11 @@ def _page(key, population, state, item_UL, round_index, p):
     state, pause_s_U = behaviour.pause(keys[0], population, state, state.present_U, p)
     page = home.visit(keys[1], population, state, item_UL, p)
     there_U1 = state.present_U[:, None]
-    seen = {"looked": page.looked_UL & there_U1, "click": page.click_UL & there_U1,
-            "dismissal": page.dismissal_UL & there_U1}  # fmt: skip
+    seen = {
+        "looked": page.looked_UL & there_U1,
+        "click": page.click_UL & there_U1,
+        "dismissal": page.dismissal_UL & there_U1,
+    }
     return _after(
         keys[2], population, state, page.item_U, page.feedback, pause_s_U, round_index, p, seen
     )
@@ -148,8 +155,13 @@ def _after(key, population, state, item_U, feedback, pause_s_U, round_index, p, 
     after = behaviour.update(state, population, item_U, feedback, event_U, left_U, round_index, p)
     stays_U = jax.random.uniform(leave_key, event_U.shape) >= p.leave
     after = after._replace(present_U=after.present_U & stays_U)
-    observation = {"item": jnp.where(event_U, item_U, -1), "session": after.session_U,
-                   **_named(feedback), "pause_s": pause_s_U, **seen}  # fmt: skip
+    observation = {
+        "item": jnp.where(event_U, item_U, -1),
+        "session": after.session_U,
+        **_named(feedback),
+        "pause_s": pause_s_U,
+        **seen,
+    }
     return after, observation, after.present_U
 
 

@@ -140,8 +140,14 @@ def _item_table(items: Items) -> pa.Table:
     item_I = pa.array(items.item_id_I[order_I].astype(np.int64))
     creator_I = pa.array(items.creator_I[order_I].astype(np.int64))
     cluster_I = items.cluster_I[order_I].astype(np.int64)
-    words = ["Topic ", pa.array(cluster_I).cast("string"), ", creator ", creator_I.cast("string"),
-             ", clip ", item_I.cast("string")]  # fmt: skip
+    words = [
+        "Topic ",
+        pa.array(cluster_I).cast("string"),
+        ", creator ",
+        creator_I.cast("string"),
+        ", clip ",
+        item_I.cast("string"),
+    ]
     return pa.table(
         {
             "item_id": item_I,

@@ -1,4 +1,4 @@
-"""The stream of training steps and the histories of requests, against plain loops."""
+"""The stream of training steps and the histories of queries, against plain loops."""
 
 import numpy as np
 import pytest

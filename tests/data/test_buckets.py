@@ -79,9 +79,10 @@ def test_the_cache_holds_them_where_there_are_any(table, make_config, tmp_path):
     pq.write_table(table, tmp_path / "log.parquet")
     for buckets in (0, 3):
         config = make_config(
-            source="event_log", path=str(tmp_path / "log.parquet"),
+            source="event_log",
+            path=str(tmp_path / "log.parquet"),
             **BUCKETS | {"hash_buckets": buckets},
-        )  # fmt: skip
+        )
         s = open_sequences(config, tmp_path)
         assert s.catalogue.bucket_rows == buckets and (s.bucket_E is None) == (buckets == 0)
         again = open_sequences(config, tmp_path, s.catalogue)

@@ -6,8 +6,16 @@ import pytest
 
 from negflax.data import Catalogue, DataError, RawData, build_histories, build_sequences
 
-FEATURES = ("item_E", "dislike_E", "dismissal_E", "dwell_E", "watch_ratio_E", "gap_E", "surface_E",
-            "time_E")  # fmt: skip
+FEATURES = (
+    "item_E",
+    "dislike_E",
+    "dismissal_E",
+    "dwell_E",
+    "watch_ratio_E",
+    "gap_E",
+    "surface_E",
+    "time_E",
+)
 
 
 def test_features_are_those_of_training(random_log, make_config):

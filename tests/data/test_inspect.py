@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from negflax.config import Config, DataConfig, LabelConfig
 from negflax.data import DataError, RawData, label_weights, validate
-from negflax.data.checks import check_data
-from negflax.data.inspect import inspect_data, open_inspected
+from negflax.data.inspect.figures import inspect_data, open_inspected
+from negflax.data.inspect.findings import check_data
 
 USERS, EVENTS, ITEMS = 400, 12, 150
 
@@ -85,9 +85,15 @@ def test_buckets_of_the_config_are_those_of_the_table():
 def test_conflicts_are_those_that_the_labels_resolved(rows):
     like, dislike, skip = (pa.array([row[i] for row in rows], pa.bool_()) for i in range(3))
     num = len(rows)
-    columns = {"user_id": [1] * num, "item_id": [7] * num, "pos": range(num), "like": like,
-               "split": ["train"] * (num - 2) + ["valid", "test"], "dislike": dislike,
-               "skip": skip}  # fmt: skip
+    columns = {
+        "user_id": [1] * num,
+        "item_id": [7] * num,
+        "pos": range(num),
+        "like": like,
+        "split": ["train"] * (num - 2) + ["valid", "test"],
+        "dislike": dislike,
+        "skip": skip,
+    }
     figures, _ = looked_at(columns, negative=("dislike", "skip"))
     positive_won = sum(bool(a and c and not b) for a, b, c in rows)
     explicit = sum(bool(a and b) for a, b, _ in rows)
@@ -194,8 +200,11 @@ def test_signals_that_say_nothing():
 
 def test_labels_that_are_too_few():
     columns = clean()
-    assert not warned(columns, "rule `dwell_ms > 1e9`: matches no event of the training period",
-                      negative=("dislike", "dwell_ms > 1e9"))  # fmt: skip
+    assert not warned(
+        columns,
+        "rule `dwell_ms > 1e9`: matches no event of the training period",
+        negative=("dislike", "dwell_ms > 1e9"),
+    )
     columns["dislike"][10 * EVENTS :] = False
     assert warned(columns, "users have a negative in the test period")
 

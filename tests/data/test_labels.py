@@ -1,4 +1,4 @@
-"""Rules, their precedence and null feedback (SPEC section 5.7)."""
+"""Rules, their precedence and null feedback (docs/method.md §5.7)."""
 
 import numpy as np
 import pyarrow as pa
@@ -210,33 +210,51 @@ def test_text_and_numbers_are_not_confused():
 
 # The rules against a loop over events that follows the documentation word by word.
 
-OPS = {">=": lambda a, b: a >= b, "<=": lambda a, b: a <= b, "==": lambda a, b: a == b,
-       ">": lambda a, b: a > b, "<": lambda a, b: a < b}  # fmt: skip
+OPS = {
+    ">=": lambda a, b: a >= b,
+    "<=": lambda a, b: a <= b,
+    "==": lambda a, b: a == b,
+    ">": lambda a, b: a > b,
+    "<": lambda a, b: a < b,
+}
 BITS, NUMBERS = ("like", "dislike", "returned"), ("rating", "dwell_s", "watch_ratio", "duration_s")
 
 
 def condition(signals):
     bit = st.tuples(st.sampled_from(BITS), st.none(), st.none())
-    number = st.tuples(st.sampled_from(signals), st.sampled_from(sorted(OPS)), st.sampled_from(
-        [0.0, 0.2, 0.5, 1.0, 2.0, 3.5]))  # fmt: skip
+    number = st.tuples(
+        st.sampled_from(signals),
+        st.sampled_from(sorted(OPS)),
+        st.sampled_from([0.0, 0.2, 0.5, 1.0, 2.0, 3.5]),
+    )
     return st.one_of(
         bit, number, st.tuples(st.just("reason"), st.just("=="), st.sampled_from("ab"))
     )
 
 
 rules = st.lists(
-    st.tuples(st.lists(condition((*NUMBERS, "skip")), min_size=1, max_size=3),
-              st.sampled_from([0, 0.5, 1, 3])), max_size=4)  # fmt: skip
+    st.tuples(
+        st.lists(condition((*NUMBERS, "skip")), min_size=1, max_size=3),
+        st.sampled_from([0, 0.5, 1, 3]),
+    ),
+    max_size=4,
+)
 buckets = st.lists(st.lists(condition(NUMBERS), min_size=1, max_size=2), min_size=1, max_size=3)
 some = lambda *values: st.sampled_from([None, *values])  # noqa: E731
 event = st.fixed_dictionaries(
     {
-        "like": some(False, True), "dislike": some(False, True), "returned": some(False, True),
-        "rating": some(0.0, 1.0, 3.5), "reason": some("a", "b"), "dwell_ms": some(0, 1000, 3500),
-        "duration_ms": some(0, 1000, 2000, 5000), "timestamp_ms": some(100, 200),
-        "returned_at_ms": some(50, 150, 250), "propensity": st.sampled_from([0.01, 0.2, 1.0]),
+        "like": some(False, True),
+        "dislike": some(False, True),
+        "returned": some(False, True),
+        "rating": some(0.0, 1.0, 3.5),
+        "reason": some("a", "b"),
+        "dwell_ms": some(0, 1000, 3500),
+        "duration_ms": some(0, 1000, 2000, 5000),
+        "timestamp_ms": some(100, 200),
+        "returned_at_ms": some(50, 150, 250),
+        "propensity": st.sampled_from([0.01, 0.2, 1.0]),
     }
-)  # fmt: skip
+)
 
 
 def text(conditions):
@@ -292,8 +310,14 @@ def label(values, positive, negative):
 @settings(deadline=None, max_examples=150)
 @given(st.lists(event, min_size=1, max_size=8), rules, rules, buckets)
 def test_labels_equal_a_loop_over_events(events, positive, negative, skips):
-    kinds = {"like": pa.bool_(), "dislike": pa.bool_(), "returned": pa.bool_(),
-             "rating": pa.float64(), "reason": pa.string(), "propensity": pa.float64()}  # fmt: skip
+    kinds = {
+        "like": pa.bool_(),
+        "dislike": pa.bool_(),
+        "returned": pa.bool_(),
+        "rating": pa.float64(),
+        "reason": pa.string(),
+        "propensity": pa.float64(),
+    }
     columns = {k: pa.array([e[k] for e in events], kinds.get(k, pa.int64())) for k in events[0]}
     config = {
         "skip": tuple(

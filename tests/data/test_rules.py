@@ -33,9 +33,22 @@ def test_parse_rule(text, rule):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "rating >=", ">= 4", "rating = 4", "like:", "like: much", "like and", "and like",
-     "like or skip", "like and and skip", "reason > spam", "like skip", "reason == 'spam"],
-)  # fmt: skip
+    [
+        "",
+        "rating >=",
+        ">= 4",
+        "rating = 4",
+        "like:",
+        "like: much",
+        "like and",
+        "and like",
+        "like or skip",
+        "like and and skip",
+        "reason > spam",
+        "like skip",
+        "reason == 'spam",
+    ],
+)
 def test_bad_rules_show_an_example(text):
     with pytest.raises(ConfigError, match="`rating >= 4`"):
         parse_rule(text)

@@ -155,7 +155,7 @@ def test_ids_that_are_text_in_one_table_only(make_config):
 @settings(deadline=None, max_examples=25)
 @given(st.integers(0, 2**32), st.integers(0, 10**6))
 def test_future_feedback_changes_no_earlier_input(make_config, random_log, seed, cut):
-    """SPEC section 5.3, on the whole path from the log to the inputs of a request."""
+    """docs/method.md §5.3, on the whole path from the log to the inputs of a request."""
     table = random_log(seed % 1000)
     rng = np.random.default_rng(seed)
     before = build_sequences(raw(table), make_config())

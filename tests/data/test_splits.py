@@ -1,4 +1,4 @@
-"""Temporal, leave-one-out and given splits (SPEC section 5.1)."""
+"""Temporal, leave-one-out and given splits (docs/method.md §5.1)."""
 
 import numpy as np
 import pyarrow as pa
@@ -99,8 +99,17 @@ def test_column():
 
 def test_leave_one_out_spares_short_users():
     assert leave_one_out(np.array([0, 0, 0, 0, 1, 1, 2, 3, 3, 3])).tolist() == [
-        0, 0, 1, 2, 0, 0, 0, 0, 1, 2,
-    ]  # fmt: skip
+        0,
+        0,
+        1,
+        2,
+        0,
+        0,
+        0,
+        0,
+        1,
+        2,
+    ]
 
 
 @settings(deadline=None, max_examples=60)

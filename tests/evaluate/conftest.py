@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from negflax.data import SPLITS, Catalogue, Sequences
-from negflax.evaluate import Requests
+from negflax.evaluate import Queries
 
 
 def build(users, num_items):
@@ -30,11 +30,11 @@ def build(users, num_items):
 
 
 def ask(judged, num_items):
-    """Requests without history from one (positives, negatives) pair of row lists a request."""
+    """Queries without history from one (positives, negatives) pair of row lists a query."""
     sequences = build([[(1, "", "train")]] * len(judged), num_items)
     items = [[*sorted(positive), *sorted(negative)] for positive, negative in judged]
     signs = [[True] * len(positive) + [False] * len(negative) for positive, negative in judged]
-    return sequences, Requests(
+    return sequences, Queries(
         user_R=np.arange(len(judged)),
         end_R=sequences.offsets_U1[:-1],
         judged_offsets_R1=np.cumsum([0] + [len(row) for row in items]),
@@ -49,7 +49,7 @@ def make_sequences():
 
 
 @pytest.fixture(scope="session")
-def make_requests():
+def make_queries():
     return ask
 
 
@@ -59,8 +59,10 @@ def log():
     rng = np.random.default_rng(0)
     splits = ["train"] * 8 + ["valid"] * 3 + ["test"] * 4
     users = [
-        [(int(rng.integers(1, 41)), "+-"[rng.integers(2)] if rng.random() < 0.7 else "", split)
-         for split in splits[rng.integers(10) :]]
+        [
+            (int(rng.integers(1, 41)), "+-"[rng.integers(2)] if rng.random() < 0.7 else "", split)
+            for split in splits[rng.integers(10) :]
+        ]
         for _ in range(300)
-    ]  # fmt: skip
+    ]
     return build(users, 40)

@@ -6,8 +6,9 @@ import jax
 import numpy as np
 
 from negflax.config import Config, EvalConfig, MeshConfig, ModelConfig
-from negflax.evaluate import page, run
-from negflax.evaluate.examples import NO, YES
+from negflax.evaluate import run
+from negflax.evaluate.report import run_page as page
+from negflax.evaluate.report.examples import NO, YES
 from negflax.mesh import make_mesh
 from negflax.model import Recommender
 from negflax.train.restore import Trained

@@ -77,7 +77,7 @@ def test_bad_calls():
         paired_bootstrap(np.ones(2), np.ones(3), resamples=2, seed=0)
 
 
-def test_requests_of_a_user_are_drawn_together():
+def test_queries_of_a_user_are_drawn_together():
     rng = np.random.default_rng(4)
     user = rng.normal(size=300)
     values, owner = np.repeat(user, 4), np.repeat(np.arange(300), 4)

@@ -10,26 +10,26 @@ ITEMS = 30
 
 
 @pytest.fixture(scope="module")
-def asked(make_requests):
-    """150 requests whose liked and disliked items are drawn at random, and scores."""
+def asked(make_queries):
+    """150 queries whose liked and disliked items are drawn at random, and scores."""
     rng = np.random.default_rng(0)
     judged = []
     for _ in range(150):
         items = rng.permutation(np.arange(1, ITEMS + 1))
         positives = rng.integers(0, 3)
         judged.append((items[:positives], items[positives : positives + rng.integers(0, 3)]))
-    _, requests = make_requests(judged, ITEMS)
+    _, queries = make_queries(judged, ITEMS)
     scores_RV = rng.normal(size=(150, ITEMS + 1)).astype(np.float32) * 2
-    return judged, requests, scores_RV
+    return judged, queries, scores_RV
 
 
 def scorer(scores_RV):
-    return lambda requests: scores_RV[requests.user_R]
+    return lambda queries: scores_RV[queries.user_R]
 
 
 def test_equals_a_loop_over_all_pairs(asked):
-    judged, requests, scores_RV = asked
-    found = calibrate(scorer(scores_RV), requests, CONFIG)
+    judged, queries, scores_RV = asked
+    found = calibrate(scorer(scores_RV), queries, CONFIG)
     for sign, name in enumerate(("positive", "negative")):
         p, share, hits = {}, {}, {}
         for r, sides in enumerate(judged):
@@ -50,13 +50,13 @@ def test_equals_a_loop_over_all_pairs(asked):
             assert one.low <= one.observed <= one.high
 
 
-def test_a_calibrated_scorer_lies_on_the_line(make_requests):
+def test_a_calibrated_scorer_lies_on_the_line(make_queries):
     rng = np.random.default_rng(1)
     scores_RV = rng.normal(size=(3000, ITEMS + 1)) * 2
     p_RV = softmax(scores_RV[:, 1:], axis=1)
     next_R = [1 + rng.choice(ITEMS, p=p_V) for p_V in p_RV]
-    _, requests = make_requests([([item], []) for item in next_R], ITEMS)
-    found = calibrate(scorer(scores_RV), requests, EvalConfig(bootstrap=400))
+    _, queries = make_queries([([item], []) for item in next_R], ITEMS)
+    found = calibrate(scorer(scores_RV), queries, EvalConfig(bootstrap=400))
     assert len(found["positive"]) >= 4 and found["negative"] == []
     for one in found["positive"]:
         margin = one.high - one.low  # 95 % intervals: twice their width is never left
@@ -64,8 +64,8 @@ def test_a_calibrated_scorer_lies_on_the_line(make_requests):
 
 
 def test_figures_are_flat(asked):
-    _, requests, scores_RV = asked
-    found = calibrate(scorer(scores_RV), requests, CONFIG)
+    _, queries, scores_RV = asked
+    found = calibrate(scorer(scores_RV), queries, CONFIG)
     figures = calibration_figures(found)
     assert len(figures) == 5 * sum(map(len, found.values()))
     one = found["negative"][0]

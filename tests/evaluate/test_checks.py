@@ -9,7 +9,8 @@ import jax
 import pytest
 
 from negflax.config import Config, ConfigError, EvalConfig, MeshConfig, ModelConfig
-from negflax.evaluate import EvaluationError, page, run
+from negflax.evaluate import EvaluationError, run
+from negflax.evaluate.report import run_page as page
 from negflax.mesh import make_mesh
 from negflax.model import Recommender
 from negflax.train.restore import Trained
@@ -43,10 +44,13 @@ def test_no_history_gets_a_newcomers_list(trained, make_sequences):
     assert metrics["hr_p@3_n"] == 2 and 0 <= metrics["hr_p@3"] <= 1
 
 
-@pytest.mark.parametrize(("sign", "undefined", "defined"), [
-    ("+", ["hr_n@3", "anti_ndcg@3", "coverage@3", "delta@3", "auc"], "hr_p@3"),
-    ("-", ["hr_p@3", "ndcg_p@3", "recall@3", "delta@3", "auc"], "hr_n@3"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("sign", "undefined", "defined"),
+    [
+        ("+", ["hr_n@3", "anti_ndcg@3", "coverage@3", "delta@3", "auc"], "hr_p@3"),
+        ("-", ["hr_p@3", "ndcg_p@3", "recall@3", "delta@3", "auc"], "hr_n@3"),
+    ],
+)
 def test_one_sign_alone(trained, make_sequences, sign, undefined, defined, caplog, tmp_path):
     """Metrics about the other are null with n = 0, and the page is made all the same."""
     sequences = make_sequences([[*TRAIN, (5, sign, "test")], [(4, sign, "test")]], 8)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from negflax.config import EvalConfig
-from negflax.evaluate import EvaluationError, default_floors, evaluate_scorers, paired_bootstrap
+from negflax.evaluate import EvaluationError, default_baselines, evaluate_scorers, paired_bootstrap
+from negflax.evaluate.baselines.popularity import random_scorer
 from negflax.evaluate.comparison import FAMILY, compare, figures, section
-from negflax.evaluate.floors import random_scorer
 
 CONFIG = EvalConfig(ks=(3,), users_per_block=512, bootstrap=300)
 
@@ -42,9 +42,13 @@ def test_rows_are_paired_differences(results):
     for metric in ("ndcg_p@3", "coverage@3", "negative_f1@3"):
         a, b = (results[name].values[True, "model"][metric] for name in ("coin", "oracle"))
         expected = paired_bootstrap(
-            b.value_R, a.value_R, resamples=300, seed=CONFIG.seed,
-            weights_a_R=b.weight_R, weights_b_R=a.weight_R,
-        )  # fmt: skip
+            b.value_R,
+            a.value_R,
+            resamples=300,
+            seed=CONFIG.seed,
+            weights_a_R=b.weight_R,
+            weights_b_R=a.weight_R,
+        )
         row = by_name[metric]
         assert (row["difference"], row["low"], row["high"]) == pytest.approx(expected, abs=1e-6)
     assert by_name["negative_rank_change"]["low"] > 0 > by_name["hr_n@3"]["high"]
@@ -70,7 +74,7 @@ def test_figures_and_table(results):
 def test_runs_that_cannot_be_compared(results, log):
     with pytest.raises(EvaluationError, match="needs two runs, got coin"):
         compare({"coin": results["coin"]}, CONFIG)
-    scorers = {"model": default_floors(log, ("train",), 0)["random"]}
+    scorers = {"model": default_baselines(log, ("train",), 0)["random"]}
     config = dataclasses.replace(CONFIG, bootstrap=2)
     valid = evaluate_scorers(scorers, log, config, "valid")
     with pytest.raises(EvaluationError, match="coin and other were not asked the same"):

@@ -1,4 +1,4 @@
-"""Metrics from ranks against SPEC's worked values, a list-based reference and brute force."""
+"""Metrics from ranks against the worked values, a list-based reference and brute force."""
 
 import itertools
 import math
@@ -10,17 +10,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from negflax.config import EvalConfig
-from negflax.evaluate import EvaluationError, aggregate, rank_requests, request_values
+from negflax.evaluate import EvaluationError, aggregate, query_values, rank_queries
 
 LAMBDAS = (0.0, 1.0, 2.0, 5.0)
-HIGHER_IS_BETTER = ("precision", "recall", "dcg", "ndcg_signed", "ndcg_minmax", "ndcg_p",
-                    "coverage", "coverage_macro", "avoidance", "negative_precision", "negative_f1",
-                    "utility")  # fmt: skip
+HIGHER_IS_BETTER = (
+    "precision",
+    "recall",
+    "dcg",
+    "ndcg_signed",
+    "ndcg_minmax",
+    "ndcg_p",
+    "coverage",
+    "coverage_macro",
+    "avoidance",
+    "negative_precision",
+    "negative_f1",
+    "utility",
+)
 LOWER_IS_BETTER = ("anti_precision", "anti_ndcg", "hr_n")
 
 
 def reference(ranking, positives, negatives, k):
-    """The metrics of one request from its ranked list, the obvious way: (value, weight)."""
+    """The metrics of one query from its ranked list, the obvious way: (value, weight)."""
     assert len(set(ranking)) == len(ranking)
     listed = ranking[:k]
     hits_p, hits_n = (len(set(listed) & wanted) for wanted in (positives, negatives))
@@ -88,37 +99,54 @@ def scores_of(lists, num_items):
 
 
 @pytest.fixture(scope="session")
-def evaluate(make_requests):
-    """Metrics request by request of given scores (R, V) and (positives, negatives) pairs."""
+def evaluate(make_queries):
+    """Metrics query by query of given scores (R, V) and (positives, negatives) pairs."""
 
     def run(scores_RV, judged, ks):
-        sequences, requests = make_requests(judged, scores_RV.shape[1] - 1)
-        ranks = rank_requests(lambda block: scores_RV, requests, sequences, False, len(judged))
-        return request_values(ranks, requests, EvalConfig(ks=ks, lambdas=LAMBDAS))
+        sequences, queries = make_queries(judged, scores_RV.shape[1] - 1)
+        ranks = rank_queries(lambda block: scores_RV, queries, sequences, False, len(judged))
+        return query_values(ranks, queries, EvalConfig(ks=ks, lambdas=LAMBDAS))
 
     return run
 
 
-# SPEC's items 0..19 are catalogue rows 1..20.
+# The page's items 0..19 are catalogue rows 1..20.
 FIRST = ([4, 8, 2, 10, 5], ({2, 5, 13}, {8, 16}))
 SECOND = ([1, 3, 6, 7, 9], ({3}, {12, 14, 15, 17}))
 
 
-def test_worked_request(evaluate):
+def test_worked_query(evaluate):
     got = aggregate(evaluate(scores_of([FIRST[0]], 20), [FIRST[1]], (5,)))
-    expected = {"precision@5": 0.40, "recall@5": 0.667, "anti_precision@5": 0.20,
-                "ndcg_p@5": 0.4162, "anti_ndcg@5": 0.3869, "coverage@5": 0.50, "avoidance@5": 0.0,
-                "hr_p@5": 1.0, "hr_n@5": 1.0, "delta@5": 0.0, "coverage_macro@5": 0.50,
-                "dcg@5/lambda=0": 0.8869, "dcg@5/lambda=1": 0.2559, "dcg@5/lambda=2": -0.3750,
-                "ndcg_signed@5/lambda=0": 0.4162, "ndcg_signed@5/lambda=1": 0.1201,
-                "ndcg_signed@5/lambda=2": -0.1760, "ndcg_minmax@5/lambda=0": 0.4162,
-                "ndcg_minmax@5/lambda=1": 0.5016, "ndcg_minmax@5/lambda=2": 0.5353,
-                "negative_precision@5": 0.50, "negative_f1@5": 0.50,
-                "utility@5/lambda=1": 1.0, "utility@5/lambda=2": 0.0}  # fmt: skip
+    expected = {
+        "precision@5": 0.40,
+        "recall@5": 0.667,
+        "anti_precision@5": 0.20,
+        "ndcg_p@5": 0.4162,
+        "anti_ndcg@5": 0.3869,
+        "coverage@5": 0.50,
+        "avoidance@5": 0.0,
+        "hr_p@5": 1.0,
+        "hr_n@5": 1.0,
+        "delta@5": 0.0,
+        "coverage_macro@5": 0.50,
+        "dcg@5/lambda=0": 0.8869,
+        "dcg@5/lambda=1": 0.2559,
+        "dcg@5/lambda=2": -0.3750,
+        "ndcg_signed@5/lambda=0": 0.4162,
+        "ndcg_signed@5/lambda=1": 0.1201,
+        "ndcg_signed@5/lambda=2": -0.1760,
+        "ndcg_minmax@5/lambda=0": 0.4162,
+        "ndcg_minmax@5/lambda=1": 0.5016,
+        "ndcg_minmax@5/lambda=2": 0.5353,
+        "negative_precision@5": 0.50,
+        "negative_f1@5": 0.50,
+        "utility@5/lambda=1": 1.0,
+        "utility@5/lambda=2": 0.0,
+    }
     assert {key: got[key] for key in expected} == pytest.approx(expected, abs=5e-4)
 
 
-def test_two_worked_requests(evaluate):
+def test_two_worked_queries(evaluate):
     values = evaluate(scores_of([FIRST[0], SECOND[0]], 20), [FIRST[1], SECOND[1]], (5,))
     got = aggregate(values)
     assert got["coverage@5"] == pytest.approx(0.8333, abs=5e-5)
@@ -138,7 +166,7 @@ def test_worked_weighted_loss(evaluate):
     assert values["weighted_loss"].weight_R == pytest.approx(5.0)
 
 
-def test_undefined_requests_are_left_out_and_counted(evaluate):
+def test_undefined_queries_are_left_out_and_counted(evaluate):
     judged = [({1}, set()), (set(), {2}), ({3}, {4})]
     values = evaluate(scores_of([[1, 2, 3, 4]] * 3, 10), judged, (2,))
     assert values["hr_p@2"].count == values["hr_n@2"].count == 2
@@ -154,7 +182,7 @@ def test_item_judged_twice_is_an_error(evaluate):
         evaluate(scores_of([[1]], 10), [({1}, {1})], (2,))
 
 
-small_requests = st.tuples(
+small_queries = st.tuples(
     st.lists(st.integers(0, 2), min_size=6, max_size=6),
     st.lists(st.sampled_from("+- "), min_size=6, max_size=6),
     st.integers(1, 7),
@@ -162,7 +190,7 @@ small_requests = st.tuples(
 
 
 @settings(max_examples=60, deadline=None)
-@given(small_requests)
+@given(small_queries)
 def test_ties_count_as_their_expectation(evaluate, case):
     scores, signs, k = case
     positives = {i + 1 for i, sign in enumerate(signs) if sign == "+"}
@@ -198,7 +226,7 @@ judgements = st.lists(st.sampled_from("+-    "), min_size=12, max_size=12)
 
 
 def metrics_of(evaluate, ranking, signs, k=5):
-    """Aggregated metrics of one request without ties; signs are by item row."""
+    """Aggregated metrics of one query without ties; signs are by item row."""
     positives = {i + 1 for i, sign in enumerate(signs) if sign == "+"}
     negatives = {i + 1 for i, sign in enumerate(signs) if sign == "-"}
     values = evaluate(scores_of([list(ranking)], 12), [(positives, negatives)], (k,))
@@ -254,7 +282,7 @@ def test_utility_is_the_undiscounted_dcg(evaluate, ranking, signs):
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.permutations(list(range(1, 9))), min_size=1, max_size=5), st.data())
-def test_one_negative_a_request_makes_three_metrics_one(evaluate, rankings, data):
+def test_one_negative_a_query_makes_three_metrics_one(evaluate, rankings, data):
     negatives = [data.draw(st.integers(1, 8)) for _ in rankings]
     values = evaluate(scores_of(rankings, 8), [(set(), {n}) for n in negatives], (3,))
     got = aggregate(values)
@@ -262,13 +290,13 @@ def test_one_negative_a_request_makes_three_metrics_one(evaluate, rankings, data
     assert got["coverage@3"] == pytest.approx(got["avoidance@3"])
 
 
-def test_metrics_of_a_part_of_the_judged_items(make_requests):
-    sequences, requests = make_requests([FIRST[1], SECOND[1]], 20)
+def test_metrics_of_a_part_of_the_judged_items(make_queries):
+    sequences, queries = make_queries([FIRST[1], SECOND[1]], 20)
     scores = scores_of([FIRST[0], SECOND[0]], 20)
-    ranks = rank_requests(lambda block: scores, requests, sequences, False, 2)
-    part = requests.judged_positive_J | (requests.judged_item_J == 8)
-    got = request_values(ranks, requests, EvalConfig(ks=(5,)), part)
-    whole = request_values(ranks, requests, EvalConfig(ks=(5,)))
+    ranks = rank_queries(lambda block: scores, queries, sequences, False, 2)
+    part = queries.judged_positive_J | (queries.judged_item_J == 8)
+    got = query_values(ranks, queries, EvalConfig(ks=(5,)), part)
+    whole = query_values(ranks, queries, EvalConfig(ks=(5,)))
     assert got["coverage@5"].weight_R.tolist() == [1, 0] and got["coverage@5"].mean() == 0
     assert got["recall@5"].mean() == whole["recall@5"].mean()
 

@@ -1,38 +1,49 @@
-"""Floors: popularity, Markov and random scorers."""
+"""Baselines: popularity, Markov and random scorers."""
 
 import dataclasses
 
 import numpy as np
 import pytest
 
-from negflax.evaluate import build_requests, markov_scorer, popularity_scorer, random_scorer
-from negflax.evaluate.filters import block_creator, drop_disliked
-from negflax.evaluate.floors import PRIOR_EVENTS, cached, rate_adjusted, signed_popularity_scorer
+from negflax.evaluate import build_queries, markov_scorer, popularity_scorer, random_scorer
+from negflax.evaluate.baselines.filters import block_creator, drop_disliked
+from negflax.evaluate.baselines.popularity import (
+    PRIOR_EVENTS,
+    cached,
+    rate_adjusted,
+    signed_popularity_scorer,
+)
 
 USERS = [
-    [(1, "+", "train"), (2, "+", "train"), (1, "", "train"), (2, "+", "train"), (1, "-", "valid"),
-     (3, "+", "test")],
+    [
+        (1, "+", "train"),
+        (2, "+", "train"),
+        (1, "", "train"),
+        (2, "+", "train"),
+        (1, "-", "valid"),
+        (3, "+", "test"),
+    ],
     [(1, "-", "train"), (3, "+", "train"), (4, "-", "train"), (4, "+", "test")],
     [(2, "+", "test")],
     [(4, "", "train")],
     [(3, "+", "train")],  # another user: no transition from the 4 above
-]  # fmt: skip
+]
 
 
 def test_popularity_counts_positives_of_its_splits(make_sequences):
     sequences = make_sequences(USERS, 4)
-    requests = build_requests(sequences, "test")
-    scores = popularity_scorer(sequences, ("train",))(requests)
+    queries = build_queries(sequences, "test")
+    scores = popularity_scorer(sequences, ("train",))(queries)
     assert scores.shape == (3, 5)
     np.testing.assert_allclose(np.exp(scores[0, 1:]) - 1, [1, 2, 2, 0])
-    later = popularity_scorer(sequences, ("train", "valid", "test"))(requests)
+    later = popularity_scorer(sequences, ("train", "valid", "test"))(queries)
     np.testing.assert_allclose(np.exp(later[2, 1:]) - 1, [1, 3, 3, 1])
 
 
 def test_markov_counts_transitions_to_positives(make_sequences):
     sequences = make_sequences(USERS, 4)
-    requests = build_requests(sequences, "test")
-    scores = np.exp(markov_scorer(sequences, ("train",))(requests))
+    queries = build_queries(sequences, "test")
+    scores = np.exp(markov_scorer(sequences, ("train",))(queries))
     backoff = np.array([2, 3, 3, 1]) / 11
     assert (backoff < 1).all()
     np.testing.assert_allclose(scores[0, 1:], backoff + [0, 2, 1, 0])  # after item 1: 2 twice, 3
@@ -41,33 +52,33 @@ def test_markov_counts_transitions_to_positives(make_sequences):
 
 
 def test_random_depends_on_user_item_and_seed_only(log):
-    requests = build_requests(log, "test")
+    queries = build_queries(log, "test")
     scorer = random_scorer(log, 3)
-    whole = np.asarray(scorer(requests))
-    parts = np.concatenate([scorer(requests.block(0, 11)), scorer(requests.block(11, 10**6))])
+    whole = np.asarray(scorer(queries))
+    parts = np.concatenate([scorer(queries.block(0, 11)), scorer(queries.block(11, 10**6))])
     np.testing.assert_array_equal(whole, parts)
     assert whole.min() >= 0 and whole.max() <= 1
     assert whole.mean() == pytest.approx(0.5, abs=0.01)
     assert len(np.unique(whole[:, 1:].argmax(axis=1))) == 40
     assert abs(np.corrcoef(whole[:50, 1:])[np.triu_indices(50, 1)]).mean() < 0.2
-    assert not np.array_equal(whole, random_scorer(log, 4)(requests))
+    assert not np.array_equal(whole, random_scorer(log, 4)(queries))
 
 
 def test_positives_minus_negatives(make_sequences):
     sequences = make_sequences(USERS, 4)
-    requests = build_requests(sequences, "test")
-    scores = signed_popularity_scorer(sequences, ("train",), 2.0)(requests)
+    queries = build_queries(sequences, "test")
+    scores = signed_popularity_scorer(sequences, ("train",), 2.0)(queries)
     np.testing.assert_allclose(scores[0, 1:], np.log([1 / 2, 3, 3, 1 / 3]))  # 1-2·1, 2, 2, 0-2·1
 
 
 def test_rate_adjusted_adds_the_smoothed_log_rate(make_sequences):
     sequences = make_sequences(USERS, 4)
-    requests = build_requests(sequences, "test")
+    queries = build_queries(sequences, "test")
     base = random_scorer(sequences, 0)
     overall = (5 + 1) / (7 + 1)
     positive, labelled = np.array([1, 2, 2, 0]), np.array([2, 2, 2, 1])
     rate = (positive + PRIOR_EVENTS * overall) / (labelled + PRIOR_EVENTS)
-    shift = np.subtract(rate_adjusted(base, sequences, ("train",), 2.0)(requests), base(requests))
+    shift = np.subtract(rate_adjusted(base, sequences, ("train",), 2.0)(queries), base(queries))
     np.testing.assert_allclose(shift[:, 1:], np.tile(2 * np.log(rate), (3, 1)), atol=1e-6)
 
 
@@ -75,8 +86,8 @@ def test_cached_asks_once_a_block(log):
     asked = []
     base = random_scorer(log, 0)
     scorer = cached(lambda block: (asked.append(len(block)), base(block))[1])
-    requests = build_requests(log, "test").without_answers()
-    for block in (requests.block(0, 5), requests.block(0, 5), requests.block(5, 9)):
+    queries = build_queries(log, "test").without_answers()
+    for block in (queries.block(0, 5), queries.block(0, 5), queries.block(5, 9)):
         np.testing.assert_array_equal(scorer(block), base(block))
     assert asked == [5, 4]
 
@@ -87,8 +98,10 @@ def disliker(make_sequences):
 
     Item 2, of the same unknown creator, was skipped, not disliked.
     """
-    users = [[(1, "-", "train"), (2, "-", "train"), (4, "-", "train"), (5, "+", "test")],
-             [(5, "+", "train"), (1, "+", "test")]]  # fmt: skip
+    users = [
+        [(1, "-", "train"), (2, "-", "train"), (4, "-", "train"), (5, "+", "test")],
+        [(5, "+", "train"), (1, "+", "test")],
+    ]
     sequences = make_sequences(users, 5)
     creator_V = np.array([0, 1, 0, 1, 0, 2], np.int32)
     return dataclasses.replace(
@@ -98,12 +111,13 @@ def disliker(make_sequences):
     )
 
 
-@pytest.mark.parametrize(("filtered", "blocked"), [(drop_disliked, [1, 4]),
-                                                   (block_creator, [1, 3, 4])])  # fmt: skip
+@pytest.mark.parametrize(
+    ("filtered", "blocked"), [(drop_disliked, [1, 4]), (block_creator, [1, 3, 4])]
+)
 def test_filters_put_what_they_block_last(disliker, filtered, blocked):
-    requests = build_requests(disliker, "test")
+    queries = build_queries(disliker, "test")
     scores = np.array([[0, 5, 4, 3, 2, 1.0]] * 2, np.float32)
-    found = np.asarray(filtered(lambda block: scores, disliker)(requests))
+    found = np.asarray(filtered(lambda block: scores, disliker)(queries))
     np.testing.assert_array_equal(found[1], scores[1])  # who disliked nothing
     order = (1 + np.argsort(-found[0, 1:])).tolist()
     assert order == [i for i in range(1, 6) if i not in blocked] + blocked

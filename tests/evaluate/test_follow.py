@@ -14,7 +14,7 @@ import pytest
 from negflax.config import Config, LossConfig, OptimizerConfig
 from negflax.data import Catalogue
 from negflax.evaluate import EvaluationError
-from negflax.evaluate.follow import Follower, wait_for_run
+from negflax.evaluate.follow.follow import Follower, wait_for_run
 from negflax.train.checkpoint import CheckpointError, Checkpoints, write_config
 from negflax.train.loop import DONE
 from negflax.train.restore import CATALOGUE
@@ -96,8 +96,12 @@ def test_every_checkpoint_is_evaluated_and_the_best_promoted(run, caplog):
     assert Checkpoints(out / "best", METRIC, read_only=True).steps() == [6]
     assert [path.name for path in (out / "snapshots").iterdir()] == ["6"]
     assert {path.name for path in out.iterdir()} == {
-        "best", "best.json", "config.json", "evaluations", "snapshots"
-    }  # fmt: skip
+        "best",
+        "best.json",
+        "config.json",
+        "evaluations",
+        "snapshots",
+    }
 
 
 def test_the_best_outlives_the_trainers_folder(run):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from reported import CONFIG, make_runs
 
-from negflax.evaluate import page
-from negflax.evaluate.examples import YES, examples
+from negflax.evaluate.report import run_page as page
+from negflax.evaluate.report.examples import YES, examples
 from negflax.model import Recommender
 from negflax.train.restore import Trained
 from negflax.train.step import Trainer
@@ -40,14 +40,21 @@ def sections(path):
 def test_the_page_of_one_run(shown, tmp_path):
     found = sections(page.write_page(tmp_path / "page.html", "test", shown[:1]))
     assert list(found) == [
-        "What this is", "Ranking, seen items masked", "Training", "Against the floors",
-        "Positives and negatives in the list", "Where it holds", "Calibration of p",
-        "Calibration of p, in figures", "Example users", "Further metrics, seen items masked",
+        "What this is",
+        "Ranking, seen items masked",
+        "Training",
+        "Against the baselines",
+        "Positives and negatives in the list",
+        "Where it holds",
+        "Calibration of p",
+        "Calibration of p, in figures",
+        "Example users",
+        "Further metrics, seen items masked",
         "Seen items kept",
-    ]  # fmt: skip
+    ]
     metrics = shown[0].result.metrics
     assert (
-        f"{metrics['users']:,} requests with {metrics['positives']:,} positives"
+        f"{metrics['users']:,} queries with {metrics['positives']:,} positives"
         in (found["What this is"])
     )
     for title in ("Ranking, seen items masked", "Seen items kept"):
@@ -96,9 +103,10 @@ def test_the_lists_of_an_example(shown, sequences):
             assert len(listed) == 5 == len(set(listed)) and not set(listed) & set(names)
             for line in own:
                 assert (line.moved == moved) == (line.name not in {x.name for x in other})
-                assert line.kin == (set(line.detail.split(" · ")[0:1]) <= {one.history[0].detail
-                    .split(" · ")[0]} or line.detail.split(" · ")[1:] == one.history[0].detail
-                    .split(" · ")[1:] != [])  # fmt: skip
+                assert line.related == (
+                    set(line.detail.split(" · ")[0:1]) <= {one.history[0].detail.split(" · ")[0]}
+                    or line.detail.split(" · ")[1:] == one.history[0].detail.split(" · ")[1:] != []
+                )
 
 
 def test_a_model_that_reads_no_dislikes_gives_the_same_list_twice(shown, sequences):
@@ -107,5 +115,5 @@ def test_a_model_that_reads_no_dislikes_gives_the_same_list_twice(shown, sequenc
     model = Recommender(config.model, sequences.catalogue)
     state = Trainer(config, model, sequences.catalogue.train_count_V, 1, mesh).init()
     blind = Trained(config, sequences.catalogue, model, state, 0, mesh)
-    for one in examples(blind, shown[0].result.requests, sequences):
+    for one in examples(blind, shown[0].result.queries, sequences):
         assert one.before == one.after

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 from reported import make_runs
 
-from negflax.evaluate import page
+from negflax.evaluate.report import run_page as page
 
 pytestmark = pytest.mark.system
 
@@ -53,13 +53,26 @@ def rendered(report, folder, width, dark):
     wrapper = folder / "wrapper.html"
     wrapper.write_text(WRAPPER.format(page=html.escape(report), width=width), encoding="utf-8")
     done = subprocess.run(
-        [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
-         "--no-first-run", "--disable-background-networking", "--disable-component-update",
-         "--disable-sync", f"--user-data-dir={folder / 'profile'}", "--window-size=1400,1000",
-         f"--blink-settings=preferredColorScheme={0 if dark else 1}", "--dump-dom",
-         wrapper.as_uri()],
-        capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
+        [
+            browser,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            f"--user-data-dir={folder / 'profile'}",
+            "--window-size=1400,1000",
+            f"--blink-settings=preferredColorScheme={0 if dark else 1}",
+            "--dump-dom",
+            wrapper.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     found = re.search(r'<pre id="out">(.*?)</pre>', done.stdout, re.S)
     assert found and found[1], done.stderr[-2000:]
     return json.loads(html.unescape(found[1]))

@@ -4,9 +4,14 @@ import re
 from html.parser import HTMLParser
 
 from negflax.config import EvalConfig
-from negflax.evaluate import default_floors, evaluate_scorers, summary_rows
-from negflax.evaluate.plots import floors_charts, front_chart, learning_curves, strata_chart
-from negflax.evaluate.report import Figure, Table, Text, write_report
+from negflax.evaluate import default_baselines, evaluate_scorers, summary_rows
+from negflax.evaluate.report.html import Figure, Table, Text, write_report
+from negflax.evaluate.report.plots import (
+    baseline_charts,
+    front_chart,
+    learning_curves,
+    strata_chart,
+)
 
 RECORDS = [
     {"step": step, "loss": 5 - step / 100, "loss_negative": 0.3}
@@ -33,24 +38,24 @@ class Balance(HTMLParser):
 def test_report_is_one_whole_page(tmp_path, log):
     config = EvalConfig(ks=(5,), bootstrap=50)
     names = ["popularity", "markov", "random"]
-    metrics = evaluate_scorers(default_floors(log, ("train",), 0), log, config, "test").metrics
+    metrics = evaluate_scorers(default_baselines(log, ("train",), 0), log, config, "test").metrics
     front = {"a <1>": (0.2, 0.1), "b": (0.15, 0.12), "c": (0.3, 0.2, 0.28, 0.32, 0.19, 0.21)}
     sections = [
         Text("What was run", "One paragraph.\n\nAnother with <b> & more."),
-        Table("Against the floors", summary_rows(metrics, names, ["hr_p@5", "auc"]), "Masked."),
+        Table("Against the baselines", summary_rows(metrics, names, ["hr_p@5", "auc"]), "Masked."),
         Figure("Learning", learning_curves(RECORDS), "Loss and validation."),
-        Figure("Floors", floors_charts(metrics, names, ["hr_p@5", "hr_n@5"])),
+        Figure("Baselines", baseline_charts(metrics, names, ["hr_p@5", "hr_n@5"])),
         Figure("Front", [front_chart(front, 5)]),
     ]
     path = tmp_path / "new" / "report.html"
-    assert write_report(path, "A run & its floors", sections) == path
+    assert write_report(path, "A run & its baselines", sections) == path
     page = path.read_text(encoding="utf-8")
     assert [file.name for file in path.parent.iterdir()] == ["report.html"]
     assert "http" not in page and "<script" not in page
     assert not re.search(r"""(src|href)\s*=\s*["'](?!#)""", page)
     for section in sections:
         assert f"<h2>{section.title}</h2>" in page
-    assert "A run &amp; its floors" in page and "&lt;b&gt; &amp; more" in page
+    assert "A run &amp; its baselines" in page and "&lt;b&gt; &amp; more" in page
     assert page.count("<svg") == page.count("</svg>") == 5
     assert "currentColor" in page and "#010203" not in page
     assert "prefers-color-scheme: dark" in page and "width=device-width" in page
@@ -86,10 +91,13 @@ def test_front_leaves_dominated_points_out():
 def test_bars_of_every_run_fit_in():
     parts = ["history=short", "history=long"]
     runs = {
-        name: {f"{part}/hr_n@5{end}": value + add for part in parts
-               for end, add in (("", 0), ("_low", -0.1), ("_high", 0.1))}
+        name: {
+            f"{part}/hr_n@5{end}": value + add
+            for part in parts
+            for end, add in (("", 0), ("_low", -0.1), ("_high", 0.1))
+        }
         for name, value in (("small", 0.2), ("large", 0.7))
-    }  # fmt: skip
+    }
     axis = strata_chart("by history length", parts, runs, "hr_n", 5).axes[0]
     assert axis.get_xlim()[0] == 0 and 0.8 <= axis.get_xlim()[1] < 1
     assert [bar.get_width() for bar in axis.patches] == [0.2, 0.2, 0.7, 0.7]

@@ -8,8 +8,8 @@ import pytest
 
 from negflax.config import EvalConfig
 from negflax.evaluate import (
-    build_requests,
-    default_floors,
+    build_queries,
+    default_baselines,
     evaluate_scorer,
     evaluate_scorers,
     format_table,
@@ -17,7 +17,7 @@ from negflax.evaluate import (
     paired_bootstrap,
     summary_rows,
 )
-from negflax.evaluate.replay import replay_requests
+from negflax.evaluate.replay import replay_queries
 
 CONFIG = EvalConfig(ks=(3, 10), users_per_block=64, bootstrap=300)
 
@@ -34,8 +34,8 @@ def oracle(log):
 
 @pytest.fixture
 def result(log):
-    floors = default_floors(log, ("train", "valid"), 0)
-    return evaluate_scorers({"model": oracle(log), **floors}, log, CONFIG, "test")
+    baselines = default_baselines(log, ("train", "valid"), 0)
+    return evaluate_scorers({"model": oracle(log), **baselines}, log, CONFIG, "test")
 
 
 def test_keys_and_values(result, log):
@@ -49,14 +49,14 @@ def test_keys_and_values(result, log):
                 assert metrics[f"{key}_low"] <= metrics[key] + 1e-6, key
                 assert metrics[key] <= metrics[f"{key}_high"] + 1e-6, key
                 assert 0 < metrics[f"{key}_n"] <= metrics["users"]
-    assert metrics["users"] == len(result.requests)
+    assert metrics["users"] == len(result.queries)
     for sign in ("positives", "negatives"):
         assert metrics[sign] + metrics[f"seen_{sign}"] == metrics[f"kept/{sign}"]
         assert metrics[f"seen_{sign}"] > 0
     json.dumps(metrics, allow_nan=False)
 
 
-def test_ratio_to_a_floor_is_the_paired_bootstrap(result):
+def test_ratio_to_a_baseline_is_the_paired_bootstrap(result):
     metrics = result.metrics
     key = "ndcg_p@10/vs_popularity"
     assert metrics[key] == pytest.approx(metrics["ndcg_p@10"] / metrics["popularity/ndcg_p@10"])
@@ -68,7 +68,7 @@ def test_ratio_to_a_floor_is_the_paired_bootstrap(result):
 
 
 def test_plain_metrics_agree_with_the_scoreboard(result, log):
-    plain = evaluate_scorer(oracle(log), build_requests(log, "test"), log, CONFIG)
+    plain = evaluate_scorer(oracle(log), build_queries(log, "test"), log, CONFIG)
     for key, value in plain.items():
         assert value == result.metrics[key]
 
@@ -76,22 +76,22 @@ def test_plain_metrics_agree_with_the_scoreboard(result, log):
 def test_undefined_is_none(make_sequences):
     sequences = make_sequences([[(1, "+", "train"), (2, "+", "test")]] * 3, 5)
     metrics = evaluate_scorers(
-        default_floors(sequences, ("train",), 0), sequences, CONFIG, "test"
+        default_baselines(sequences, ("train",), 0), sequences, CONFIG, "test"
     ).metrics
     assert metrics["popularity/hr_n@3"] is None and metrics["popularity/hr_n@3_n"] == 0
     assert metrics["popularity/delta@3_low"] is None
     assert "ndcg_p@3/vs_popularity" not in metrics  # there is no model to compare
 
 
-def test_successive_requests_are_clustered_by_user(log):
+def test_successive_queries_are_clustered_by_user(log):
     config = EvalConfig(ks=(3,), users_per_block=256, bootstrap=300, state="successive")
-    scorers = {"popularity": default_floors(log, ("train",), 0)["popularity"]}
+    scorers = {"popularity": default_baselines(log, ("train",), 0)["popularity"]}
     result = evaluate_scorers(scorers, log, config, "test")
-    metrics, requests = result.metrics, result.requests
-    assert metrics["requests"] == len(requests) > metrics["users"]
-    assert metrics["kept/positives"] + metrics["kept/negatives"] == metrics["requests"]
+    metrics, queries = result.metrics, result.queries
+    assert metrics["queries"] == len(queries) > metrics["users"]
+    assert metrics["kept/positives"] + metrics["kept/negatives"] == metrics["queries"]
     one = result.values[True, "popularity"]["hr_p@3"]
-    expected = interval(one.value_R, resamples=300, seed=config.seed, user_R=requests.user_R)
+    expected = interval(one.value_R, resamples=300, seed=config.seed, user_R=queries.user_R)
     got = [metrics[f"popularity/hr_p@3{end}"] for end in ("", "_low", "_high")]
     assert got == pytest.approx(expected, abs=1e-6)
 
@@ -102,7 +102,7 @@ def test_replay_of_randomly_shown_items(make_sequences):
         [(1, "-", "test"), (2, "", "test"), (3, "+", "test")],
     ]
     sequences = make_sequences(users, 4)
-    assert replay_requests(sequences, "test") is None
+    assert replay_queries(sequences, "test") is None
     random_E = np.array([0, 2, 2, 1, 2, 2, 2], np.uint8)  # user 0's item 3 was no random choice
     dislike_E = np.array([0, 1, 2, 0, 0, 0, 0], np.uint8)
     sequences = dataclasses.replace(sequences, random_E=random_E, dislike_E=dislike_E)
@@ -111,7 +111,7 @@ def test_replay_of_randomly_shown_items(make_sequences):
     config = EvalConfig(ks=(2,), bootstrap=50)
     metrics = evaluate_scorers(scorers, sequences, config, "test").metrics
     # Listed: user 0's 1 (+) and 2 (-, the list is 2, 3); user 1's 1 (-), 2 () and 3 (+).
-    assert metrics["replay/requests"] == 5
+    assert metrics["replay/queries"] == 5
     assert metrics["fixed/replay/positive_rate@2"] == pytest.approx(2 / 5)
     assert metrics["fixed/replay/negative_rate@2"] == pytest.approx(2 / 5)
     assert metrics["fixed/replay/dislike_rate@2"] == pytest.approx(1 / 2)

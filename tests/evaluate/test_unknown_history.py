@@ -1,16 +1,20 @@
-"""Histories with items outside the vocabulary: in no list, rank, mask or floor."""
+"""Histories with items outside the vocabulary: in no list, rank, mask or baseline."""
 
 import dataclasses
 
 import numpy as np
 
 from negflax.data import Sequences
-from negflax.evaluate import build_requests
-from negflax.evaluate.examples import line_of
-from negflax.evaluate.filters import block_creator, drop_disliked
-from negflax.evaluate.floors import default_floors, markov_scorer, popularity_scorer
+from negflax.evaluate import build_queries
+from negflax.evaluate.baselines.filters import block_creator, drop_disliked
+from negflax.evaluate.baselines.popularity import (
+    default_baselines,
+    markov_scorer,
+    popularity_scorer,
+)
 from negflax.evaluate.ranking import rank_scorers
-from negflax.evaluate.replay import replay_requests
+from negflax.evaluate.replay import replay_queries
+from negflax.evaluate.report.examples import line_of
 from negflax.evaluate.slices import negative_strata
 
 
@@ -38,12 +42,12 @@ def with_unknown(s, every=3):
 def test_they_change_no_rank_of_scorers_that_do_not_read_them(log):
     ranks = []
     for sequences in (log, with_unknown(log)):
-        requests = build_requests(sequences, "test", 0, 0, "last_only")
-        scorers = default_floors(sequences, ("train",), 0)
+        queries = build_queries(sequences, "test", 0, 0, "last_only")
+        scorers = default_baselines(sequences, ("train",), 0)
         for name, wrap in (("drop", drop_disliked), ("block", block_creator)):
             scorers[name] = wrap(scorers["popularity"], sequences)
-        ranks.append(rank_scorers(scorers, requests, sequences, (False, True), 64, 10))
-        ranks[-1]["strata"] = negative_strata(sequences, requests)
+        ranks.append(rank_scorers(scorers, queries, sequences, (False, True), 64, 10))
+        ranks[-1]["strata"] = negative_strata(sequences, queries)
     plain, unknown = ranks
     np.testing.assert_array_equal(plain.pop("strata"), unknown.pop("strata"))
     for key in plain:
@@ -55,17 +59,17 @@ def test_they_change_no_rank_of_scorers_that_do_not_read_them(log):
 
 def test_markov_knows_no_transition_from_them(log):
     sequences = with_unknown(log, every=1)  # every history ends with one
-    requests = build_requests(sequences, "test", 0, 0, "last_only")
-    scores_RV = np.asarray(markov_scorer(sequences, ("train",))(requests))
-    popular_V = popularity_scorer(sequences, ("train",))(requests)[0]
+    queries = build_queries(sequences, "test", 0, 0, "last_only")
+    scores_RV = np.asarray(markov_scorer(sequences, ("train",))(queries))
+    popular_V = popularity_scorer(sequences, ("train",))(queries)[0]
     np.testing.assert_array_equal(
-        scores_RV.argsort(axis=1, kind="stable"), [popular_V.argsort(kind="stable")] * len(requests)
+        scores_RV.argsort(axis=1, kind="stable"), [popular_V.argsort(kind="stable")] * len(queries)
     )
 
 
 def test_a_random_show_of_one_is_not_replayed(log):
     sequences = with_unknown(log)
-    assert (replay_requests(sequences, "test").judged_item_J > 0).all()
+    assert (replay_queries(sequences, "test").judged_item_J > 0).all()
 
 
 def test_the_report_does_not_name_another_item(log):

@@ -16,23 +16,33 @@ from negflax.mesh import make_mesh
 from negflax.model import Recommender
 from negflax.serve import TrainedRecommender
 from negflax.train.checkpoint import abstract_state, read_config
-from negflax.train.inherit import _by_shared_items, inherit
 from negflax.train.loop import open_checkpoints
 from negflax.train.plan import abstract_batch
 from negflax.train.restore import CATALOGUE, load_trained
 from negflax.train.step import Trainer
+from negflax.train.warm_start import _by_shared_items, warm_start
 from negflax.train.writers import read_metrics
 
 # ml_collections loads config files in a way that Python 3.12 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 
 SMALL = {
-    "batch.rows": 4, "batch.length": 10, "model.hidden": 8, "model.embedding": 8,
-    "model.features": "('dislike','creator')", "loss.num_candidates": 16,
-    "loss.positives_only_steps": 1, "loss.ramp_steps": 1, "optimizer.warmup_steps": 1,
-    "train.steps": 4, "train.eval_every": 0, "train.checkpoint_every": 4,
-    "eval.ks": "(5,)", "labels.positive": "('like',)", "labels.negative": "('dislike',)",
-}  # fmt: skip
+    "batch.rows": 4,
+    "batch.length": 10,
+    "model.hidden": 8,
+    "model.embedding": 8,
+    "model.features": "('dislike','creator')",
+    "loss.num_candidates": 16,
+    "loss.positives_only_steps": 1,
+    "loss.ramp_steps": 1,
+    "optimizer.warmup_steps": 1,
+    "train.steps": 4,
+    "train.eval_every": 0,
+    "train.checkpoint_every": 4,
+    "eval.ks": "(5,)",
+    "labels.positive": "('like',)",
+    "labels.negative": "('dislike',)",
+}
 RESERVED = {"data.reserved_items": 4, "data.hash_buckets": 3, "data.min_item_events": 2}
 CREATOR = np.array([3, 3, 3, 1, 1, 2, 2, 2, 2, 9, 3, 3])  # of items 0..11; item 9's has no other
 
@@ -55,8 +65,14 @@ def day(folder, number, items, *arguments, liked=None, **changes):
     workdir, events = folder / f"day{number}", folder / f"day{number}.parquet"
     log(events, items, number, liked)
     settings = SMALL | {"data.path": events} | changes
-    run("train", "--config=configs/event_log.py", f"--workdir={workdir}", "--notest", *arguments,
-        *[f"--config.{k}={v}" for k, v in settings.items()])  # fmt: skip
+    run(
+        "train",
+        "--config=configs/event_log.py",
+        f"--workdir={workdir}",
+        "--notest",
+        *arguments,
+        *[f"--config.{k}={v}" for k, v in settings.items()],
+    )
     return workdir
 
 
@@ -85,8 +101,14 @@ def checkpoint(trainer, workdir):
 def test_the_next_day_trains_and_says_what_it_kept(days):
     first, second = days
     report = json.loads((second / "init_report.json").read_text())
-    assert report == {"kept": 7, "new": 3, "dropped": 2, "new_at_creator_mean": 2,
-                      "new_at_cluster_mean": 0, "rows_left": 0}  # fmt: skip
+    assert report == {
+        "kept": 7,
+        "new": 3,
+        "dropped": 2,
+        "new_at_creator_mean": 2,
+        "new_at_cluster_mean": 0,
+        "rows_left": 0,
+    }
     assert not (first / "init_report.json").exists()
     assert load_trained(second, "latest", make_mesh(MeshConfig(), jax.devices()[:1])).step == 4
     assert all(np.isfinite(x["loss"]) for x in read_metrics(second) if x["kind"] == "train")
@@ -96,7 +118,7 @@ def test_the_next_day_trains_and_says_what_it_kept(days):
 def test_rows_and_slots_go_by_item_id(days, devices):
     first, second = days
     trainer, catalogue = trainer_of(second, devices)
-    state, _ = inherit(trainer, catalogue, first)
+    state, _ = warm_start(trainer, catalogue, first)
     old_trainer, old_catalogue = trainer_of(first)
     old = checkpoint(old_trainer, first)
     fresh = trainer.init()
@@ -131,19 +153,27 @@ def test_rows_and_slots_go_by_item_id(days, devices):
 def test_new_items_take_reserved_rows_and_are_recommended(days, tmp_path):
     first, _ = days
     learning = {"train.seed": 1, "train.steps": 80, "optimizer.table_learning_rate": 0.1}
-    second = day(tmp_path, 2, np.arange(2, 12), f"--init_from={first}", liked=9,
-                 **RESERVED, **learning)  # fmt: skip
+    second = day(
+        tmp_path, 2, np.arange(2, 12), f"--init_from={first}", liked=9, **RESERVED, **learning
+    )
     report = json.loads((second / "init_report.json").read_text())
-    assert report == {"kept": 9, "new": 3, "dropped": 0, "new_at_creator_mean": 2,
-                      "new_at_cluster_mean": 0, "rows_left": 1}  # fmt: skip
+    assert report == {
+        "kept": 9,
+        "new": 3,
+        "dropped": 0,
+        "new_at_creator_mean": 2,
+        "new_at_cluster_mean": 0,
+        "rows_left": 1,
+    }
     trainer, catalogue = trainer_of(second)
     old_trainer, old_catalogue = trainer_of(first)
     assert catalogue.item_ids.tolist() == [*range(9), 9, 10, 11]  # 0 and 1 keep their rows too
-    old, state = checkpoint(old_trainer, first), inherit(trainer, catalogue, first)[0]
+    old, state = checkpoint(old_trainer, first), warm_start(trainer, catalogue, first)[0]
     for new, before in zip(
-        jax.tree.leaves(state["tables"]["item"]), jax.tree.leaves(old["tables"]["item"]),
+        jax.tree.leaves(state["tables"]["item"]),
+        jax.tree.leaves(old["tables"]["item"]),
         strict=True,
-    ):  # fmt: skip
+    ):
         assert new.shape == before.shape and len(new) == 1 + 9 + 4 + 3
         np.testing.assert_array_equal(new[:10], before[:10])
         np.testing.assert_array_equal(new[-3:], before[-3:])  # buckets
@@ -181,8 +211,13 @@ def test_new_items_take_reserved_rows_and_are_recommended(days, tmp_path):
 def test_another_shape_is_refused(days, tmp_path):
     first, _ = days
     with pytest.raises(ConfigError, match="another config.model.hidden, config.model.tied"):
-        day(tmp_path, 3, np.arange(3, 9), f"--init_from={first}",
-            **{"model.hidden": 4, "model.tied": False})  # fmt: skip
+        day(
+            tmp_path,
+            3,
+            np.arange(3, 9),
+            f"--init_from={first}",
+            **{"model.hidden": 4, "model.tied": False},
+        )
 
 
 def test_groups_are_matched_by_the_items_they_share():

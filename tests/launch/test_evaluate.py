@@ -16,13 +16,26 @@ pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarni
 
 CONFIG = Path(__file__).parents[2] / "configs" / "synthetic.py"
 SMALL = {
-    "world.num_users": 150, "world.num_items": 60, "world.num_creators": 10,
-    "world.num_clusters": 4, "world.steps": 30, "train.steps": 30, "train.eval_every": 10,
-    "train.checkpoint_every": 10, "train.keep_latest": 3, "batch.rows": 8, "batch.length": 20,
-    "model.hidden": 8, "model.embedding": 8, "loss.positives_only_steps": 8, "loss.ramp_steps": 2,
-    "optimizer.warmup_steps": 2, "eval.bootstrap": 200, "eval.ks": "(5,)",
+    "world.num_users": 150,
+    "world.num_items": 60,
+    "world.num_creators": 10,
+    "world.num_clusters": 4,
+    "world.steps": 30,
+    "train.steps": 30,
+    "train.eval_every": 10,
+    "train.checkpoint_every": 10,
+    "train.keep_latest": 3,
+    "batch.rows": 8,
+    "batch.length": 20,
+    "model.hidden": 8,
+    "model.embedding": 8,
+    "loss.positives_only_steps": 8,
+    "loss.ramp_steps": 2,
+    "optimizer.warmup_steps": 2,
+    "eval.bootstrap": 200,
+    "eval.ks": "(5,)",
     "train.metric": "ndcg_p@5",
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +75,15 @@ def test_follow_evaluates_all_promotes_the_best_and_leaves_the_run_alone(workdir
     assert figures(tmp_path / "test")["step"] == found["best"]
 
 
-def test_runs_are_compared_on_the_same_requests(workdir, tmp_path, capsys):
+def test_runs_are_compared_on_the_same_queries(workdir, tmp_path, capsys):
     other = tmp_path / "again"
     shutil.copytree(workdir, other)
-    run("evaluate", f"--workdir={workdir},{other}", f"--json={tmp_path / 'c'}",
-        f"--html={tmp_path / 'c.html'}")  # fmt: skip
+    run(
+        "evaluate",
+        f"--workdir={workdir},{other}",
+        f"--json={tmp_path / 'c'}",
+        f"--html={tmp_path / 'c.html'}",
+    )
     found = figures(tmp_path / "c")
     pair = f"again - {workdir.name}"
     assert found[f"{pair}/hr_p@5"] == found[f"{pair}/hr_p@5_high"] == 0
@@ -83,5 +100,11 @@ def test_follow_needs_a_folder_and_the_validation_period(workdir, tmp_path):
     with pytest.raises(ConfigError, match="score the test period once"):
         run("evaluate", "--follow", f"--workdir={workdir}", f"--out={tmp_path}", "--split=test")
     with pytest.raises(CheckpointError, match="no run has begun"):
-        run("evaluate", "--follow", f"--workdir={tmp_path / 'none'}", f"--out={tmp_path / 'out'}",
-            "--poll=0.01", "--timeout=0.02")  # fmt: skip
+        run(
+            "evaluate",
+            "--follow",
+            f"--workdir={tmp_path / 'none'}",
+            f"--out={tmp_path / 'out'}",
+            "--poll=0.01",
+            "--timeout=0.02",
+        )

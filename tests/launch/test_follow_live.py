@@ -14,11 +14,19 @@ from negflax.train.loop import DONE
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
-    "world.num_users": 300, "world.num_items": 60, "world.num_creators": 10,
-    "world.num_clusters": 4, "world.steps": 20, "train.steps": 120, "train.eval_every": 20,
-    "train.checkpoint_every": 10, "train.keep_latest": 1, "batch.rows": 4,
-    "loss.positives_only_steps": 20, "loss.ramp_steps": 5,
-}  # fmt: skip
+    "world.num_users": 300,
+    "world.num_items": 60,
+    "world.num_creators": 10,
+    "world.num_clusters": 4,
+    "world.steps": 20,
+    "train.steps": 120,
+    "train.eval_every": 20,
+    "train.checkpoint_every": 10,
+    "train.keep_latest": 1,
+    "batch.rows": 4,
+    "loss.positives_only_steps": 20,
+    "loss.ramp_steps": 5,
+}
 
 
 @pytest.mark.system
@@ -27,19 +35,40 @@ SMALL = {
 )
 def test_follows_a_live_trainer(tmp_path):
     workdir, out = tmp_path / "run", tmp_path / "out"
-    train = [sys.executable, "-m", "launch.train", "--config=configs/synthetic.py", "--notest",
-             f"--workdir={workdir}", *(f"--config.{k}={v}" for k, v in SMALL.items())]  # fmt: skip
+    train = [
+        sys.executable,
+        "-m",
+        "launch.train",
+        "--config=configs/synthetic.py",
+        "--notest",
+        f"--workdir={workdir}",
+        *(f"--config.{k}={v}" for k, v in SMALL.items()),
+    ]
     # Root without the right to override file modes: what the trainer makes under this umask can
     # be read but not be written, nor can anything be added to its folders.
-    follow = ["setpriv", "--bounding-set=-dac_override", sys.executable, "-m", "launch.evaluate",
-              "--follow", f"--workdir={workdir}", f"--out={out}", "--poll=0.05",
-              "--timeout=600", f"--json={tmp_path / 'follow.json'}"]  # fmt: skip
+    follow = [
+        "setpriv",
+        "--bounding-set=-dac_override",
+        sys.executable,
+        "-m",
+        "launch.evaluate",
+        "--follow",
+        f"--workdir={workdir}",
+        f"--out={out}",
+        "--poll=0.05",
+        "--timeout=600",
+        f"--json={tmp_path / 'follow.json'}",
+    ]
 
     def start(command, **options):
         return subprocess.Popen(
-            command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            command,
+            cwd=ROOT,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             **options,
-        )  # fmt: skip
+        )
 
     def evaluated():
         return {p: p.stat().st_mtime_ns for p in (out / "evaluations").glob("[0-9]*.json")}
@@ -74,6 +103,9 @@ def test_follows_a_live_trainer(tmp_path):
     assert found["best"] == max(able, key=lambda step: (able[step], -step))
     served = subprocess.run(
         [sys.executable, "-m", "launch.evaluate", f"--workdir={out / 'best'}", "--split=valid"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert "page:" in served.stdout

@@ -22,8 +22,13 @@ def test_shipped_configs(name, tmp_path, capsys):
         changes = own_log(tmp_path) if name == "event_log" else WORLD
     page, out = tmp_path / "page.html", tmp_path / "figures.json"
     settings = [f"--config.{key}={value}" for key, value in changes.items()]
-    run("inspect_data", f"--config={CONFIGS / name}.py", *settings, f"--json={out}",
-        f"--html={page}")  # fmt: skip
+    run(
+        "inspect_data",
+        f"--config={CONFIGS / name}.py",
+        *settings,
+        f"--json={out}",
+        f"--html={page}",
+    )
     printed, found = capsys.readouterr().out, figures(out)
     for title in ("Size", "Periods", "Rules", "Conflicts", "Nulls", "Held-out negatives"):
         assert title in printed
@@ -35,7 +40,7 @@ def test_shipped_configs(name, tmp_path, capsys):
         labels = split["positives"] + split["negatives"] + split["unlabelled"]
         assert labels == split["events"]
     for row in found["strata"]:
-        total = row["same_item"] + row["kin"] + row["unrelated"]
+        total = row["same_item"] + row["related"] + row["unrelated"]
         assert total == pytest.approx(1 if row["negatives"] else 0)
     text = page.read_text()
     assert "</html>" in text and text.count("<svg") >= 2

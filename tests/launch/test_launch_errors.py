@@ -51,8 +51,13 @@ def workdir(tmp_path):
 
 
 def train(events, workdir, *settings):
-    run("train", f"--config={CONFIGS / 'event_log.py'}", f"--config.data.path={events}",
-        f"--workdir={workdir}", *settings)  # fmt: skip
+    run(
+        "train",
+        f"--config={CONFIGS / 'event_log.py'}",
+        f"--config.data.path={events}",
+        f"--workdir={workdir}",
+        *settings,
+    )
 
 
 def test_a_misspelt_setting(events, tmp_path):

@@ -7,9 +7,16 @@ pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarni
 
 def test_says_what_does_not_fit_and_what_to_change(tmp_path, capsys):
     out = tmp_path / "plan.json"
-    run("plan", "--config=configs/event_log.py", "--devices=1", "--items=3000000",
-        "--config.loss.candidates=uniform", "--config.model.embedding=64",
-        "--memory_gib=0.5", f"--json={out}")  # fmt: skip
+    run(
+        "plan",
+        "--config=configs/event_log.py",
+        "--devices=1",
+        "--items=3000000",
+        "--config.loss.candidates=uniform",
+        "--config.model.embedding=64",
+        "--memory_gib=0.5",
+        f"--json={out}",
+    )
     found = figures(out)
     assert found["devices"] == 1 and not found["fits"]
     assert found["memory"]["rows"] == 3_000_001 * 65 * 4

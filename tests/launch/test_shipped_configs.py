@@ -42,7 +42,7 @@ REAL = {
 }
 KEYS = [
     *("ndcg_p@10", "hr_p@10", "hr_n@10", "delta@10", "auc", "weighted_loss", "kept/ndcg_p@10"),
-    *(f"{floor}/ndcg_p@10" for floor in ("popularity", "markov", "random")),
+    *(f"{baseline}/ndcg_p@10" for baseline in ("popularity", "markov", "random")),
     *("ndcg_p@10_low", "ndcg_p@10_high", "ndcg_p@10_n", "ndcg_p@10/vs_popularity", "users"),
 ]
 
@@ -112,8 +112,13 @@ def built(name, folder):
         files["video_features_basic_pure.csv"] = "video_id,author_id,video_duration,tag\n" + videos
     for file, text in files.items():
         (folder / "originals" / file).write_text(text)
-    run("prepare", f"--data_set={source}", f"--manual_dir={folder / 'originals'}",
-        f"--data_dir={folder / 'data'}", f"--json={folder / 'prepared.json'}")  # fmt: skip
+    run(
+        "prepare",
+        f"--data_set={source}",
+        f"--manual_dir={folder / 'originals'}",
+        f"--data_dir={folder / 'data'}",
+        f"--json={folder / 'prepared.json'}",
+    )
     assert figures(folder / "prepared.json")["rows/items"] == 25
     return {"data.root": folder / "data", "train.refit": False}  # configs/kuairand.py refits
 
@@ -136,8 +141,9 @@ def test_from_events_to_figures(name, tmp_path):
         changes |= own_log(tmp_path) if name == "event_log" else WORLD
     workdir, out = tmp_path / "run", tmp_path / "figures.json"
     settings = [f"--config.{key}={value}" for key, value in changes.items()]
-    run("train", f"--config={CONFIGS / name}.py", f"--workdir={workdir}", *settings,
-        f"--json={out}")  # fmt: skip
+    run(
+        "train", f"--config={CONFIGS / name}.py", f"--workdir={workdir}", *settings, f"--json={out}"
+    )
     trained = figures(out)
     assert set(KEYS) <= set(trained)
     assert trained["step"] == 4 and trained["best_step"] in (2, 4)
@@ -152,7 +158,7 @@ def test_from_events_to_figures(name, tmp_path):
     assert 0 <= evaluated["hr_p@10"] <= 1
     assert "</html>" in (final / "evaluation-test.html").read_text()
     for key in ("users", "popularity/ndcg_p@10", "markov/ndcg_p@10", "random/ndcg_p@10"):
-        assert evaluated[key] == trained[key], key  # the floors do not depend on the checkpoint
+        assert evaluated[key] == trained[key], key  # the baselines do not depend on the checkpoint
 
     if name == "event_log":
         recommends(final, tmp_path)
@@ -163,8 +169,16 @@ def recommends(workdir, folder):
     events, out = folder / "events.parquet", folder / "figures.json"
     for suffix, k, seen in ((".csv", 3, "--noexclude_seen"), (".parquet", 4, "--exclude_seen")):
         lists = folder / f"lists{suffix}"
-        run("recommend", f"--workdir={workdir}", f"--events={events}", f"--k={k}", seen,
-            "--checkpoint=2", f"--out={lists}", f"--json={out}")  # fmt: skip
+        run(
+            "recommend",
+            f"--workdir={workdir}",
+            f"--events={events}",
+            f"--k={k}",
+            seen,
+            "--checkpoint=2",
+            f"--out={lists}",
+            f"--json={out}",
+        )
         table = read_table(lists)
         assert table.column_names == ["user_id", "rank", "item_id", "score"]
         assert table["rank"].to_pylist() == [*range(1, k + 1)] * 30

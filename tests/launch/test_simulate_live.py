@@ -8,25 +8,41 @@ from programs import figures, run
 
 from negflax.config import ConfigError
 from negflax.files import write_arrays
-from negflax.simulate.live_metrics import METRICS
+from negflax.simulate.live.user_metrics import METRICS
 
 CONFIG = Path(__file__).parents[2] / "configs" / "live.py"
 SMALL = {
-    "world.num_users": 40, "world.num_items": 60, "world.num_creators": 8,
-    "world.num_clusters": 5, "batch.rows": 4, "batch.length": 20, "model.hidden": 8,
-    "model.embedding": 8, "model.feature_dim": 2, "train.steps": 2,
-}  # fmt: skip
+    "world.num_users": 40,
+    "world.num_items": 60,
+    "world.num_creators": 8,
+    "world.num_clusters": 5,
+    "batch.rows": 4,
+    "batch.length": 20,
+    "model.hidden": 8,
+    "model.embedding": 8,
+    "model.feature_dim": 2,
+    "train.steps": 2,
+}
 
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 
 
 def arguments(folder, arms="drop_disliked", days=2, seeds="0"):
     return (
-        "simulate", "live", f"--config={CONFIG}", f"--workdir={folder}", "--surfaces=home",
-        f"--arms={arms}", f"--days={days}", f"--seeds={seeds}", "--log_days=14", "--first_steps=1",
-        "--retrain_every=1", "--retrain_steps=1",
+        "simulate",
+        "live",
+        f"--config={CONFIG}",
+        f"--workdir={folder}",
+        "--surfaces=home",
+        f"--arms={arms}",
+        f"--days={days}",
+        f"--seeds={seeds}",
+        "--log_days=14",
+        "--first_steps=1",
+        "--retrain_every=1",
+        "--retrain_steps=1",
         *[f"--config.{key}={value}" for key, value in SMALL.items()],
-    )  # fmt: skip
+    )
 
 
 def times(folder):
@@ -37,8 +53,11 @@ def finish(folder, seeds, *arms):
     """Puts down figures as finished arms leave them, so that nothing is left to simulate."""
     rng = np.random.default_rng(0)
     for path in (folder / f"seed{s}" / "figures" / f"home-{a}.npz" for s in seeds for a in arms):
-        users = {f"{part}/{metric}": rng.integers(1, 5, 40).astype(float)
-                 for part in ("numerator", "denominator") for metric in METRICS}  # fmt: skip
+        users = {
+            f"{part}/{metric}": rng.integers(1, 5, 40).astype(float)
+            for part in ("numerator", "denominator")
+            for metric in METRICS
+        }
         write_arrays(path, users | {"curves/dislike_rate": rng.random(2)})
 
 
@@ -57,9 +76,10 @@ def test_what_is_printed_and_written(tmp_path):
     assert single["drop_disliked/dislike_rate"] == pytest.approx(of_seeds[1])
     assert single["drop_disliked/dislike_rate_low"] < of_seeds[1]
     for end in ("", "_low", "_high"):
-        assert found[f"drop_disliked/dislike_rate{end}"] == found[
-            f"home/drop_disliked/dislike_rate{end}"
-        ]  # fmt: skip
+        assert (
+            found[f"drop_disliked/dislike_rate{end}"]
+            == found[f"home/drop_disliked/dislike_rate{end}"]
+        )
         assert f"home/drop_disliked/ctr{end}" in found
     assert "reproduced/home/drop_disliked/dislike_rate" in found
     page = (tmp_path / "live.html").read_text()

@@ -7,10 +7,18 @@ from programs import figures, run
 
 CONFIG = Path(__file__).parents[2] / "configs" / "study_synthetic.py"
 SMALL = {
-    "world.num_users": 80, "world.num_items": 100, "world.steps": 30, "batch.rows": 4,
-    "batch.length": 10, "model.hidden": 8, "model.embedding": 8, "optimizer.warmup_steps": 1,
-    "train.epochs": 0.5, "eval.history": 10, "eval.bootstrap": 50,
-}  # fmt: skip
+    "world.num_users": 80,
+    "world.num_items": 100,
+    "world.steps": 30,
+    "batch.rows": 4,
+    "batch.length": 10,
+    "model.hidden": 8,
+    "model.embedding": 8,
+    "optimizer.warmup_steps": 1,
+    "train.epochs": 0.5,
+    "eval.history": 10,
+    "eval.bootstrap": 50,
+}
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning"),
@@ -20,10 +28,14 @@ pytestmark = [
 
 def test_the_study_from_settings_to_page(tmp_path):
     arguments = (
-        "study", f"--config={CONFIG}", f"--workdir={tmp_path}", "--quick", "--objectives=ntr",
+        "study",
+        f"--config={CONFIG}",
+        f"--workdir={tmp_path}",
+        "--quick",
+        "--objectives=ntr",
         "--variants=1",
         *[f"--config.{key}={value}" for key, value in SMALL.items()],
-    )  # fmt: skip
+    )
     run(*arguments)
     found = figures(tmp_path / "study.json")
     for name in ("ssm", "ntr"):

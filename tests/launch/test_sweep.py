@@ -13,16 +13,33 @@ pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarni
 
 CONFIG = Path(__file__).parents[2] / "configs" / "synthetic.py"
 SMALL = {
-    "world.num_users": 80, "world.num_items": 100, "world.steps": 30, "batch.rows": 4,
-    "batch.length": 10, "model.hidden": 8, "model.embedding": 8, "loss.positives_only_steps": 2,
-    "loss.ramp_steps": 1, "loss.omega": 30.0, "optimizer.warmup_steps": 1, "train.steps": 8,
-    "train.eval_every": 4, "train.checkpoint_every": 4, "eval.history": 10, "eval.bootstrap": 20,
-}  # fmt: skip
+    "world.num_users": 80,
+    "world.num_items": 100,
+    "world.steps": 30,
+    "batch.rows": 4,
+    "batch.length": 10,
+    "model.hidden": 8,
+    "model.embedding": 8,
+    "loss.positives_only_steps": 2,
+    "loss.ramp_steps": 1,
+    "loss.omega": 30.0,
+    "optimizer.warmup_steps": 1,
+    "train.steps": 8,
+    "train.eval_every": 4,
+    "train.checkpoint_every": 4,
+    "eval.history": 10,
+    "eval.bootstrap": 20,
+}
 
 
 def sweep(workdir, *arguments):
-    run("sweep", f"--config={CONFIG}", f"--workdir={workdir}", *arguments,
-        *[f"--config.{key}={value}" for key, value in SMALL.items()])  # fmt: skip
+    run(
+        "sweep",
+        f"--config={CONFIG}",
+        f"--workdir={workdir}",
+        *arguments,
+        *[f"--config.{key}={value}" for key, value in SMALL.items()],
+    )
 
 
 @pytest.mark.system

@@ -59,7 +59,7 @@ def ntr_sum(label_logits_NL, label_ids_NL, lse_N, r_NL, w_NL):
 
 
 def objective(name, m, z, r, w, s, extra=(), log_behaviour=0.0):
-    """(loss, ∂loss/∂m, or ∂loss/∂z_y for `gbce`) of one label, by the formulas of SPEC section 3.
+    """(loss, ∂loss/∂m, or ∂loss/∂z_y for `gbce`) of one label, by docs/method.md §3.
 
     `extra` are logits of the state's own columns; numbers are float64 and moderate.
     """

@@ -33,9 +33,12 @@ def test_the_sampled_partition_function_is_unbiased(name):
 
     def lse(candidates, table):
         return candidate_logsumexp(
-            jnp.float32(states), jnp.float32(table)[candidates.ids_S], bias_S=-candidates.log_q_S,
-            candidate_ids_S=candidates.ids_S, exclude_ids_NL=label,
-        )  # fmt: skip
+            jnp.float32(states),
+            jnp.float32(table)[candidates.ids_S],
+            bias_S=-candidates.log_q_S,
+            candidate_ids_S=candidates.ids_S,
+            exclude_ids_NL=label,
+        )
 
     expected = lse(full, padded)
     z = states @ table.T

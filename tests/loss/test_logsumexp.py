@@ -109,11 +109,14 @@ def test_parts_combine_by_logaddexp():
     states, candidates, bias, ids, exclude = problem((33, 65, 9, 1), 30.0, 1)
     parts = [
         candidate_logsumexp(
-            states, candidates[part], bias_S=bias[part], candidate_ids_S=ids[part],
+            states,
+            candidates[part],
+            bias_S=bias[part],
+            candidate_ids_S=ids[part],
             exclude_ids_NL=exclude,
         )
         for part in (slice(0, 20), slice(20, None))
-    ]  # fmt: skip
+    ]
     whole = candidate_logsumexp(
         states, candidates, bias_S=bias, candidate_ids_S=ids, exclude_ids_NL=exclude
     )
@@ -135,9 +138,12 @@ def test_candidates_split_over_devices_equal_one_device(devices):
         return combine_over(part, AXES)
 
     split = jax.shard_map(
-        on_device, mesh=mesh, in_specs=(COPIED, SPLIT, SPLIT, SPLIT), out_specs=COPIED,
+        on_device,
+        mesh=mesh,
+        in_specs=(COPIED, SPLIT, SPLIT, SPLIT),
+        out_specs=COPIED,
         check_vma=False,
-    )  # fmt: skip
+    )
 
     def total(states, candidates, bias):
         return jnp.vdot(split(states, candidates, bias, ids), g)
@@ -153,9 +159,11 @@ def test_large_ids_are_compared_as_integers():
     with jax.enable_x64(True):
         big = 2**62
         lse = candidate_logsumexp(
-            jnp.ones((1, 1), jnp.float32), jnp.ones((2, 1), jnp.float32),
-            candidate_ids_S=np.array([big, big + 1]), exclude_ids_NL=np.array([[big]]),
-        )  # fmt: skip
+            jnp.ones((1, 1), jnp.float32),
+            jnp.ones((2, 1), jnp.float32),
+            candidate_ids_S=np.array([big, big + 1]),
+            exclude_ids_NL=np.array([[big]]),
+        )
         np.testing.assert_allclose(lse, [1.0])
 
 

@@ -9,13 +9,16 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 from jax.extend.core import jaxprs_in_params
 
 from benchmarks import gpu_check
-from negflax.loss import attend_gpu, mosaic_gpu, xla
-from negflax.loss.attend_gpu import LOG2E, Tiles
+from negflax.loss.kernels import flash_logsumexp_gpu, mosaic_gpu, xla
+from negflax.loss.kernels.flash_logsumexp_gpu import LOG2E, Tiles
 
 CASES = [  # N, S, D, L, largest logit, type
-    (1, 1, 1, 0, 1.0, "bfloat16"), (5, 7, 3, 2, 5.0, "float16"), (130, 701, 64, 1, 5.0, "bfloat16"),
-    (257, 500, 70, 2, 200.0, "bfloat16"), (64, 900, 256, 1, 1e4, "float16"),
-]  # fmt: skip
+    (1, 1, 1, 0, 1.0, "bfloat16"),
+    (5, 7, 3, 2, 5.0, "float16"),
+    (130, 701, 64, 1, 5.0, "bfloat16"),
+    (257, 500, 70, 2, 200.0, "bfloat16"),
+    (64, 900, 256, 1, 1e4, "float16"),
+]
 
 
 def emulated(body, *, out_type, grid, **options):
@@ -35,7 +38,7 @@ def emulated(body, *, out_type, grid, **options):
                 z = jnp.where(row_key[:, None] == key, -jnp.inf, z)
         z = jnp.moveaxis(z.reshape(len(z), parts, -1), 1, 0) * LOG2E
         if weight is None:
-            maximum = jnp.maximum(jnp.max(z, axis=2), attend_gpu.FLOOR)
+            maximum = jnp.maximum(jnp.max(z, axis=2), flash_logsumexp_gpu.FLOOR)
             p = jnp.exp2(z - maximum[:, :, None])
         else:
             maximum, p = None, jnp.exp2(z) * weight.reshape(parts, 1, -1)
@@ -52,7 +55,7 @@ def emulated(body, *, out_type, grid, **options):
 
 @pytest.fixture
 def no_kernel(monkeypatch):
-    monkeypatch.setattr(attend_gpu.plgpu, "kernel", emulated)
+    monkeypatch.setattr(flash_logsumexp_gpu.plgpu, "kernel", emulated)
 
 
 def agree(arrays, logsumexp, tolerance):
@@ -79,9 +82,13 @@ def gradients_of(logsumexp):
 def shapes(n, s, d, labels=1, dtype=jnp.bfloat16):
     shape = jax.ShapeDtypeStruct
     return (
-        shape((n, d), dtype), shape((s, d), dtype), shape((s,), jnp.float32),
-        shape((s,), jnp.int32), shape((n, labels), jnp.int32), shape((n,), jnp.float32),
-    )  # fmt: skip
+        shape((n, d), dtype),
+        shape((s, d), dtype),
+        shape((s,), jnp.float32),
+        shape((s,), jnp.int32),
+        shape((n, labels), jnp.int32),
+        shape((n,), jnp.float32),
+    )
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -117,9 +124,13 @@ def test_tiny_cotangents_survive_float16(no_kernel):
 
 @pytest.mark.parametrize(
     ("n", "d", "dtype", "id_type"),
-    [(5, 9, "float32", "int32"), (5, 300, "bfloat16", "int32"), (0, 9, "bfloat16", "int32"),
-     (5, 9, "bfloat16", "int64")],
-)  # fmt: skip
+    [
+        (5, 9, "float32", "int32"),
+        (5, 300, "bfloat16", "int32"),
+        (0, 9, "bfloat16", "int32"),
+        (5, 9, "bfloat16", "int64"),
+    ],
+)
 def test_other_operands_take_the_xla_path(n, d, dtype, id_type):
     with jax.enable_x64(id_type == "int64"):
         rng = np.random.default_rng(0)
@@ -166,9 +177,9 @@ def test_no_array_of_states_times_candidates():
 @settings(max_examples=100, deadline=None)
 @given(st.integers(1, 20_000), st.integers(1, 20_000))
 def test_parts_cover_the_columns_and_stay_few(blocks_r, blocks_c):
-    parts, steps = attend_gpu._split(blocks_r, blocks_c)
+    parts, steps = flash_logsumexp_gpu._split(blocks_r, blocks_c)
     assert parts >= 1 and (parts - 1) * steps < blocks_c <= parts * steps
-    assert parts == 1 or parts * blocks_r <= 4 * attend_gpu.PROCESSORS
+    assert parts == 1 or parts * blocks_r <= 4 * flash_logsumexp_gpu.PROCESSORS
 
 
 @pytest.mark.skipif(

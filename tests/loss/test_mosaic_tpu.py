@@ -7,7 +7,7 @@ from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-from negflax.loss.mosaic_tpu import logsumexp
+from negflax.loss.kernels.mosaic_tpu import logsumexp
 
 SHAPES = [(1, 1, 1, 1), (300, 290, 5, 2), (1100, 1300, 70, 3)]  # N, S, D, L; last: 3 × 2 tiles
 

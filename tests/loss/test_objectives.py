@@ -14,9 +14,18 @@ from negflax.config import Config, ConfigError, from_config_dict
 from negflax.loss import OBJECTIVES, Labels, Scalars, columns, objective_sum, objectives
 
 SCALARS = Scalars(
-    upweight=3.0, w_max=1.5, epsilon=1e-3, penalty=2.0, gamma=2.0, rho_max=5.0, top_k=4.0,
-    gbce_t=0.75, sampling_rate=0.1, contrastive=0.3, inverse_temperature=2.0,
-)  # fmt: skip
+    upweight=3.0,
+    w_max=1.5,
+    epsilon=1e-3,
+    penalty=2.0,
+    gamma=2.0,
+    rho_max=5.0,
+    top_k=4.0,
+    gbce_t=0.75,
+    sampling_rate=0.1,
+    contrastive=0.3,
+    inverse_temperature=2.0,
+)
 NAMES = tuple(OBJECTIVES)
 EXTRA = np.zeros(3)
 finite = st.floats(-1e4, 1e4, width=32)
@@ -25,8 +34,9 @@ finite = st.floats(-1e4, 1e4, width=32)
 def labels(m, z, r, w, extra=(), log_behaviour=-2.0):
     """One state with one label, lse = z − m."""
     one = functools.partial(jnp.full, (1, 1))
-    return Labels(one(m), one(z), one(r), one(w), jnp.array(extra).reshape(1, 1, -1),
-                  one(log_behaviour))  # fmt: skip
+    return Labels(
+        one(m), one(z), one(r), one(w), jnp.array(extra).reshape(1, 1, -1), one(log_behaviour)
+    )
 
 
 def value_and_slope(name, m, z, *rest):
@@ -76,8 +86,14 @@ def test_nothing_is_ever_not_finite(others, z, w):
     lse = np.float32(reference.logsumexp(np.array([others]))[0])
     for name in NAMES:
         for r, weight in ((1.0, 0.0), (0.0, w)):
-            found = jitted(name)(z - lse, np.float32(z), np.float32(r), np.float32(weight),
-                                 np.float32(others[:2] + [-np.inf]), np.float32(-2))  # fmt: skip
+            found = jitted(name)(
+                z - lse,
+                np.float32(z),
+                np.float32(r),
+                np.float32(weight),
+                np.float32(others[:2] + [-np.inf]),
+                np.float32(-2),
+            )
             assert np.isfinite(found).all(), (name, r)
 
 
@@ -104,8 +120,16 @@ def test_the_logit_gradient_of_ntr_has_l1_norm_2wp(others, z, w):
 
 
 def test_what_happens_to_the_push_as_p_vanishes():
-    vanishing = {"ntr", "smoothed", "probability_regularized", "contrastive", "gbce", "reinforce",
-                 "ssm", "ssm_upweighted"}  # fmt: skip
+    vanishing = {
+        "ntr",
+        "smoothed",
+        "probability_regularized",
+        "contrastive",
+        "gbce",
+        "reinforce",
+        "ssm",
+        "ssm_upweighted",
+    }
     for name in NAMES:
         slope = abs(float(jitted(name)(-60.0, -60.0, 0.0, 1.0, EXTRA, -2.0)[1]))
         assert (slope < 1e-10) == (name in vanishing), name
@@ -137,10 +161,20 @@ def test_extra_columns_reach_states_and_items_on_both_paths(name):
     def ours(states, items, budget):
         take = lambda x: jnp.einsum("nd,nkd->nk", states, items[np.maximum(x, 0)])  # noqa: E731
         return objective_sum(
-            OBJECTIVES[name], states, take(ids), items, bias_S=jnp.zeros(s),
-            candidate_ids_S=np.arange(s), label_ids_NL=ids, r_NL=r, w_NL=w, scalars=SCALARS,
-            extra_logits_NE=take(own), extra_ids_NE=own, block_elements=budget,
-        )[0]  # fmt: skip
+            OBJECTIVES[name],
+            states,
+            take(ids),
+            items,
+            bias_S=jnp.zeros(s),
+            candidate_ids_S=np.arange(s),
+            label_ids_NL=ids,
+            r_NL=r,
+            w_NL=w,
+            scalars=SCALARS,
+            extra_logits_NE=take(own),
+            extra_ids_NE=own,
+            block_elements=budget,
+        )[0]
 
     def expected(states, items):
         total = 0.0
@@ -150,8 +184,9 @@ def test_extra_columns_reach_states_and_items_on_both_paths(name):
                 extra = [z[k] for k in own[n] if k not in (-1, y)]
                 # gbce divides by its K, absent ones counted as well
                 share = (len(extra) + 1) / (e + 1) if name == "gbce" else 1.0
-                value = reference.objective(name, z[y] - lse, z[y], r[n, i], w[n, i], SCALARS,
-                                            extra)[0]  # fmt: skip
+                value = reference.objective(
+                    name, z[y] - lse, z[y], r[n, i], w[n, i], SCALARS, extra
+                )[0]
                 total += share * value
         return total
 
@@ -182,11 +217,20 @@ def test_learns_liked_items_in_a_free_table(name):
         take = functools.partial(jnp.take_along_axis, z_NV, axis=1)
         # A one-hot state per user: its candidates' logits are a row of the table.
         return objective_sum(
-            OBJECTIVES[name], jnp.eye(users), take(ids), z_NV.T, bias_S=jnp.zeros(items),
-            candidate_ids_S=np.arange(items), label_ids_NL=ids, r_NL=r, w_NL=w, scalars=SCALARS,
-            extra_logits_NE=take(ids[:, 1:]), extra_ids_NE=ids[:, 1:],
+            OBJECTIVES[name],
+            jnp.eye(users),
+            take(ids),
+            z_NV.T,
+            bias_S=jnp.zeros(items),
+            candidate_ids_S=np.arange(items),
+            label_ids_NL=ids,
+            r_NL=r,
+            w_NL=w,
+            scalars=SCALARS,
+            extra_logits_NE=take(ids[:, 1:]),
+            extra_ids_NE=ids[:, 1:],
             log_behaviour_NL=jnp.full((users, 2), -1.0),
-        )[0]  # fmt: skip
+        )[0]
 
     step = jax.jit(lambda z: z - 0.5 * jax.grad(loss)(z))
     for _ in range(60):

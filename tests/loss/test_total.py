@@ -34,9 +34,17 @@ def ours(states, table, ids, bias, label_ids, r, w, budget):
     def total(states, table, bias):
         labels = jnp.einsum("nd,nld->nl", states, table[jnp.maximum(label_ids, 0)])
         return objective_sum(
-            OBJECTIVES["ntr"], states, labels, table[ids], bias_S=bias, candidate_ids_S=ids,
-            label_ids_NL=label_ids, r_NL=r, w_NL=w, block_elements=budget,
-        )  # fmt: skip
+            OBJECTIVES["ntr"],
+            states,
+            labels,
+            table[ids],
+            bias_S=bias,
+            candidate_ids_S=ids,
+            label_ids_NL=label_ids,
+            r_NL=r,
+            w_NL=w,
+            block_elements=budget,
+        )
 
     return jax.value_and_grad(total, (0, 1, 2), has_aux=True)(states, table, bias)
 
@@ -146,11 +154,17 @@ def test_no_array_of_states_times_candidates(budget):
 
     def total(states, candidates):
         return objective_sum(
-            OBJECTIVES["ntr"], states, jnp.einsum("nd,nd->n", states, candidates)[:, None],
-            candidates, bias_S=jnp.zeros(s), candidate_ids_S=jnp.arange(s),
-            label_ids_NL=jnp.arange(n)[:, None], r_NL=jnp.ones((n, 1)), w_NL=jnp.ones((n, 1)),
+            OBJECTIVES["ntr"],
+            states,
+            jnp.einsum("nd,nd->n", states, candidates)[:, None],
+            candidates,
+            bias_S=jnp.zeros(s),
+            candidate_ids_S=jnp.arange(s),
+            label_ids_NL=jnp.arange(n)[:, None],
+            r_NL=jnp.ones((n, 1)),
+            w_NL=jnp.ones((n, 1)),
             block_elements=budget,
-        )[0]  # fmt: skip
+        )[0]
 
     shapes = jax.ShapeDtypeStruct((n, d), jnp.float32), jax.ShapeDtypeStruct((s, d), jnp.float32)
     gradient = jax.jit(jax.value_and_grad(total, (0, 1)))

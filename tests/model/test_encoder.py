@@ -93,8 +93,11 @@ def test_tables_and_lookups_agree(tied):
 def test_a_feature_left_out_is_not_seen():
     model = make_model(features=("dwell",))
     dense = model.init_dense(jax.random.key(0))
-    batch = Batch(*[np.ones((2, 3), np.int32)] * 9, np.zeros((2, 3), bool),
-                  *[np.zeros((2, 3, 1), np.int32)] * 3)  # fmt: skip
+    batch = Batch(
+        *[np.ones((2, 3), np.int32)] * 9,
+        np.zeros((2, 3), bool),
+        *[np.zeros((2, 3, 1), np.int32)] * 3,
+    )
     vectors = {"input": jnp.ones((2, 3, 4))}
     states, last = model.states(dense, vectors, batch)
     disliked, _ = model.states(dense, vectors, batch._replace(dislike_BT=2 * batch.dislike_BT))
@@ -111,8 +114,11 @@ def test_the_latent_cross_multiplies_the_item_by_what_was_done_with_it():
     dense = crossed.init_dense(jax.random.key(0))
     item_BTD, w_FD = (rng.normal(size=x).astype(np.float32) for x in ((2, 3, 4), (4, 4)))
     codes = {name: rng.integers(0, 3, (2, 3)) for name in ("dislike", "dwell")}
-    batch = Batch(*[np.zeros((2, 3), np.int32)] * 9, np.zeros((2, 3), bool),
-                  *[np.zeros((2, 3, 1), np.int32)] * 3)  # fmt: skip
+    batch = Batch(
+        *[np.zeros((2, 3), np.int32)] * 9,
+        np.zeros((2, 3), bool),
+        *[np.zeros((2, 3, 1), np.int32)] * 3,
+    )
     batch = batch._replace(**{f"{name}_BT": x for name, x in codes.items()})
     without = {name: x for name, x in dense.items() if name != "cross"}
     start, _ = crossed.states(dense, {"input": item_BTD}, batch)

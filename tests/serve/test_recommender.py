@@ -7,7 +7,7 @@ import pytest
 
 from negflax.config import ConfigError, MeshConfig
 from negflax.data import DataError, build_histories
-from negflax.evaluate import EvaluationError, Requests
+from negflax.evaluate import EvaluationError, Queries
 from negflax.evaluate.scorer import model_scorer
 from negflax.mesh import make_mesh
 from negflax.serve import TrainedRecommender
@@ -43,13 +43,16 @@ def reference_scores(trained, events):
     """(users, scores (U, V)) through the scorer that evaluation uses."""
     histories = build_histories(events, trained.catalogue, "log")
     users = np.arange(len(histories.user_ids))
-    requests = Requests(
-        users, histories.offsets_U1[1:], np.zeros(len(users) + 1, np.int64),
-        np.zeros(0, np.int32), np.zeros(0, bool),
-    )  # fmt: skip
+    queries = Queries(
+        users,
+        histories.offsets_U1[1:],
+        np.zeros(len(users) + 1, np.int64),
+        np.zeros(0, np.int32),
+        np.zeros(0, bool),
+    )
     history = trained.config.eval.history
     scorer = model_scorer(trained.model, trained.state, histories, trained.mesh, history)
-    return histories.user_ids, np.asarray(scorer(requests))
+    return histories.user_ids, np.asarray(scorer(queries))
 
 
 def with_catalogue(trained, **changes):

@@ -35,9 +35,15 @@ def log() -> Sequences:
     )
     codes = {
         f"{name}_E": rng.integers(1, top, events).astype(np.uint8)
-        for name, top in (("dislike", 3), ("dwell", 20), ("watch_ratio", 12), ("gap", 10),
-                          ("surface", 3), ("dismissal", 3))
-    }  # fmt: skip
+        for name, top in (
+            ("dislike", 3),
+            ("dwell", 20),
+            ("watch_ratio", 12),
+            ("gap", 10),
+            ("surface", 3),
+            ("dismissal", 3),
+        )
+    }
     return Sequences(
         catalogue=catalogue,
         user_ids=np.arange(USERS),

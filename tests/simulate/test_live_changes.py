@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from negflax.simulate.live_changes import by_half, changes, mean_level, over_replicates
-from negflax.simulate.live_metrics import METRICS, Sums
+from negflax.simulate.live.changes import by_half, changes, mean_level, over_replicates
+from negflax.simulate.live.user_metrics import METRICS, Sums
 
 
 def sums(numerator_U, curve_D=(1.0, 2.0)):

@@ -12,12 +12,13 @@ import pytest
 
 from negflax.config import BatchConfig, Config, LossConfig, ModelConfig, TrainConfig, WorldConfig
 from negflax.data import features
-from negflax.simulate import live, live_day, live_lists, live_log, live_metrics
-from negflax.simulate.live_arms import ARMS, PUBLISHED, config_of, reproduced
-from negflax.simulate.live_changes import changes
-from negflax.simulate.live_lists import Plan
-from negflax.simulate.live_models import Models, read_histories
-from negflax.simulate.live_settings import LiveSettings, replicate
+from negflax.simulate.live import loop as live
+from negflax.simulate.live import served_day, served_lists, user_log, user_metrics
+from negflax.simulate.live.arms import ARMS, PUBLISHED, config_of, reproduced
+from negflax.simulate.live.changes import changes
+from negflax.simulate.live.live_settings import LiveSettings, replicate
+from negflax.simulate.live.served_lists import Plan
+from negflax.simulate.live.served_models import Models, read_histories
 
 USERS, ITEMS, DAYS = 40, 60, 3
 CONFIG = Config(
@@ -42,7 +43,7 @@ def models(start, tmp_path_factory):
 
 
 def same(one, other):
-    for part in live_metrics.Sums._fields:
+    for part in user_metrics.Sums._fields:
         a, b = getattr(one, part), getattr(other, part)
         assert all(np.array_equal(a[name], b[name], equal_nan=True) for name in a | b)
 
@@ -69,12 +70,18 @@ def test_states_carried_event_by_event_are_those_of_the_whole_history(start, mod
     sequences = models.sequences(start.log, config)
     state_UD, cell_UH = read_histories(model, arm, sequences, 150)
     before = start.live._replace(state_UD=state_UD, cell_UH=cell_UH)
-    after, visits = live_day.play_day(
-        start.key, jnp.int32(SETTINGS.log_days), start.population, before, arm,
-        p=start.p, plan=Plan(), model=model,
-    )  # fmt: skip
-    day = live_log.visits_of(SETTINGS.log_days, visits)
-    log = live_log.joined([start.log, day])
+    after, visits = served_day.play_day(
+        start.key,
+        jnp.int32(SETTINGS.log_days),
+        start.population,
+        before,
+        arm,
+        p=start.p,
+        plan=Plan(),
+        model=model,
+    )
+    day = user_log.visits_of(SETTINGS.log_days, visits)
+    log = user_log.joined([start.log, day])
     whole_UD, whole_UH = read_histories(model, arm, models.sequences(log, config), 150)
     np.testing.assert_allclose(after.state_UD, whole_UD, atol=2e-5)
     np.testing.assert_allclose(after.cell_UH, whole_UH, atol=2e-5)
@@ -115,7 +122,7 @@ def test_the_log_as_training_data(start):
     log = start.log
     for name, negative in (("input_only", False), ("input_and_label", True)):
         labels = config_of(CONFIG, ARMS[name]).labels
-        found = live_log.sequences_of(log, USERS, start.catalogue, labels)
+        found = user_log.sequences_of(log, USERS, start.catalogue, labels)
         user = 7
         mine = np.flatnonzero((log["user"] == user) & (log["item"] >= 0))
         own = slice(*found.offsets_U1[user : user + 2])
@@ -130,9 +137,9 @@ def test_the_log_as_training_data(start):
         order = np.argsort(log["user"], kind="stable")
         dwell_E = log["dwell_ms"][order][log["item"][order] >= 0].astype(float)
         assert np.array_equal(found.dwell_E, features.dwell_codes(dwell_E))
-        assert np.mean(
-            found.watch_ratio_E == features.watch_ratio_codes(dwell_E, duration_E)
-        ) > 0.999  # fmt: skip
+        assert (
+            np.mean(found.watch_ratio_E == features.watch_ratio_codes(dwell_E, duration_E)) > 0.999
+        )
         first_E = np.isin(np.arange(len(dwell_E)), found.offsets_U1[:-1])
         gap_E = features.gap_codes(found.time_E, first_E)  # of moments rounded to float32
         assert (np.abs(found.gap_E.astype(int) - gap_E) <= 1).all()
@@ -158,10 +165,18 @@ def test_filters_keep_what_was_disliked_from_the_lists(start, models):
 
         @jax.jit
         def listed(live, plan=plan):
-            return live_lists.lists(
-                start.key, start.population, arm, start.p, plan, model, online_U, live.world,
-                live.dropped_UN, live.state_UD,
-            )  # fmt: skip
+            return served_lists.lists(
+                start.key,
+                start.population,
+                arm,
+                start.p,
+                plan,
+                model,
+                online_U,
+                live.world,
+                live.dropped_UN,
+                live.state_UD,
+            )
 
         list_UL = np.asarray(listed(before))[np.asarray(online_U)]
         assert not np.isin(list_UL, bad).any()
@@ -172,11 +187,15 @@ def test_filters_keep_what_was_disliked_from_the_lists(start, models):
 def random_log(rng, visits, days):
     user = rng.integers(0, 6, visits)
     log = {
-        "user": user, "day": np.sort(rng.integers(0, days, visits)),
-        "item": rng.integers(-1, 12, visits), "seen": rng.integers(1, 4, visits),
-        "dismissals": rng.integers(0, 2, visits), "enjoyment": rng.random(visits),
-        "dwell_ms": rng.integers(0, 400_000, visits), "begins": rng.random(visits) < 0.3,
-    }  # fmt: skip
+        "user": user,
+        "day": np.sort(rng.integers(0, days, visits)),
+        "item": rng.integers(-1, 12, visits),
+        "seen": rng.integers(1, 4, visits),
+        "dismissals": rng.integers(0, 2, visits),
+        "enjoyment": rng.random(visits),
+        "dwell_ms": rng.integers(0, 400_000, visits),
+        "begins": rng.random(visits) < 0.3,
+    }
     return log | {name: rng.random(visits) < 0.4 for name in ("dislike", "skip", "long_view")}
 
 
@@ -210,15 +229,18 @@ def slow(log, first_day, days, creator_I, cluster_I):
                 count["enjoyment"] += log["enjoyment"][i]
                 days_with["play", day] += 1
                 watched[day] += log["dwell_ms"][i] / 1000
-                if len(items) >= live_metrics.WINDOW:
-                    share = Counter(cluster_I[x] for x in items[-live_metrics.WINDOW :])
-                    p = np.array(list(share.values())) / live_metrics.WINDOW
+                if len(items) >= user_metrics.WINDOW:
+                    share = Counter(cluster_I[x] for x in items[-user_metrics.WINDOW :])
+                    p = np.array(list(share.values())) / user_metrics.WINDOW
                     windows[day] = -(p * np.log2(p)).sum()
                 else:
                     windows.pop(day, None)
-        now = [x for x, i in zip(items, [r for r in rows if log["item"][r] >= 0], strict=True)
-               if log["day"][i] >= first_day]  # fmt: skip
-        spent = sum(x >= live_metrics.LONG_DAY_S for x in watched.values())
+        now = [
+            x
+            for x, i in zip(items, [r for r in rows if log["item"][r] >= 0], strict=True)
+            if log["day"][i] >= first_day
+        ]
+        spent = sum(x >= user_metrics.LONG_DAY_S for x in watched.values())
         active = sum(kind == "play" for kind, _ in days_with)
         dismissing = sum(kind == "dismissal" and n > 0 for (kind, _), n in days_with.items())
         found.append(
@@ -249,10 +271,10 @@ def slow(log, first_day, days, creator_I, cluster_I):
 def test_metrics_against_loops(visits):
     rng = np.random.default_rng(visits)
     log, creator_I, cluster_I = random_log(rng, visits, 9), *rng.integers(0, 4, (2, 12))
-    found = live_metrics.measure(log, 3, 6, creator_I, cluster_I, np.ones(6, bool))
+    found = user_metrics.measure(log, 3, 6, creator_I, cluster_I, np.ones(6, bool))
     wanted = slow(log, 3, 6, creator_I, cluster_I)
-    assert set(wanted[0]) == set(live_metrics.METRICS)
-    for metric in live_metrics.METRICS:
+    assert set(wanted[0]) == set(user_metrics.METRICS)
+    for metric in user_metrics.METRICS:
         pairs = np.array([one[metric] for one in wanted], float)
         np.testing.assert_allclose(found.numerator[metric], pairs[:, 0], err_msg=metric)
         np.testing.assert_allclose(found.denominator[metric], pairs[:, 1], err_msg=metric)
@@ -263,19 +285,26 @@ def test_functions_of_some_users():
     rng = np.random.default_rng(0)
     for users, block in ((1, 4), (7, 3), (8, 4)):
         mask_U, x_U2 = jnp.asarray(rng.random(users) < 0.4), jnp.asarray(rng.random((users, 2)))
-        found = live_lists.of_those(mask_U, lambda x: 2 * x, (x_U2,), -x_U2, block)
+        found = served_lists.of_those(mask_U, lambda x: 2 * x, (x_U2,), -x_U2, block)
         np.testing.assert_array_equal(found, np.where(mask_U[:, None], 2 * x_U2, -x_U2))
 
 
 @pytest.mark.parametrize(
     ("published", "low", "high", "wanted"),
-    [(-1, -3, -1, "yes"), (-1, -3, 1, "no"), (-1, 1, 3, "opposite"), (1, 1, 3, "yes"),
-     (0, -1, 1, "yes"), (0, 1, 2, "no"), (-1, 0, 0, "no")],
-)  # fmt: skip
+    [
+        (-1, -3, -1, "yes"),
+        (-1, -3, 1, "no"),
+        (-1, 1, 3, "opposite"),
+        (1, 1, 3, "yes"),
+        (0, -1, 1, "yes"),
+        (0, 1, 2, "no"),
+        (-1, 0, 0, "no"),
+    ],
+)
 def test_signs(published, low, high, wanted):
     assert reproduced(published, low, high) == wanted
 
 
 def test_published_rows_name_what_exists():
     for one in PUBLISHED:
-        assert one.arm in ARMS and one.control in ARMS and one.metric in live_metrics.METRICS
+        assert one.arm in ARMS and one.control in ARMS and one.metric in user_metrics.METRICS

@@ -1,4 +1,4 @@
-"""Invariants of the counterfactual simulation (SPEC section 7), measures against plain counting."""
+"""Invariants of the counterfactual simulation (docs/method.md §7), against plain counting."""
 
 from __future__ import annotations
 

@@ -4,7 +4,8 @@ import dataclasses
 
 from branching import SETTINGS
 
-from negflax.simulate import measures, page
+from negflax.simulate import measures
+from negflax.simulate import responsiveness_page as page
 
 
 def test_the_page_shows_arms_curves_and_single_users(walks, log, tmp_path):
@@ -21,7 +22,7 @@ def test_the_page_shows_arms_curves_and_single_users(walks, log, tmp_path):
         rows = {line.name for line in one.before}, {line.name for line in one.after}
         assert {line.name for line in one.before if line.moved == "gone"} == rows[0] - rows[1]
         assert {line.name for line in one.after if line.moved == "new"} == rows[1] - rows[0]
-        assert any(line.kin for line in one.before) and one.history[0].mark == "liked"
+        assert any(line.related for line in one.before) and one.history[0].mark == "liked"
         assert not {line.name for line in one.history} & rows[0]
     path = page.write_page(tmp_path / "page.html", table, named, SETTINGS, [users])
     text = path.read_text()

@@ -17,13 +17,17 @@ def test_rates_and_repeat_effects_by_hand():
     item = [1, 1, 5, 5, 5, 3, 3, 1, 1, 5]
     events = pa.table(
         {
-            "user_id": [4] * 10, "item_id": item, "pos": list(range(10)),
+            "user_id": [4] * 10,
+            "item_id": item,
+            "pos": list(range(10)),
             "timestamp_ms": pa.array([None] * 7 + [10, 20, 30], pa.int64()),
-            "long_view": long_view, "like": [False] * 10, "dislike": [None] * 9 + [True],
+            "long_view": long_view,
+            "like": [False] * 10,
+            "dislike": [None] * 9 + [True],
             "dwell_ms": [9_000] * 8 + [2_000, 2_900],
             "duration_ms": [20_000] * 8 + [1_500, None],
         }
-    )  # fmt: skip
+    )
     items = pa.table({"item_id": [1, 5, 3], "cluster_ids": [[7, 9], [8], []]})
     found = describe(RawData(events, items, "hand"))
     assert found["long_view"] == 0.5  # of the two newest

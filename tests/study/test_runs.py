@@ -14,13 +14,14 @@ from negflax.config import (
     WorldConfig,
 )
 from negflax.data import open_sequences
-from negflax.evaluate.floors import default_floors
+from negflax.evaluate.baselines.popularity import default_baselines
 from negflax.evaluate.protocol import EvaluationError
 from negflax.evaluate.ranking import rank_scorers
 from negflax.mesh import make_mesh
 from negflax.study import ARMS, Runs, quality, strata
 from negflax.study.ranked import rank
-from negflax.study.training import grafted, summary
+from negflax.study.training import summary
+from negflax.train.state import grafted
 
 CONFIG = Config(
     world=WorldConfig(num_users=80, num_items=60, num_creators=20, num_clusters=5, steps=30),
@@ -84,18 +85,22 @@ def test_a_run_is_made_once_and_judged(runs):
 
 
 def test_parts_hold_every_negative_once(runs):
-    requests = runs.requests["test"]
-    parts = strata.parts(runs.sequences, requests, ("train", "valid"))
-    negative_J = ~requests.judged_positive_J
-    for kind in (("negative=same_item", "negative=kin", "negative=unrelated"),
-                 ("quality=low", "quality=middle", "quality=high")):  # fmt: skip
+    queries = runs.queries["test"]
+    parts = strata.parts(runs.sequences, queries, ("train", "valid"))
+    negative_J = ~queries.judged_positive_J
+    for kind in (
+        ("negative=same_item", "negative=related", "negative=unrelated"),
+        ("quality=low", "quality=middle", "quality=high"),
+    ):
         assert (sum(parts[name].astype(int) for name in kind)[negative_J] == 1).all()
     for group in ("creator", "cluster"):
         both = parts[f"{group}=rejected"] & parts[f"{group}=other"]
         assert not both[negative_J].any()
     same = parts["negative=same_item"]
     some = parts["creator=rejected"] | parts["cluster=rejected"]
-    np.testing.assert_array_equal((some & negative_J), (parts["negative=kin"] & ~same & negative_J))
+    np.testing.assert_array_equal(
+        (some & negative_J), (parts["negative=related"] & ~same & negative_J)
+    )
 
 
 def test_grafting_copies_what_is_known_and_keeps_what_is_new():
@@ -110,16 +115,20 @@ def test_grafting_copies_what_is_known_and_keeps_what_is_new():
 
 def test_a_summary_counts_what_is_not_finite():
     trace = np.stack([np.ones(40), np.arange(40.0)], axis=1)
-    assert summary(trace) == {"max_logit": 39, "growth": pytest.approx(100),
-                              "non_finite_steps": 0, "steps": 40}  # fmt: skip
+    assert summary(trace) == {
+        "max_logit": 39,
+        "growth": pytest.approx(100),
+        "non_finite_steps": 0,
+        "steps": 40,
+    }
     trace[30] = np.inf
     assert summary(trace)["non_finite_steps"] == 1
     assert np.isnan(summary(trace)["growth"])
 
 
 def test_counting_ranks_like_the_evaluation(runs):
-    asked, sequences = runs.requests["test"], runs.sequences
-    scorers = default_floors(sequences, ("train", "valid"), 0)  # popularity is full of ties
+    asked, sequences = runs.queries["test"], runs.sequences
+    scorers = default_baselines(sequences, ("train", "valid"), 0)  # popularity is full of ties
     ours = rank(scorers, asked, sequences, 16)
     theirs = rank_scorers(scorers, asked, sequences, (True, False), 16)
     for (masked, name), expected in theirs.items():

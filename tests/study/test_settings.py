@@ -1,4 +1,4 @@
-"""Strengths, the rule that chooses, the front."""
+"""Scales, the rule that chooses, the front."""
 
 import math
 

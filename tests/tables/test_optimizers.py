@@ -21,9 +21,13 @@ DENSE = ("dense_adagrad", "dense_adam")
 
 def settings(name, **fields):
     return OptimizerConfig(
-        tables=name, adagrad_init=0.01, momentum=0.8, adam_b2=0.95, table_weight_decay=0.01,
+        tables=name,
+        adagrad_init=0.01,
+        momentum=0.8,
+        adam_b2=0.95,
+        table_weight_decay=0.01,
         **fields,
-    )  # fmt: skip
+    )
 
 
 def mesh_of(devices):
@@ -40,15 +44,25 @@ def step_function(config, mesh, num_rows=V):
         merged = jnp.zeros((len(ids_U), gradients.shape[1])).at[index].add(gradients)
         place = tables.scatter_index(rows, ids_U)
         return updates.apply(
-            optimizer, rows, slots, place, merged, RATE, decay=config.table_weight_decay,
-            step=step, seed=jnp.uint32(step),
+            optimizer,
+            rows,
+            slots,
+            place,
+            merged,
+            RATE,
+            decay=config.table_weight_decay,
+            step=step,
+            seed=jnp.uint32(step),
             first_row=lax.axis_index(AXES) * len(rows),
-        )  # fmt: skip
+        )
 
     mapped = jax.shard_map(
-        on_device, mesh=mesh, check_vma=False, in_specs=(SPLIT, SPLIT, COPIED, COPIED, COPIED),
+        on_device,
+        mesh=mesh,
+        check_vma=False,
+        in_specs=(SPLIT, SPLIT, COPIED, COPIED, COPIED),
         out_specs=(SPLIT, SPLIT),
-    )  # fmt: skip
+    )
     return jax.jit(mapped, donate_argnums=(0, 1)), optimizer
 
 

@@ -57,6 +57,8 @@ def test_padding_and_devices_change_nothing(devices):
 def test_every_flipped_bit_is_seen(row, column, bit):
     kernel = STATE["dense"]["kernel"].copy()
     kernel.view(np.uint32)[row, column] ^= np.uint32(1 << bit)
-    good, bad = (fingerprints({"dense": {"kernel": jnp.asarray(x)}}, {})
-                 for x in (STATE["dense"]["kernel"], kernel))  # fmt: skip
+    good, bad = (
+        fingerprints({"dense": {"kernel": jnp.asarray(x)}}, {})
+        for x in (STATE["dense"]["kernel"], kernel)
+    )
     assert good != bad

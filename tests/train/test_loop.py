@@ -36,9 +36,17 @@ def finished(tmp_path_factory):
     write_config(workdir, tiny.CONFIG)
     SEQUENCES.catalogue.save(workdir / CATALOGUE)
     # Step 10 is the best ONE.
-    outcome = train(tiny.CONFIG, ONE, BATCHES, 20, workdir, lambda state: {
-        "ndcg_p@10": 1.0 - abs(int(state["step"]) - 10) / 100, "undefined": None,
-    })  # fmt: skip
+    outcome = train(
+        tiny.CONFIG,
+        ONE,
+        BATCHES,
+        20,
+        workdir,
+        lambda state: {
+            "ndcg_p@10": 1.0 - abs(int(state["step"]) - 10) / 100,
+            "undefined": None,
+        },
+    )
     return workdir, outcome
 
 
@@ -93,12 +101,18 @@ def test_restores_onto_eight_devices_and_back(finished, eight):
     assert_equal_states(tiny.real_rows(jax.device_get(moved), eight.model), expected)
     # ... trains on there, and comes back.
     moved, _ = tiny.run_steps(eight, BATCHES, 1, moved, start=20)
-    alone, _ = tiny.run_steps(ONE, BATCHES, 1, checkpoints.restore(20, abstract_state(
-        jax.eval_shape(ONE.init), ONE.shardings)), start=20)  # fmt: skip
+    alone, _ = tiny.run_steps(
+        ONE,
+        BATCHES,
+        1,
+        checkpoints.restore(20, abstract_state(jax.eval_shape(ONE.init), ONE.shardings)),
+        start=20,
+    )
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4),
-        tiny.real_rows(moved, eight.model)["dense"], alone["dense"],
-    )  # fmt: skip
+        tiny.real_rows(moved, eight.model)["dense"],
+        alone["dense"],
+    )
 
 
 @pytest.mark.parametrize("devices", [1, 8])
@@ -196,18 +210,33 @@ def test_goodput_adds_up_nested_phases(clock):
 
 def test_killed_with_sigkill_and_restarted_ends_with_the_same_bits(tmp_path):
     def command(workdir):
-        small = {"world.num_users": 300, "world.num_items": 60, "world.num_creators": 10,
-                 "world.num_clusters": 4, "world.steps": 20, "train.steps": 60,
-                 "train.refit": False, "train.eval_every": 0, "train.checkpoint_every": 5,
-                 "batch.rows": 4}  # fmt: skip
+        small = {
+            "world.num_users": 300,
+            "world.num_items": 60,
+            "world.num_creators": 10,
+            "world.num_clusters": 4,
+            "world.steps": 20,
+            "train.steps": 60,
+            "train.refit": False,
+            "train.eval_every": 0,
+            "train.checkpoint_every": 5,
+            "batch.rows": 4,
+        }
         return [
-            sys.executable, "-m", "launch.train", "--config=configs/synthetic.py", "--notest",
-            f"--workdir={workdir}", f"--config.data.cache_dir={tmp_path / 'data'}",
+            sys.executable,
+            "-m",
+            "launch.train",
+            "--config=configs/synthetic.py",
+            "--notest",
+            f"--workdir={workdir}",
+            f"--config.data.cache_dir={tmp_path / 'data'}",
             *[f"--config.{key}={value}" for key, value in small.items()],
-        ]  # fmt: skip
+        ]
 
-    cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled"),
-             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}  # fmt: skip
+    cache = {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
     environment = os.environ | cache  # the second and third process compile nothing
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     subprocess.run(command(whole), check=True, capture_output=True, env=environment)

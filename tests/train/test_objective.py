@@ -23,10 +23,11 @@ def test_extra_columns_on_one_device_equal_eight():
 
 
 def test_the_behaviour_head_learns_and_moves_nothing_else():
-    trainer, batches = run_of("reinforce", 8, {"optimizer": {"learning_rate": 0.05}},
-                              candidates="full")  # fmt: skip
-    zero, strength = np.float32(0), trainer.strength
-    trainer.strength = strength._replace(r=zero, w=zero)
+    trainer, batches = run_of(
+        "reinforce", 8, {"optimizer": {"learning_rate": 0.05}}, candidates="full"
+    )
+    zero, loss_weights = np.float32(0), trainer.loss_weights
+    trainer.loss_weights = loss_weights._replace(r=zero, w=zero)
     before = jax.device_get(trainer.init())
     after, history = tiny.run_steps(trainer, batches, 40)
     first, last = (np.mean([m["loss"] for m in part]) for part in (history[:8], history[-8:]))
@@ -36,7 +37,7 @@ def test_the_behaviour_head_learns_and_moves_nothing_else():
         for a, b in zip(jax.tree.leaves(before[part]), jax.tree.leaves(after[part]), strict=True):
             if np.issubdtype(a.dtype, np.floating) and a.ndim > 1:
                 np.testing.assert_array_equal(a, b)
-    trainer.strength = strength  # a run-time value: the same program now trains the policy
+    trainer.loss_weights = loss_weights  # a run-time value: the same program now trains the policy
     _, history = tiny.run_steps(trainer, batches, 60)
     first, last = (np.mean([m["loss_positive"] for m in h]) for h in (history[:5], history[-5:]))
     assert last < first - 0.05

@@ -41,8 +41,9 @@ def test_all_of_the_state_is_donated(devices):
     state = jax.eval_shape(trainer.init)
     on_mesh = jax.tree.map(
         lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-        state, trainer.shardings,
-    )  # fmt: skip
+        state,
+        trainer.shardings,
+    )
     memory = (
         jax.jit(trainer.step, donate_argnums=0).lower(on_mesh, batch).compile().memory_analysis()
     )
@@ -53,10 +54,13 @@ def test_all_of_the_state_is_donated(devices):
 
 
 @pytest.mark.system
-@pytest.mark.parametrize("fields", [
-    {"tables": "dense_adam", "table_learning_rate": 2e-3, "table_weight_decay": 0.01},
-    {"tables": "rowwise_adam", "table_learning_rate": 5e-3, "table_dtype": "bfloat16"},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"tables": "dense_adam", "table_learning_rate": 2e-3, "table_weight_decay": 0.01},
+        {"tables": "rowwise_adam", "table_learning_rate": 5e-3, "table_dtype": "bfloat16"},
+    ],
+)
 def test_a_run_learns_and_is_read_back(fields, tmp_path):
     config = tiny.changed(optimizer=fields, model={"dropout_input": 0.0})
     trainer, batches = tiny.make_trainer(config, SEQUENCES, steps=40)

@@ -17,9 +17,10 @@ from negflax.train.step import Trainer
 MACHINE = planning.Machine(1e12, 1e11, 1e10, 1e-5)
 SIZES = planning.Sizes(600_001, tiny.make_sequences().catalogue.feature_sizes)
 CONFIG = tiny.changed(
-    batch={"rows": 64, "length": 50}, model={"embedding": 16, "hidden": 32},
+    batch={"rows": 64, "length": 50},
+    model={"embedding": 16, "hidden": 32},
     loss={"candidates": "unigram", "num_candidates": 512},
-)  # fmt: skip
+)
 PAYLOAD = {"f32": 4, "s32": 4, "u32": 4, "pred": 1}
 
 
@@ -103,9 +104,10 @@ def test_a_batch_that_does_not_divide_is_named():
 
 def test_creators_and_clusters_of_composed_vectors_are_planned():
     config = tiny.changed(
-        CONFIG, model={"composed": ("creator", "cluster"), "features": ()},
+        CONFIG,
+        model={"composed": ("creator", "cluster"), "features": ()},
         loss={"candidates": "uniform"},
-    )  # fmt: skip
+    )
     mesh = make_mesh(config.mesh)
     model = Recommender(config.model, SIZES._replace(clusters=3))
     batch = planning.abstract_batch(config, mesh)

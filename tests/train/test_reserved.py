@@ -1,4 +1,4 @@
-"""Reserved rows of the item tables: in no draw, list, rank or floor.
+"""Reserved rows of the item tables: in no draw, list, rank or baseline.
 
 That training leaves them alone, on one device as on eight, is in test_step.py.
 """
@@ -9,11 +9,12 @@ import numpy as np
 import tiny
 
 from negflax.data import history_batch
-from negflax.evaluate import build_requests
-from negflax.evaluate.floors import default_floors
+from negflax.evaluate import build_queries
+from negflax.evaluate.baselines.popularity import default_baselines
 from negflax.evaluate.ranking import rank_scorers
-from negflax.evaluate.scorer import list_function, model_scorer, scored_tables
+from negflax.evaluate.scorer import model_scorer
 from negflax.loss import candidates as sampling
+from negflax.serve.lists import list_function, scored_tables
 
 
 def test_only_items_are_drawn():
@@ -33,26 +34,26 @@ def test_only_items_are_drawn():
         assert found.ids_S.max() == num_rows - 1
 
 
-def test_no_list_rank_or_floor_knows_them():
+def test_no_list_rank_or_baseline_knows_them():
     sequences = tiny.make_sequences(reserved=21)
     trainer, _ = tiny.make_trainer(tiny.CONFIG, sequences, devices=8)
     state, num_rows = trainer.init(), sequences.catalogue.num_rows
     rows = state["tables"]["item"]["rows"]
     state["tables"]["item"]["rows"] = rows.at[num_rows:].set(1e3).at[num_rows:, 0].set(-1e3)
     plain = tiny.make_sequences()
-    requests = build_requests(sequences, "test", 0, 0, "last_only")
+    queries = build_queries(sequences, "test", 0, 0, "last_only")
     found = []
     for data in (sequences, plain):
         scorer = model_scorer(trainer.model, state, data, trainer.mesh, 8)
-        scorers = {"model": scorer} | default_floors(data, ("train",), 0)
-        found.append(rank_scorers(scorers, requests, data, (False, True), 16, 10))
+        scorers = {"model": scorer} | default_baselines(data, ("train",), 0)
+        found.append(rank_scorers(scorers, queries, data, (False, True), 16, 10))
     for key, ranks in found[0].items():
         assert ranks.list_RK.max() < num_rows
         for name, values in vars(ranks).items():
             np.testing.assert_array_equal(values, getattr(found[1][key], name))
-    batch = history_batch(sequences, requests.end_R, requests.user_R, 8)
+    batch = history_batch(sequences, queries.end_R, queries.user_R, 8)
     lists = list_function(trainer.model, trainer.mesh, 10)
-    seen_RH = np.zeros((len(requests), 1), np.int32)
+    seen_RH = np.zeros((len(queries), 1), np.int32)
     listed_RK, score_RK = lists(state["dense"], scored_tables(trainer.model, state), batch, seen_RH)
     np.testing.assert_array_equal(listed_RK, found[0][False, "model"].list_RK)
     assert np.isfinite(score_RK).all()

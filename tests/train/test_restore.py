@@ -24,12 +24,12 @@ def mesh(devices):
 
 
 @pytest.fixture(scope="module", params=[8, 1])
-def saved(request, tmp_path_factory):
+def saved(query, tmp_path_factory):
     """(folder of a run with checkpoint 1, its state), written from that many devices."""
     folder = tmp_path_factory.mktemp("run")
     write_config(folder, tiny.CONFIG)
     SEQUENCES.catalogue.save(folder / CATALOGUE)
-    trainer = tiny.make_trainer(tiny.CONFIG, SEQUENCES, request.param)[0]
+    trainer = tiny.make_trainer(tiny.CONFIG, SEQUENCES, query.param)[0]
     state = trainer.init()
     checkpoints = open_checkpoints(tiny.CONFIG, folder, trainer.model)
     checkpoints.save(1, state, None)
@@ -99,9 +99,16 @@ orphans = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWa
 
 
 @orphans
-@pytest.mark.parametrize(("which", "broken", "step"), [
-    ("latest", [3], 2), ("latest", [3, 2], 1), ("best", [1], 3), ("latest", [], 3), ("best", [], 1)
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("which", "broken", "step"),
+    [
+        ("latest", [3], 2),
+        ("latest", [3, 2], 1),
+        ("best", [1], 3),
+        ("latest", [], 3),
+        ("best", [], 1),
+    ],
+)
 def test_falls_back_and_says_so(run, caplog, which, broken, step):
     """Of the best, the next best: 2 was deleted by the trainer, as neither best nor newest."""
     for one in broken:

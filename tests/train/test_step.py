@@ -148,15 +148,23 @@ def test_a_batch_without_labels_changes_no_parameter():
 
 def test_clipping_bounds_the_joint_norm():
     config = tiny.changed(
-        optimizer={"dense": "sgd", "tables": "sgd", "clip_norm": 1e-3, "learning_rate": 1.0,
-                   "table_learning_rate": 1.0, "warmup_steps": 0, "schedule": "constant"},
-    )  # fmt: skip
+        optimizer={
+            "dense": "sgd",
+            "tables": "sgd",
+            "clip_norm": 1e-3,
+            "learning_rate": 1.0,
+            "table_learning_rate": 1.0,
+            "warmup_steps": 0,
+            "schedule": "constant",
+        },
+    )
     trainer, batches = tiny.make_trainer(config, tiny.make_sequences())
     before = jax.device_get(trainer.init())
     after, history = tiny.run_steps(trainer, batches, 1)
     assert history[0]["gradient_norm"] > 1e-3
     rows = {name: table["rows"] for name, table in before["tables"].items()}
     new_rows = {name: table["rows"] for name, table in after["tables"].items()}
-    moved = jax.tree.map(lambda a, b: np.sum((a - b) ** 2), (before["dense"], rows),
-                         (after["dense"], new_rows))  # fmt: skip
+    moved = jax.tree.map(
+        lambda a, b: np.sum((a - b) ** 2), (before["dense"], rows), (after["dense"], new_rows)
+    )
     np.testing.assert_allclose(np.sqrt(sum(jax.tree.leaves(moved))), 1e-3, rtol=1e-3)

@@ -17,22 +17,29 @@ history = st.lists(st.fixed_dictionaries({name: numbers for name in NAMES}), max
 
 
 def loss_config(policy, **changes):
-    settings = {"omega": 0.5, "w": 2.0, "r": 3.0, "w_max": 50.0, "positives_only_steps": 5,
-                "ramp_steps": 4, "averaging_steps": 3} | changes  # fmt: skip
+    settings = {
+        "omega": 0.5,
+        "w": 2.0,
+        "r": 3.0,
+        "w_max": 50.0,
+        "positives_only_steps": 5,
+        "ramp_steps": 4,
+        "averaging_steps": 3,
+    } | changes
     return LossConfig(weight_policy=policy, **settings)
 
 
 def played(config, history):
     """The w of every step, and after the last."""
-    strength, measured, found = (
-        weights.strength(config, "float32"),
+    loss_weights, measured, found = (
+        weights.loss_weights(config, "float32"),
         weights.init_sums("float32"),
         [],
     )
     for step in range(len(history) + 1):
-        found.append(float(weights.negative_weight(measured, step, strength, config)))
+        found.append(float(weights.negative_weight(measured, step, loss_weights, config)))
         if step < len(history):
-            measured = weights.update_sums(measured, step, history[step], strength)
+            measured = weights.update_sums(measured, step, history[step], loss_weights)
     return found
 
 
@@ -93,21 +100,34 @@ def test_without_negative_labels_ssm_has_no_weight():
 
 
 def p_after(policy, omega, w_max, positive_rate=1.0, a=0.01, b=0.5):
-    """p of one item under the policy: each step puts p where its w has it (SPEC section 3).
+    """p of one item under the policy: each step puts p where its w has it (docs/method.md §3).
 
     For small w·p the fixed point is p = a / (Λ + w·b), a and b the rates of positive and negative
     labels on the item, Λ the rate of all positives.
     """
-    config = LossConfig(weight_policy=policy, omega=omega, w=omega, w_max=w_max,
-                        positives_only_steps=4, ramp_steps=1, averaging_steps=10)  # fmt: skip
-    strength, measured = weights.strength(config, "float32"), weights.init_sums("float32")
+    config = LossConfig(
+        weight_policy=policy,
+        omega=omega,
+        w=omega,
+        w_max=w_max,
+        positives_only_steps=4,
+        ramp_steps=1,
+        averaging_steps=10,
+    )
+    loss_weights, measured = weights.loss_weights(config, "float32"), weights.init_sums("float32")
     update, weigh = jax.jit(weights.update_sums), jax.jit(weights.negative_weight, static_argnums=3)
     p = a / positive_rate
     for step in range(400):
-        sums = {"negatives": b, "p_negative": b * p, "r": positive_rate, "w": b,
-                "loss_positive": positive_rate, "loss_negative": -b * np.log1p(-p)}  # fmt: skip
-        w = float(weigh(measured, step, strength, config))
-        measured = update(measured, step, sums, strength)
+        sums = {
+            "negatives": b,
+            "p_negative": b * p,
+            "r": positive_rate,
+            "w": b,
+            "loss_positive": positive_rate,
+            "loss_negative": -b * np.log1p(-p),
+        }
+        w = float(weigh(measured, step, loss_weights, config))
+        measured = update(measured, step, sums, loss_weights)
         p = a / (positive_rate + w * b)
     return p, w
 
@@ -139,25 +159,33 @@ def test_a_loss_balance_needs_its_cap_as_well():
     np.testing.assert_allclose(p, 0.01 / (1 + 300 * 0.5), rtol=1e-3)
 
 
-def test_strengths_are_run_time_values_that_a_sweep_can_vmap():
+def test_loss_weights_are_run_time_values_that_a_sweep_can_vmap():
     config = loss_config("frozen_p")
-    strength, measured = weights.strength(config, "float32"), weights.init_sums("float32")
+    loss_weights, measured = weights.loss_weights(config, "float32"), weights.init_sums("float32")
     measured["warm_up"] = {"p_negative": np.float32(2), "negatives": np.float32(100)}
-    stacked = jax.tree.map(lambda x: np.repeat(x, 3), strength)
+    stacked = jax.tree.map(lambda x: np.repeat(x, 3), loss_weights)
     stacked = stacked._replace(omega=np.float32([0, 0.1, 9]))
     found = jax.vmap(lambda s: weights.negative_weight(measured, 100, s, config))(stacked)
     np.testing.assert_allclose(found, [0, 5, 50], rtol=1e-6)
 
 
 def test_the_step_weighs_and_reports_what_it_measured():
-    config = tiny.changed(loss={"weight_policy": "balance", "w": 0.5, "w_max": 1e6, "r": 2.0,
-                                "positives_only_steps": 3, "ramp_steps": 1})  # fmt: skip
+    config = tiny.changed(
+        loss={
+            "weight_policy": "balance",
+            "w": 0.5,
+            "w_max": 1e6,
+            "r": 2.0,
+            "positives_only_steps": 3,
+            "ramp_steps": 1,
+        }
+    )
     trainer, batches = tiny.make_trainer(config, tiny.make_sequences())
     state, past = tiny.run_steps(trainer, batches, 6)
     assert [m["w"] > 0 for m in past] == [False] * 3 + [True] * 3
     assert [m["negative_share"] > 0 for m in past] == [False] * 3 + [True] * 3
     np.testing.assert_allclose(past[3]["negative_share"], 1 / 3, atol=0.1)  # w / (1 + w)
-    trainer.strength = trainer.strength._replace(w_max=np.float32(1e-3))
+    trainer.loss_weights = trainer.loss_weights._replace(w_max=np.float32(1e-3))
     _, capped = tiny.run_steps(trainer, batches, 1, jax.device_put(state, trainer.shardings), 6)
     np.testing.assert_allclose(capped[0]["w"], 1e-3, rtol=1e-6)
 

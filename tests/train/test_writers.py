@@ -7,8 +7,8 @@ from negflax.config import ConfigError
 from negflax.train.writers import MetricWriter
 
 
-def test_hubs_get_the_metrics_and_are_ended(tmp_path, monkeypatch):
-    # Stand-ins with the hubs' own names: neither package is needed to test what is sent.
+def test_loggers_get_the_metrics_and_are_ended(tmp_path, monkeypatch):
+    # Stand-ins with the loggers' own names: neither package is needed to test what is sent.
     calls = []
     run = types.SimpleNamespace(
         log=lambda values, step: calls.append(("wandb", step, values)),
@@ -22,14 +22,14 @@ def test_hubs_get_the_metrics_and_are_ended(tmp_path, monkeypatch):
     mlflow.end_run = lambda: calls.append("mlflow ended")
     monkeypatch.setitem(sys.modules, "wandb", wandb)
     monkeypatch.setitem(sys.modules, "mlflow", mlflow)
-    writer = MetricWriter(tmp_path, hubs=("wandb", "mlflow"))
+    writer = MetricWriter(tmp_path, loggers=("wandb", "mlflow"))
     writer.write(3, "valid", {"hr_p@10": 0.5, "undefined": None})
     writer.close()
     sent = {"valid/hr_p_at_10": 0.5}
     assert calls == [("wandb", 3, sent), ("mlflow", 3, sent), "wandb ended", "mlflow ended"]
 
 
-def test_a_hub_that_is_not_installed_is_named(tmp_path, monkeypatch):
+def test_a_logger_that_is_not_installed_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ConfigError, match=r"pip install negflax\[loggers\]"):
-        MetricWriter(tmp_path, hubs=("wandb",))
+        MetricWriter(tmp_path, loggers=("wandb",))

@@ -73,7 +73,10 @@ def test_what_is_wrong_is_said():
     with pytest.raises(RuntimeError, match="reset"):
         environment.step(np.zeros(200, int))
     environment.reset()
-    for bad, word in ((np.zeros((200, 6), int), "shape"), (np.full(200, 50), "0 to 49"),
-                      (np.zeros(200), "integers")):  # fmt: skip
+    for bad, word in (
+        (np.zeros((200, 6), int), "shape"),
+        (np.full(200, 50), "0 to 49"),
+        (np.zeros(200), "integers"),
+    ):
         with pytest.raises(ValueError, match=word):
             environment.step(bad)

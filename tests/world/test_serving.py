@@ -36,9 +36,15 @@ def test_a_cluster_is_capped_with_what_was_shown_before(candidates):
     recent = jnp.tile(jnp.array([0, -1]), (USERS, 1))  # an item of cluster 0, and nobody
     layer = Serving(temperature=0.0, cap=2, exploration=0.0)
     listed, _ = serve_list(
-        jax.random.key(0), item, score + 9 * (CLUSTER[item] == 0), 4, layer,
-        cluster_I=CLUSTER, recent_UR=recent, released_I=RELEASED,
-    )  # fmt: skip
+        jax.random.key(0),
+        item,
+        score + 9 * (CLUSTER[item] == 0),
+        4,
+        layer,
+        cluster_I=CLUSTER,
+        recent_UR=recent,
+        released_I=RELEASED,
+    )
     clusters = np.asarray(CLUSTER)[listed]
     assert (clusters[:, 0] == 0).all() and (clusters[:, 1:] != 0).all()
     assert ((clusters == 1).sum(axis=1) <= 2).all()

@@ -196,8 +196,10 @@ class LogBuilder(FileReaderBuilder, skip_registration=True):
         rows = sum(read.values())
         if not rows:
             raise DataError(f"{self.name}: split `{split}` has no rows: its files are empty")
-        names = [template.sharded_filepath(shard_index=i, num_shards=len(paths)) for i in
-                 range(len(paths))]  # fmt: skip
+        names = [
+            template.sharded_filepath(shard_index=i, num_shards=len(paths))
+            for i in range(len(paths))
+        ]
         for path, name in zip(paths, names, strict=True):
             path.rename(name)
         self._splits[split] = rows

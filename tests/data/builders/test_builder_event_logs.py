@@ -74,9 +74,13 @@ def test_files_of_every_kind_give_the_same_as_one_table(prepared, tmp_path, monk
     one = pa.concat_tables(LOGS.values()).select(["uid", "video", "ts", "liked", "stars", "score"])
     one = one.rename_columns(names).to_pylist()
     one = [
-        row | {"timestamp_ms": row["timestamp_ms"] * 1000,
-               "rating": None if row["rating"] == -1 else float(row["rating"])} for row in one
-    ]  # fmt: skip
+        row
+        | {
+            "timestamp_ms": row["timestamp_ms"] * 1000,
+            "rating": None if row["rating"] == -1 else float(row["rating"]),
+        }
+        for row in one
+    ]
     expected, repairs = validate(pa.Table.from_pylist(one), "one")
     events = events.select(names)
 
@@ -128,15 +132,18 @@ HEAD = "user_id,item_id,timestamp_ms,like\n"
         ({"a.parquet": FILES["day0/part.parquet"][:-9]}, r"a.parquet cannot be read, it may"),
         ({"a.arrow": FILES["day2/part.arrow"][:-99]}, r"a.arrow cannot be read, it may"),
         (FILES, r"part.parquet: column `user_id` is missing; the file has uid"),
-        (FILES | {"mapping.toml": "[columns]\nuser = 'user_id'\n"}, r"part.parquet: column `user` "
-         r"is missing, which .*mapping.toml names; the file has uid, video"),
+        (
+            FILES | {"mapping.toml": "[columns]\nuser = 'user_id'\n"},
+            r"part.parquet: column `user` "
+            r"is missing, which .*mapping.toml names; the file has uid, video",
+        ),
         (FILES | {"mapping.toml": "[columns]\nuid = 'video'\n"}, r"column `video` is in the file"),
         (FILES | {"mapping.toml": "uid = user_id"}, r"mapping.toml: .*: write TOML"),
         (FILES | {"mapping.toml": "[column]\nuid = 'user_id'\n"}, r"\[column\] is no section"),
         (FILES | {"mapping.toml": "[columns]\nuid = 3\n"}, r"uid = 3: write the name of our"),
         (FILES | {"mapping.toml": "[units]\nts = 'h'\n"}, r"ts = 'h' is no unit; there are s"),
     ],
-)  # fmt: skip
+)
 def test_bad_logs(prepared, tmp_path, files, message):
     with pytest.raises(DataError, match=message):
         prepared("event_logs/mine", files)

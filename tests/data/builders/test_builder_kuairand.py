@@ -122,7 +122,7 @@ def test_the_published_checksum_is_enforced(prepared, monkeypatch, tmp_path):
     [
         (lambda text: text.replace("is_hate", "hated"), r"column `is_hate` is missing"),
         (lambda text: text[:-30], r"row 5: Expected 19 columns, got \d+"),
-        (lambda text: text.replace(",3000,1,", ",soon,1,") , r"column `time_ms`, row 2: invalid"),
+        (lambda text: text.replace(",3000,1,", ",soon,1,"), r"column `time_ms`, row 2: invalid"),
         (lambda text: text.replace(",4000,1,", ",4000,2,"), r"column `click`, row 3: 2 is no yes"),
         (lambda text: text.replace("2,6,2022", "2,,2022"), r"column `item_id`, row 4: is null"),
         (lambda text: text.replace(",3000,20000", ",-1,20000"), r"column `dwell_ms`, row 1: -1 is"),
@@ -130,7 +130,7 @@ def test_the_published_checksum_is_enforced(prepared, monkeypatch, tmp_path):
         (lambda text: "", r"is empty: download"),
         (lambda text: HEADER + "\n", r"split `standard` has no rows"),
     ],
-)  # fmt: skip
+)
 def test_bad_logs_name_file_column_and_row(prepared, tmp_path, change, message):
     files = logs("pure", [], EARLY + LATE, RANDOM)
     name = "log_standard_4_22_to_5_08_pure.csv"
@@ -160,21 +160,33 @@ def test_the_real_subset_in_the_original_format(prepared):
     source = open_source(Config(data=DataConfig(source="kuairand_mini")), "unused").events
     source = source.filter(pc.is_valid(source["dwell_ms"]))
     renamed = dict(
-        video_id="item_id", time_ms="timestamp_ms", profile_stay_time="profile_stay_ms",
+        video_id="item_id",
+        time_ms="timestamp_ms",
+        profile_stay_time="profile_stay_ms",
         comment_stay_time="comment_stay_ms",
-    )  # fmt: skip
+    )
     zeros = pa.array(np.zeros(log.num_rows, np.int64))
     made = {"date": zeros, "hourmin": zeros, "is_rand": zeros}
-    columns = [made.get(n, log[renamed.get(n, n)] if n not in made else None)
-               for n in HEADER.split(",")]  # fmt: skip
+    columns = [
+        made.get(n, log[renamed.get(n, n)] if n not in made else None) for n in HEADER.split(",")
+    ]
     out = io.BytesIO()
-    csv.write_csv(pa.table(columns, HEADER.split(",")), out,
-                  csv.WriteOptions(quoting_style="none"))  # fmt: skip
+    csv.write_csv(pa.table(columns, HEADER.split(",")), out, csv.WriteOptions(quoting_style="none"))
     files = logs("pure", [], [], RANDOM)
     events, _ = prepared(
         "kuairand/pure", files | {"log_standard_4_22_to_5_08_pure.csv": out.getvalue()}
     )
     assert events.num_rows == source.num_rows == 222_446
-    for column in ("user_id", "item_id", "timestamp_ms", "dislike", "like", "skip", "long_view",
-                   "dwell_ms", "duration_ms", "surface"):  # fmt: skip
+    for column in (
+        "user_id",
+        "item_id",
+        "timestamp_ms",
+        "dislike",
+        "like",
+        "skip",
+        "long_view",
+        "dwell_ms",
+        "duration_ms",
+        "surface",
+    ):
         assert events[column].to_pylist() == source[column].to_pylist(), column

@@ -7,10 +7,14 @@ from negflax.data import DataError
 pytest.importorskip("tensorflow_datasets", reason="needs the extra `tfds`")
 from negflax.data.builders import text  # noqa: E402
 
-INTER = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n1\ti3\t4\t881250949\n" \
-    "1\ti2\t1\t881250950.5\n2\ti3\t\t1611111111111\n"  # fmt: skip
-ITEM = "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n" \
-    "i3\tToy Story\t1995\tComedy Drama\ni2\tGold\"en Eye\t1995\t\n"  # fmt: skip
+INTER = (
+    "user_id:token\titem_id:token\trating:float\ttimestamp:float\n1\ti3\t4\t881250949\n"
+    "1\ti2\t1\t881250950.5\n2\ti3\t\t1611111111111\n"
+)
+ITEM = (
+    "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n"
+    'i3\tToy Story\t1995\tComedy Drama\ni2\tGold"en Eye\t1995\t\n'
+)
 
 
 def test_recbole(prepared):
@@ -28,8 +32,11 @@ def test_recbole(prepared):
 def test_recbole_without_times_or_items(prepared):
     events, items = prepared("recbole/x", {"x.inter": "item_id:token\tuser_id:token\n5\t1\n4\t1\n"})
     assert events.select(["user_id", "item_id", "pos", "interaction"]).to_pydict() == {
-        "user_id": [1, 1], "item_id": [5, 4], "pos": [0, 1], "interaction": [True, True],
-    }  # fmt: skip
+        "user_id": [1, 1],
+        "item_id": [5, 4],
+        "pos": [0, 1],
+        "interaction": [True, True],
+    }
     assert items is None
 
 

@@ -36,8 +36,9 @@ def test_nothing_is_null(read):
 def test_no_header_and_other_delimiters(read):
     names = ["a", "b"]
     assert read("1\t2\n3\t4\n", {"b": INT}, delimiter="\t", names=names)["b"].to_pylist() == [2, 4]
-    assert read("1|é\n".encode("latin-1"), {"b": TEXT}, delimiter="|", names=names,
-                encoding="latin-1")["b"].to_pylist() == ["é"]  # fmt: skip
+    assert read(
+        "1|é\n".encode("latin-1"), {"b": TEXT}, delimiter="|", names=names, encoding="latin-1"
+    )["b"].to_pylist() == ["é"]
     assert read(b"\xef\xbb\xbfa,b\r\n1,2\r\n", {"a": INT})["a"].to_pylist() == [1]
 
 

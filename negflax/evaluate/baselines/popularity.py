@@ -1,0 +1,184 @@
+"""Scorers that learn next to nothing: what every model has to beat (docs/method.md §5.5).
+
+All score through the same path as a model. Popularity and Markov give logarithms of smoothed
+shares, so their softmax is a distribution and weighted_loss means the same for them.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+from scipy import sparse
+
+from negflax.config import EvalConfig
+from negflax.data import SPLITS, Sequences
+from negflax.evaluate.protocol import LazyScores, Queries, Scorer
+
+PRIOR_EVENTS = 10.0  # labelled events that an item's positive rate is smoothed with
+
+
+def default_baselines(
+    sequences: Sequences,
+    splits: tuple[str, ...],
+    seed: int,
+    negative_popularity: float = EvalConfig.negative_popularity,
+) -> dict[str, Scorer]:
+    """The baselines that stand beside every table, by name; `splits` are the events they count."""
+    return {
+        "markov": markov_scorer(sequences, splits),
+        "popularity": popularity_scorer(sequences, splits),
+        "signed_popularity": signed_popularity_scorer(sequences, splits, negative_popularity),
+        "random": random_scorer(sequences, seed),
+    }
+
+
+def random_scorer(sequences: Sequences, seed: int) -> Scorer:
+    """An arbitrary order for each user: a hash of (seed, user, item), however queries are cut."""
+    item_V = np.random.default_rng(seed).integers(
+        0, 2**32, sequences.catalogue.num_rows, dtype=np.uint32
+    )
+
+    def score(queries: Queries) -> LazyScores:
+        user_R = _mix(queries.user_R.astype(np.uint32) + np.uint32(1))
+
+        def columns(rows: slice) -> np.ndarray:
+            bits_RC = _mix(item_V[None, rows] ^ user_R[:, None])
+            return bits_RC.astype(np.float32) * np.float32(2.0**-32)
+
+        return LazyScores((len(queries), len(item_V)), columns)
+
+    return score
+
+
+def popularity_scorer(sequences: Sequences, splits: tuple[str, ...]) -> Scorer:
+    """log(1 + number of positive events) of each item in `splits`, the same for all users."""
+    score_V = np.log1p(_positive_count(sequences, splits).astype(np.float64))
+
+    def score(queries: Queries) -> np.ndarray:
+        return np.broadcast_to(score_V, (len(queries), len(score_V)))
+
+    return score
+
+
+def signed_popularity_scorer(sequences: Sequences, splits: tuple[str, ...], c: float) -> Scorer:
+    """Positive events minus c × negative events of each item, as `±log(1 + |difference|)`."""
+    difference_V = _positive_count(sequences, splits) - c * _negative_count(sequences, splits)
+    score_V = np.sign(difference_V) * np.log1p(np.abs(difference_V))
+
+    def score(queries: Queries) -> np.ndarray:
+        return np.broadcast_to(score_V, (len(queries), len(score_V)))
+
+    return score
+
+
+def rate_adjusted(
+    scorer: Scorer, sequences: Sequences, splits: tuple[str, ...], beta: float
+) -> Scorer:
+    """The scorer + β · log(the item's positive rate): item quality, but no taste.
+
+    The rate is `positive_rates`'. Over a positives-only model this is the baseline that a model
+    with
+    negative feedback has to beat.
+    """
+    rate_V = positive_rates(sequences, splits)
+    shift_V = (beta * np.log(rate_V)).astype(np.float32)
+
+    def score(queries: Queries) -> LazyScores:
+        scores_RV = scorer(queries)
+        return LazyScores(scores_RV.shape, lambda rows: scores_RV[:, rows] + shift_V[rows])
+
+    return score
+
+
+def positive_rates(sequences: Sequences, splits: tuple[str, ...]) -> np.ndarray:
+    """float64 (V,) share of positives among an item's labelled events in `splits`.
+
+    Smoothed by PRIOR_EVENTS events of the overall rate.
+    """
+    positive_V, negative_V = (
+        count(sequences, splits).astype(np.float64) for count in (_positive_count, _negative_count)
+    )
+    labelled_V = positive_V + negative_V
+    overall = (positive_V.sum() + 1) / (labelled_V.sum() + 1)
+    return (positive_V + PRIOR_EVENTS * overall) / (labelled_V + PRIOR_EVENTS)
+
+
+def cached(scorer: Scorer) -> Scorer:
+    """The scorer, which remembers what it was last asked for: for scorers that build on it."""
+    last: list[tuple[np.ndarray, np.ndarray, LazyScores]] = []
+
+    def remembering(scores_RV: np.ndarray | LazyScores) -> LazyScores:
+        columns = functools.lru_cache(maxsize=1)(lambda start, stop: scores_RV[:, start:stop])
+        return LazyScores(scores_RV.shape, lambda rows: columns(rows.start, rows.stop))
+
+    def score(queries: Queries) -> LazyScores:
+        asked = queries.user_R, queries.end_R
+        if not last or not all(map(np.array_equal, asked, last[0])):
+            last[:] = [(*asked, remembering(scorer(queries)))]
+        return last[0][2]
+
+    return score
+
+
+def markov_scorer(sequences: Sequences, splits: tuple[str, ...]) -> Scorer:
+    """How often the item was the next, positive, event after the history's last item.
+
+    The count of transitions within `splits`, any item → the next event's item if that event is
+    positive, plus a share of popularity that always stays below one count; an empty history gets
+    popularity alone. The score is the logarithm of that sum.
+    """
+    rows = sequences.catalogue.num_rows
+    chosen_E = _chosen(sequences, splits)
+    next_E = np.flatnonzero(chosen_E & (sequences.positive_weight_E > 0))
+    starts = sequences.offsets_U1[:-1]
+    next_E = next_E[~np.isin(next_E, starts)]
+    next_E = next_E[chosen_E[next_E - 1] & (sequences.item_E[next_E - 1] > 0)]
+    pairs = (sequences.item_E[next_E - 1], sequences.item_E[next_E])
+    transitions = sparse.csr_array(
+        (np.ones(len(next_E)), pairs), shape=(rows, rows)
+    )  # duplicates add up
+    count_V = _positive_count(sequences, splits) + 1.0
+    backoff_V = count_V / (count_V.sum() + 1)
+    score_V = np.log(backoff_V)
+
+    def score(queries: Queries) -> LazyScores:
+        empty_R = queries.end_R == sequences.offsets_U1[queries.user_R]
+        last_R = np.where(empty_R, 0, sequences.item_E[np.maximum(queries.end_R - 1, 0)])
+        found = transitions[last_R].tocoo()
+        query_F, item_F = found.coords
+        score_F = np.log(found.data + backoff_V[item_F])
+
+        def columns(asked: slice) -> np.ndarray:
+            scores_RC = np.tile(score_V[asked], (len(queries), 1))
+            here_F = (item_F >= asked.start) & (item_F < asked.stop)
+            scores_RC[query_F[here_F], item_F[here_F] - asked.start] = score_F[here_F]
+            return scores_RC
+
+        return LazyScores((len(queries), rows), columns)
+
+    return score
+
+
+def _chosen(sequences: Sequences, splits: tuple[str, ...]) -> np.ndarray:
+    return np.isin(sequences.split_E, [SPLITS.index(split) for split in splits])
+
+
+def _positive_count(sequences: Sequences, splits: tuple[str, ...]) -> np.ndarray:
+    return _count(sequences, splits, sequences.positive_weight_E)
+
+
+def _negative_count(sequences: Sequences, splits: tuple[str, ...]) -> np.ndarray:
+    return _count(sequences, splits, sequences.negative_weight_E)
+
+
+def _count(sequences: Sequences, splits: tuple[str, ...], weight_E: np.ndarray) -> np.ndarray:
+    counted_E = _chosen(sequences, splits) & (weight_E > 0)
+    return np.bincount(sequences.item_E[counted_E], minlength=sequences.catalogue.num_rows)
+
+
+def _mix(bits: np.ndarray) -> np.ndarray:
+    """A bijective mixer of 32-bit words (`lowbias32`, C. Wellons)."""
+    bits = (bits ^ (bits >> np.uint32(16))) * np.uint32(0x7FEB352D)
+    bits = (bits ^ (bits >> np.uint32(15))) * np.uint32(0x846CA68B)
+    return bits ^ (bits >> np.uint32(16))

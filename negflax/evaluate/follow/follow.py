@@ -1,0 +1,176 @@
+"""Follows a training run: every new checkpoint is evaluated, the best one promoted.
+
+<out>/config.json             of the run; the folder of another run is refused
+<out>/evaluations/STEP.json   the figures of a checkpoint; what is there is not evaluated again
+<out>/snapshots/STEP/         what waits for evaluation, and the best one
+<out>/best -> snapshots/STEP  the promoted checkpoint: a run folder for any program's --workdir
+<out>/best.json               its step and its metric
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+
+from negflax.evaluate.follow.snapshots import RUN_FILES, Snapshots, copy_folder, meanwhile
+from negflax.evaluate.protocol import EvaluationError
+from negflax.files import write_json
+from negflax.train.checkpoint import CheckpointError, read_config, write_config
+from negflax.train.loop import DONE, LOWER_IS_BETTER, warm_up_steps
+
+Evaluate = Callable[[Path, int], dict[str, Any]]
+
+
+class Follower:
+    """One run, which is only read, and the folder that its evaluations go to.
+
+    Attributes:
+      metric: names the best checkpoint, such as `ndcg_p@10`.
+    """
+
+    def __init__(self, workdir: Path, out: Path, metric: str):
+        """Opens `out`, and settles what a killed follower has left there.
+
+        Raises:
+          CheckpointError: no run in `workdir`; or `out` lies in it or holds another run.
+        """
+        self._workdir, self._out, self.metric = Path(workdir), Path(out), metric
+        if self._out.resolve().is_relative_to(self._workdir.resolve()):
+            raise CheckpointError(f"{out} lies in the trainer's folder: name one outside of it")
+        config = read_config(workdir)
+        write_config(out, config)
+        self._first = warm_up_steps(config) + 1  # what a warm-up gives is never the best
+        self._sign = -1 if metric.split("@")[0] in LOWER_IS_BETTER else 1
+        self._snapshots = Snapshots(workdir, self._out / "snapshots")
+        self._settle()
+
+    def run(self, evaluate: Evaluate, poll: float, timeout: float = 0) -> dict[int, dict[str, Any]]:
+        """Evaluates checkpoints as they come, until the run's done marker is there.
+
+        Args:
+          evaluate: (snapshot's folder, step) → figures ready for JSON, `metric` among them. Its
+            CheckpointError means unreadable as yet, its EvaluationError is put on record.
+          poll: seconds between looks into the run.
+          timeout: seconds without a new checkpoint after which it gives up; 0: never.
+
+        Returns:
+          Figures by step, those of earlier calls too.
+
+        Raises:
+          CheckpointError: `timeout` has passed.
+          EvaluationError: `metric` is not among the figures.
+        """
+        last_news = time.monotonic()
+        while True:
+            ended = (self._workdir / DONE).exists()  # first: all that was saved before it is seen
+            self._take()
+            if waiting := self._snapshots.steps() - self._done():
+                with meanwhile(self._take, poll):
+                    self._evaluate(evaluate, min(waiting), len(waiting) - 1)
+                last_news = time.monotonic()
+            elif ended:
+                break
+            elif timeout and time.monotonic() - last_news > timeout:
+                raise CheckpointError(
+                    f"{self._workdir} has had no new checkpoint for {timeout:g} s and no {DONE}: "
+                    "if the trainer has stopped, start it again, then this program"
+                )
+            else:
+                time.sleep(poll)
+        for step in sorted(self._snapshots.unreadable):
+            logging.warning("step %d could not be read: it is not evaluated", step)
+        return self.evaluations()
+
+    def evaluations(self) -> dict[int, dict[str, Any]]:
+        """Figures by step, ascending."""
+        return {step: json.loads(self._file(step).read_text()) for step in sorted(self._done())}
+
+    def best(self) -> int | None:
+        """Step of the best checkpoint so far, of equals the earliest; None: there is none."""
+        found = {
+            step: self._sign * figures[self.metric]
+            for step, figures in self.evaluations().items()
+            if step >= self._first and figures.get(self.metric) is not None
+        }
+        return max(found, key=lambda step: (found[step], -step), default=None)
+
+    def _file(self, step: int) -> Path:
+        return self._out / "evaluations" / f"{step}.json"
+
+    def _done(self) -> set[int]:
+        return {int(path.stem) for path in self._file(0).parent.glob("[0-9]*.json")}
+
+    def _take(self) -> None:
+        self._snapshots.take(self._done())
+
+    def _evaluate(self, evaluate: Evaluate, step: int, waiting: int) -> None:
+        began = time.monotonic()
+        try:
+            figures = evaluate(self._snapshots.path(step), step)
+        except CheckpointError as error:  # half written or half deleted
+            logging.warning("step %d cannot be read: %s", step, error)
+            self._snapshots.refuse(step)
+            return
+        except EvaluationError as error:
+            logging.error("step %d cannot be evaluated: %s", step, error)
+            figures = {"error": str(error)}
+        if "error" not in figures and self.metric not in figures:
+            names = (key for key in figures if not key.endswith(("_low", "_high", "_n")))
+            raise EvaluationError(
+                f"metric {self.metric!r} is not measured; choose from {', '.join(names)}"
+            )
+        write_json(self._file(step), {"step": step} | figures)
+        self._snapshots.unreadable.pop(step, None)
+        self._settle()
+        value = figures.get(self.metric)
+        logging.info(
+            "step %d: %s %s, %.1f s; best: step %s; waiting: %d",
+            step,
+            self.metric,
+            "undefined" if value is None else f"{value:.4f}",
+            time.monotonic() - began,
+            self.best(),
+            waiting,
+        )
+
+    def _settle(self) -> None:
+        """Promotes the best and deletes the other snapshots that are done; safe to repeat."""
+        best, done = self.best(), self.evaluations()
+        if best is not None:
+            link = self._out / f".best.{os.getpid()}"
+            link.unlink(missing_ok=True)
+            link.symlink_to(Path("snapshots") / str(best))
+            os.replace(link, self._out / "best")
+            names = {"value": "", "low": "_low", "high": "_high"}
+            figures = {name: done[best].get(self.metric + end) for name, end in names.items()}
+            write_json(self._out / "best.json", {"step": best, "metric": self.metric} | figures)
+        for step in self._snapshots.steps() & set(done) - {best}:
+            self._snapshots.release(step)
+
+
+def wait_for_run(workdir: Path, poll: float, timeout: float = 0) -> None:
+    """Waits until a trainer has written its config and vocabulary.
+
+    Raises:
+      CheckpointError: `timeout` seconds (0: never) have passed.
+    """
+    began, told = time.monotonic(), False
+    while not all((Path(workdir) / name).exists() for name in RUN_FILES):
+        if not told:
+            logging.info("waiting for a run in %s", workdir)
+            told = True
+        if timeout and time.monotonic() - began > timeout:
+            raise CheckpointError(f"no run has begun in {workdir} for {timeout:g} s")
+        time.sleep(poll)
+
+
+def take_data(workdir: Path, out: Path) -> None:
+    """Links the run's own data folder (synthetic source), lest it be made in the trainer's."""
+    if (Path(workdir) / "data").is_dir() and not (Path(out) / "data").exists():
+        copy_folder(Path(workdir) / "data", Path(out) / "data")

@@ -1,0 +1,1 @@
+"""Results for people: tables, plots and self-contained HTML pages."""

@@ -1,0 +1,157 @@
+"""A few users to look at: their history, and their list without and with a dislike at its end.
+
+Both lists come from the same history; only the dislike bit of its last event differs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from negflax.data import Catalogue, Sequences, history_batch
+from negflax.data.histories import padded_history_items
+from negflax.evaluate.protocol import Queries
+from negflax.serve.lists import list_function, scored_tables
+from negflax.train.restore import Trained
+
+NO, YES = 1, 2  # codes of Sequences.dislike_E, beside 0, unknown
+MIN_HISTORY = 4
+SHOWN_EVENTS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """An item of a history or list.
+
+    Attributes:
+      name: its title or id.
+      detail: its creator and clusters.
+      mark: of a history: `liked`, `disliked`, `skipped` or nothing; of a list: `liked later`,
+        `disliked later` or nothing.
+      related: of a list: shares a creator or cluster with the history's last item.
+      moved: of a list: `gone` from the other one, `new` in it, or nothing.
+    """
+
+    name: str
+    detail: str
+    mark: str = ""
+    related: bool = False
+    moved: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """A user: newest events first, then the list without and with the dislike."""
+
+    user: str
+    history: list[Line]
+    before: list[Line]
+    after: list[Line]
+
+
+def examples(
+    trained: Trained, queries: Queries, sequences: Sequences, count: int = 3
+) -> list[Example]:
+    """Users with a history and a liked item later, drawn by config.eval.seed.
+
+    Args:
+      trained: the model; one that does not read dislikes gives the same list twice.
+      queries: what was asked and judged.
+      sequences: the events.
+      count: users; fewer where there are not as many.
+    """
+    config = trained.config.eval
+    length_R = queries.end_R - sequences.offsets_U1[queries.user_R]
+    liked_R = np.bincount(queries.query_J, queries.judged_positive_J, minlength=len(queries))
+    able = np.flatnonzero((length_R >= MIN_HISTORY) & (liked_R > 0))
+    chosen = np.random.default_rng(config.seed).permutation(able)[:count]
+    asked = Queries(
+        queries.user_R[chosen],
+        queries.end_R[chosen],
+        np.zeros(len(chosen) + 1, np.int64),
+        queries.judged_item_J[:0],
+        queries.judged_positive_J[:0],
+    )
+    k = min(config.ks[0], 10)
+    lists = [_lists(trained, asked, sequences, disliked, k) for disliked in (False, True)]
+    return [
+        _example(queries, r, sequences, before, after)
+        for r, before, after in zip(chosen, *lists, strict=True)
+    ]
+
+
+def _lists(
+    trained: Trained, asked: Queries, sequences: Sequences, disliked: bool, k: int
+) -> list[np.ndarray]:
+    """Rows of each list, seen items left out; the last event of each history disliked or not."""
+    if not len(asked):
+        return []
+    dislike_E, last_R = sequences.dislike_E.copy(), asked.end_R - 1
+    dislike_E[last_R] = YES if disliked else np.minimum(dislike_E[last_R], NO)
+    told = dataclasses.replace(sequences, dislike_E=dislike_E)
+    batch = history_batch(told, asked.end_R, asked.user_R, trained.config.eval.history)
+    lists = list_function(trained.model, trained.mesh, k)
+    row_RK, _ = lists(
+        trained.state["dense"],
+        scored_tables(trained.model, trained.state),
+        batch,
+        padded_history_items(sequences, asked.user_R, asked.end_R),
+    )
+    return [row_K[row_K > 0] for row_K in np.asarray(row_RK)]
+
+
+def _example(
+    queries: Queries, r: int, sequences: Sequences, before: np.ndarray, after: np.ndarray
+) -> Example:
+    catalogue, start = sequences.catalogue, sequences.offsets_U1[queries.user_R[r]]
+    events = np.arange(max(start, queries.end_R[r] - SHOWN_EVENTS), queries.end_R[r])[::-1]
+    history = [line_of(catalogue, sequences.item_E[e], mark_of(sequences, e)) for e in events]
+    one = queries.block(r, r + 1)
+    later = dict(zip(one.judged_item_J, one.judged_positive_J, strict=True))
+    names = {True: "liked later", False: "disliked later", None: ""}
+    kin_V = related_of(catalogue, sequences.item_E[queries.end_R[r] - 1])
+
+    def lines(own: np.ndarray, other: np.ndarray, moved: str) -> list[Line]:
+        return [
+            line_of(
+                catalogue,
+                row,
+                names[later.get(row)],
+                bool(kin_V[row]),
+                "" if row in other else moved,
+            )
+            for row in own
+        ]
+
+    user = str(sequences.user_ids[queries.user_R[r]])
+    return Example(user, history, lines(before, after, "gone"), lines(after, before, "new"))
+
+
+def mark_of(sequences: Sequences, event: int) -> str:
+    """The feedback of an event, in a word."""
+    if sequences.dislike_E[event] == YES:
+        return "disliked"
+    if sequences.positive_weight_E[event] > 0:
+        return "liked"
+    return "skipped" if sequences.negative_weight_E[event] > 0 else ""
+
+
+def related_of(catalogue: Catalogue, row: int) -> np.ndarray:
+    """bool (V,): same creator, or a cluster in common."""
+    creator, clusters = catalogue.creator_V[row], catalogue.clusters_VC[row]
+    same_V = (catalogue.creator_V == creator) & (creator > 0)
+    return same_V | np.isin(catalogue.clusters_VC, clusters[clusters > 0]).any(axis=1)
+
+
+def line_of(
+    catalogue: Catalogue, row: int, mark: str = "", related: bool = False, moved: str = ""
+) -> Line:
+    """An item with its names."""
+    title = catalogue.titles[row] if catalogue.titles is not None else ""
+    creator, clusters = catalogue.creator_V[row], catalogue.clusters_VC[row]
+    parts = [f"creator {creator}"] if creator else []
+    if clusters.any():
+        parts.append("cluster " + ", ".join(str(c) for c in clusters if c))
+    name = title or (f"item {catalogue.item_ids[row - 1]}" if row else "an item unknown to the run")
+    return Line(str(name), " · ".join(parts), mark, related, moved)

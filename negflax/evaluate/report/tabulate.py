@@ -1,0 +1,79 @@
+"""Figures as aligned plain text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from negflax.evaluate.scoreboard import metric_key
+
+
+def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A plain-text table: columns in order of first appearance, numbers aligned to the right."""
+    columns = column_names(rows)
+    cells = [columns] + [[format_cell(row.get(column)) for column in columns] for row in rows]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    text = [is_text(rows, column) for column in columns]
+
+    def line(row: list[str]) -> str:
+        aligned = zip(row, widths, text, strict=True)
+        return "  ".join(c.ljust(w) if left else c.rjust(w) for c, w, left in aligned).rstrip()
+
+    return "\n".join([line(cells[0]), line(["-" * w for w in widths]), *map(line, cells[1:])])
+
+
+def column_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys of all rows, in order of first appearance."""
+    return list(dict.fromkeys(key for row in rows for key in row))
+
+
+def is_text(rows: Sequence[Mapping[str, Any]], column: str) -> bool:
+    """Whether a column holds words, and hence starts at the left."""
+    return any(isinstance(row.get(column), str) for row in rows)
+
+
+def format_cell(value: Any) -> str:
+    """Four decimals for a float, thousands marked in an integer, a dash for what is undefined."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, float | np.floating):
+        return f"{value:.4f}"
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        return f"{value:,}"
+    return str(value)
+
+
+def summary_rows(
+    metrics: Mapping[str, Any], scorers: Sequence[str], keys: Sequence[str], masked: bool = True
+) -> list[dict[str, Any]]:
+    """Rows for `format_table` or a report: a scorer each, `value [low, high]` for each metric.
+
+    Args:
+      metrics: `Result.metrics`.
+      scorers: names, in order; `model` for the plain keys.
+      keys: metrics with their K, such as `hr_p@10`.
+      masked: the headline mode, or seen items kept.
+    """
+
+    def cell(key: str) -> str | None:
+        value, low, high = (metrics.get(f"{key}{end}") for end in ("", "_low", "_high"))
+        if value is None or low is None or high is None:
+            return format_cell(value)
+        return f"{value:.4f} [{low:.4f}, {high:.4f}]"
+
+    return [
+        {"scorer": name, **{key: cell(metric_key(key, name, masked)) for key in keys}}
+        for name in scorers
+    ]
+
+
+def count_row(
+    metrics: Mapping[str, Any], keys: Sequence[str], masked: bool = True
+) -> dict[str, Any]:
+    """The row that ends a table: for how many queries each of the model's metrics is defined."""
+    return {"scorer": "n"} | {
+        key: format_cell(metrics.get(f"{metric_key(key, masked=masked)}_n")) for key in keys
+    }

@@ -1,0 +1,146 @@
+"""Fits a config into a working folder: what train, sweep and study programs have in common."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import logging
+
+from negflax.config import Config, ConfigError
+from negflax.data import Catalogue, Sequences, StreamBatches
+from negflax.evaluate import build_queries, evaluate_scorer
+from negflax.evaluate.checks import check_list_lengths
+from negflax.evaluate.scorer import model_scorer
+from negflax.files import write_json
+from negflax.mesh import make_mesh
+from negflax.model import Recommender
+from negflax.tables import padded_rows
+from negflax.train.checkpoint import write_config
+from negflax.train.loop import Outcome, planned_steps, train, warm_up_steps
+from negflax.train.restore import save_catalogue
+from negflax.train.state import State
+from negflax.train.step import Trainer
+from negflax.train.warm_start import warm_start
+
+INIT_REPORT = "init_report.json"
+
+
+def fit(
+    config: Config, workdir: Path, sequences: Sequences, stop: int = 0, init_from: str = ""
+) -> Outcome:
+    """Trains one run into `workdir`.
+
+    Args:
+      config: the run.
+      workdir: its folder.
+      sequences: its data.
+      stop: step that ends it before its schedule does; 0 is none.
+      init_from: folder of a run whose parameters it starts from (negflax/train/warm_start.py).
+    """
+    mesh = make_mesh(config.mesh)
+    if config.batch.rows % mesh.size:
+        raise ConfigError(
+            f"config.batch.rows = {config.batch.rows} does not divide among {mesh.size} devices"
+        )
+    check_list_lengths(config.eval.ks, sequences.catalogue)
+    write_config(workdir, config)
+    save_catalogue(workdir, sequences.catalogue)
+    host = jax.process_index(), jax.process_count()
+    batches = StreamBatches(sequences, config.batch, config.labels, config.train.splits, host)
+    steps = planned_steps(config, batches)
+    if warm_up_steps(config) >= steps:
+        logging.warning(
+            "the %d steps end before the warm-ups do, at step %d: lower "
+            "config.loss.positives_only_steps, .ramp_steps and config.optimizer.warmup_steps",
+            steps,
+            warm_up_steps(config),
+        )
+    model = Recommender(config.model, sequences.catalogue)
+    trainer = Trainer(config, model, sequences.catalogue.train_count_V, steps, mesh)
+    validate = _validation(config, model, sequences, mesh) if config.train.eval_every else None
+    logging.info(
+        "%s: %d steps of %d × %d events, %d labels an epoch, %d items, %d device(s)",
+        config.name,
+        steps,
+        config.batch.rows,
+        config.batch.length,
+        batches.num_targets,
+        sequences.catalogue.num_rows - 1,
+        mesh.size,
+    )
+    for name, spec in model.tables.items():
+        padded = padded_rows(spec.num_rows, mesh.size)
+        if padded > spec.num_rows:
+            logging.info(
+                "table %s: %d rows, rounded up to %d for %d devices",
+                name,
+                spec.num_rows,
+                padded,
+                mesh.size,
+            )
+    init = functools.partial(_warm_start, trainer, sequences.catalogue, workdir, init_from)
+    return train(
+        config, trainer, batches, stop or steps, workdir, validate, init if init_from else None
+    )
+
+
+def _warm_start(trainer: Trainer, catalogue: Catalogue, workdir: Path, init_from: str) -> State:
+    state, report = warm_start(trainer, catalogue, init_from)
+    write_json(workdir / INIT_REPORT, report)
+    logging.info(
+        "starting from %s: %d items kept, %d new (%d at the mean of their creator, %d of their "
+        "cluster), %d dropped, %d reserved rows left",
+        init_from,
+        report["kept"],
+        report["new"],
+        report["new_at_creator_mean"],
+        report["new_at_cluster_mean"],
+        report["dropped"],
+        report["rows_left"],
+    )
+    return state
+
+
+def _validation(
+    config: Config, model: Recommender, sequences: Sequences, mesh: Any
+) -> Callable[[dict[str, Any]], dict[str, float]]:
+    queries = build_queries(
+        sequences, "valid", config.eval.valid_users, config.eval.seed, config.eval.state
+    )
+
+    def validate(state: dict[str, Any]) -> dict[str, float]:
+        scorer = model_scorer(model, state, sequences, mesh, config.eval.history)
+        return evaluate_scorer(scorer, queries, sequences, config.eval)
+
+    return validate
+
+
+def refit(
+    config: Config, workdir: Path, sequences: Sequences, best_step: int, init_from: str = ""
+) -> Outcome:
+    """Trains anew on training + validation events, for as many epochs as the best step had."""
+    splits = ("train", "valid")
+    first = StreamBatches(sequences, config.batch, config.labels, config.train.splits)
+    both = StreamBatches(sequences, config.batch, config.labels, splits)
+    growth = both.steps_per_epoch / first.steps_per_epoch
+    again = dataclasses.replace(
+        config.train,
+        splits=splits,
+        eval_every=0,
+        patience=0,
+        refit=False,
+        steps=round(planned_steps(config, first) * growth),
+    )
+    logging.info("refitting on training + validation events, best step was %d", best_step)
+    return fit(
+        dataclasses.replace(config, train=again),
+        workdir,
+        sequences,
+        round(best_step * growth),
+        init_from,
+    )

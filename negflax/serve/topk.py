@@ -1,0 +1,201 @@
+"""Exact top-K of the whole catalogue: row-sharded, chunk by chunk, without an array users × rows.
+
+The K best items lie within the K blocks of consecutive rows whose maxima are largest. So a first
+pass keeps of each product only the maximum of every block; then the best blocks are found among
+those, in two levels; their rows are scored again and ranked. Lists of shards are merged. Excluded
+items need no mask: with H of them the K + H best items hold the K best of the others.
+
+Of equal scores the lower row comes first: blocks are consecutive rows, shards consecutive blocks,
+and `lax.top_k` puts the lower index first. Memory beyond table and result is one block of users:
+their block maxima, V / BLOCK a user, and _REFINED candidate values.
+
+Shapes: R users, D width, V rows of the table, v rows of a shard, A blocks of a shard, B of a chunk,
+W blocks that are looked into, K list length, H excluded rows of a user.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import Mesh
+
+from negflax.mesh import AXES, COPIED, SPLIT
+
+BLOCK = 16  # rows behind one maximum
+GROUP = 32  # maxima behind one maximum of the second level
+CHUNK = 2048  # rows of a product, a multiple of BLOCK · GROUP: small enough for the cache
+_REFINED = 2_000_000  # values of looked-up rows alive at a time, 8 MB
+_BISECTIONS = 6  # of a user's values before a top-K
+# More blocks than needed: the second scores of a row may differ from the first in the last bit.
+_SLACK = 8
+
+
+@functools.lru_cache(maxsize=32)
+def top_k_function(mesh: Mesh, num_rows: int, k: int, recall: float = 1.0) -> Any:
+    """Jitted (queries (R, D), rows (V, D) sharded, excluded (R, H)) → (rows (R, K), scores (R, K)).
+
+    Args:
+      mesh: over whose devices the table is split.
+      num_rows: rows from here on, reserved or padding, are no items; row 0 is none either.
+      k: K, list length.
+      recall: below 1: blocks are chosen by `lax.approx_max_k` with this expected recall, which is
+        faster than the exact choice on TPUs; elsewhere it is exact, and slower.
+
+    Returns:
+      A function that gives int32 rows by falling score, 0 with score -inf where a list has ended,
+      and float32 scores, NaN for a user whose query is not finite. `excluded` holds rows that are
+      not listed, filled up with 0. The table must be finite (`check_finite` of lists.py): maxima
+      need not show a NaN.
+    """
+    on_shard = functools.partial(top_k_of_shard, num_rows=num_rows, k=k, recall=recall)
+    return jax.jit(
+        jax.shard_map(
+            on_shard,
+            mesh=mesh,
+            check_vma=False,
+            in_specs=(COPIED, SPLIT, COPIED),
+            out_specs=(COPIED, COPIED),
+        )
+    )
+
+
+def top_k_of_shard(
+    queries_RD: jax.Array,
+    rows_vD: jax.Array,
+    excluded_RH: jax.Array,
+    *,
+    num_rows: int,
+    k: int,
+    recall: float = 1.0,
+) -> tuple[jax.Array, jax.Array]:
+    """The same inside shard_map: this shard's list, merged with those of the others."""
+    first = lax.axis_index(AXES) * len(rows_vD)
+    # A maximum each is spoiled by an excluded row, by row 0, by the block that two chunks share and
+    # by the block where the items end, which may be in two chunks as well.
+    wanted = k + excluded_RH.shape[1] + 1 + 1 + 2 + _SLACK
+    if len(rows_vD) <= max(CHUNK, 2 * wanted * BLOCK):  # few rows: all of them
+        scores_Rv = queries_RD @ rows_vD.T
+        row_Rv = jnp.broadcast_to(first + jnp.arange(len(rows_vD)), scores_Rv.shape)
+        found = _listed(scores_Rv, row_Rv, excluded_RH, num_rows, k)
+    else:
+        maxima_AR, group_RG = _block_maxima(queries_RD, rows_vD, num_rows - first)
+        block_RW = jnp.sort(_best_blocks(maxima_AR, group_RG, wanted, recall), axis=1)
+        scores_RC, row_RC = _look_into(rows_vD, queries_RD, block_RW)
+        found = _listed(scores_RC, first + row_RC, excluded_RH, num_rows, k)
+    row_RK, score_RK = found
+    if lax.axis_size(AXES) > 1:
+        row_RnK, score_RnK = (
+            jnp.moveaxis(lax.all_gather(x, AXES), 0, 1).reshape(len(x), -1) for x in found
+        )
+        score_RK, place_RK = _top_k(score_RnK, k)
+        row_RK = jnp.take_along_axis(row_RnK, place_RK, axis=1)
+    whole_R = jnp.isfinite(queries_RD).all(axis=1)
+    return row_RK, jnp.where(whole_R[:, None], score_RK, jnp.nan)
+
+
+def _chunk_start(chunk: jax.Array, num_rows: int) -> jax.Array:
+    """First row of a chunk; the last one is read from further up, so that it is whole too."""
+    return jnp.minimum(chunk * CHUNK, num_rows - CHUNK)
+
+
+def _block_maxima(
+    queries_RD: jax.Array, rows_vD: jax.Array, items: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Largest score of each block of rows (A, R), and of each GROUP of blocks (R, groups).
+
+    Blocks of the last chunk that lie within the one before it have -inf, and so have those beyond
+    the shard's first `items` rows. Users are the minor axis of products and maxima, so that maxima
+    over rows are maxima of whole vectors.
+    """
+
+    def one(chunk: jax.Array) -> tuple[jax.Array, jax.Array]:
+        start = _chunk_start(chunk, len(rows_vD))
+        rows_cD = lax.dynamic_slice_in_dim(rows_vD, start, CHUNK)
+        # Product and maximum are one kernel of XLA's CPU.
+        maxima_BR = (rows_cD @ queries_RD.T).reshape(-1, BLOCK, len(queries_RD)).max(axis=1)
+        last_B = start + BLOCK * (1 + jnp.arange(len(maxima_BR)))
+        asked_B = (last_B > chunk * CHUNK) & (last_B - BLOCK < items)
+        maxima_BR = jnp.where(asked_B[:, None], maxima_BR, -jnp.inf)
+        return maxima_BR, maxima_BR.reshape(-1, GROUP, len(queries_RD)).max(axis=1)
+
+    found = lax.map(one, jnp.arange(-(-len(rows_vD) // CHUNK)))
+    maxima_AR, group_GR = (x.reshape(-1, len(queries_RD)) for x in found)
+    return maxima_AR, group_GR.T
+
+
+def _best_blocks(
+    maxima_AR: jax.Array, group_RG: jax.Array, wanted: int, recall: float
+) -> jax.Array:
+    """(R, W) numbers of the blocks with the largest maxima, of equal ones the first."""
+    if recall < 1:
+        return lax.approx_max_k(maxima_AR.T, wanted, recall_target=recall)[1]
+    if group_RG.shape[1] <= 2 * wanted:
+        return _top_k(maxima_AR.T, wanted)[1]
+    group_RW = jnp.sort(_top_k(group_RG, wanted)[1], axis=1)
+    block_RWG = group_RW[:, :, None] * GROUP + jnp.arange(GROUP)
+    block_RN = block_RWG.reshape(len(group_RW), -1)
+    maxima_RN = maxima_AR[block_RN, jnp.arange(len(group_RW))[:, None]]
+    place_RW = _top_k(maxima_RN, wanted)[1]
+    return jnp.take_along_axis(block_RN, place_RW, axis=1)
+
+
+def _look_into(
+    rows_vD: jax.Array, queries_RD: jax.Array, block_RW: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """(scores, rows of the shard) of all that the blocks hold, both (R, W · BLOCK), in row order.
+
+    Rows of the last chunk that belong to the one before it get -inf.
+    """
+    chunk_RW, within_RW = jnp.divmod(block_RW, CHUNK // BLOCK)
+    start_RW = _chunk_start(chunk_RW, len(rows_vD)) + within_RW * BLOCK
+    take = functools.partial(lax.dynamic_slice_in_dim, rows_vD, slice_size=BLOCK)
+
+    def of_user(user: tuple[jax.Array, jax.Array]) -> jax.Array:
+        query_D, start_W = user
+        return jnp.einsum("wbd,d->wb", jax.vmap(take)(start_W), query_D)
+
+    together = max(1, _REFINED // (block_RW.shape[1] * BLOCK * rows_vD.shape[1]))
+    scores_RWb = lax.map(of_user, (queries_RD, start_RW), batch_size=min(together, len(queries_RD)))
+    row_RWb = start_RW[:, :, None] + jnp.arange(BLOCK)
+    scores_RWb = jnp.where(row_RWb >= chunk_RW[:, :, None] * CHUNK, scores_RWb, -jnp.inf)
+    return scores_RWb.reshape(len(block_RW), -1), row_RWb.reshape(len(block_RW), -1)
+
+
+def _listed(
+    scores_RC: jax.Array, row_RC: jax.Array, excluded_RH: jax.Array, num_rows: int, k: int
+) -> tuple[jax.Array, jax.Array]:
+    """(rows, scores) of the K best candidates that may be listed; candidates are in row order."""
+    item_RC = (row_RC > 0) & (row_RC < num_rows)
+    scores_RC = jnp.where(item_RC, scores_RC.astype(jnp.float32), -jnp.inf)
+    take = min(k + excluded_RH.shape[1], scores_RC.shape[1])
+    score_RT, place_RT = _top_k(scores_RC, take)
+    row_RT = jnp.take_along_axis(row_RC, place_RT, axis=1)
+    if excluded_RH.shape[1]:
+        excluded_RT = (row_RT[:, :, None] == excluded_RH[:, None, :]).any(axis=2)
+        score_RT = jnp.where(excluded_RT, -jnp.inf, score_RT)
+    if take < k:  # a shard of fewer rows than the list is long
+        score_RT = jnp.pad(score_RT, ((0, 0), (0, k - take)), constant_values=-jnp.inf)
+        row_RT = jnp.pad(row_RT, ((0, 0), (0, k - take)))
+    score_RK, place_RK = _top_k(score_RT, k)
+    row_RK = jnp.take_along_axis(row_RT, place_RK, axis=1)
+    return jnp.where(score_RK > -jnp.inf, row_RK, 0).astype(jnp.int32), score_RK
+
+
+def _top_k(values_RN: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+    """`lax.top_k`, exactly, in half of its time on CPUs, where each user has a heap of K.
+
+    A few bisections find a value that K are not below; what is, need not go through the heap.
+    """
+    finite_RN = jnp.isfinite(values_RN)
+    low_R1 = jnp.min(values_RN, axis=1, keepdims=True, where=finite_RN, initial=jnp.inf)
+    high_R1 = values_RN.max(axis=1, keepdims=True)
+    for _ in range(_BISECTIONS):
+        middle_R1 = (low_R1 + high_R1) / 2
+        enough_R1 = (values_RN >= middle_R1).sum(axis=1, keepdims=True) >= k
+        low_R1 = jnp.where(enough_R1, middle_R1, low_R1)
+        high_R1 = jnp.where(enough_R1, high_R1, middle_R1)
+    return lax.top_k(jnp.where(values_RN >= low_R1, values_RN, -jnp.inf), k)

@@ -1,0 +1,136 @@
+"""The arms of the live experiments (docs/method.md §8), and what was published of real ones."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from negflax.config import Config
+
+CONTROL = "no_signal"
+AGAIN = "control_again"  # the same, trained in another order: by how much does luck move figures?
+INPUT = "dislike"  # the feature that the control's model does not have
+DISLIKES = ("dislike",)
+# Skips are eight times as frequent as dislikes; with this weight both together push about alike.
+SKIPS_TOO = ("dislike", "skip: 0.1")
+
+
+@dataclasses.dataclass(frozen=True)
+class ArmSpec:
+    """One way to use dislikes.
+
+    Attributes:
+      sees: the model reads past dislikes.
+      negative: rules of negative labels; without any, a disliked long view is a positive label.
+      loss: settings of config.loss.
+      block: filter on the lists, see live_lists.BLOCKS.
+      order: added to config.batch.seed: the same arm with its users in another order of training.
+    """
+
+    sees: bool = True
+    negative: tuple[str, ...] = ()
+    loss: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"objective": "ssm"})
+    block: str = ""
+    order: int = 0
+
+
+def _labels(objective: str, **loss: Any) -> ArmSpec:
+    return ArmSpec(negative=DISLIKES, loss={"objective": objective} | loss)
+
+
+ARMS: dict[str, ArmSpec] = {
+    CONTROL: ArmSpec(sees=False),
+    AGAIN: ArmSpec(sees=False, order=1),
+    "input_only": ArmSpec(),
+    "drop_disliked": ArmSpec(sees=False, block="items"),
+    "block_creators": ArmSpec(sees=False, block="creators"),
+    "input_and_label": _labels("ntr"),
+    "skips_too": ArmSpec(negative=SKIPS_TOO, loss={"objective": "ntr"}),
+    "ssm_upweighted": _labels("ssm_upweighted"),
+    "negative_weight": _labels("negative_weight", weight_policy="constant", w=0.1),
+    "negative_weight_limited": _labels(
+        "negative_weight_limited", weight_policy="constant", w=1.0, w_max=0.1
+    ),
+    "smoothed": _labels("smoothed", weight_policy="constant", w=1.0),
+    "probability_regularized": _labels("probability_regularized"),
+    "focal": _labels("focal", weight_policy="constant", w=0.1),
+    "gbce": _labels("gbce", weight_policy="constant", w=1.0, candidates="uniform"),
+    "contrastive": _labels("contrastive"),
+    "reinforce": _labels("reinforce", weight_policy="constant", w=0.1),
+}
+DEFAULT_ARMS = (
+    CONTROL,
+    AGAIN,
+    "input_only",
+    "drop_disliked",
+    "block_creators",
+    "input_and_label",
+    "skips_too",
+    "ssm_upweighted",
+    "negative_weight",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """A published effect of a live experiment (Wang et al., RecSys 2023; never measured here).
+
+    Attributes:
+      surface: where.
+      arm: ours that does the same.
+      metric: ours that comes nearest.
+      percent: relative change against the production model without that signal.
+      control: the arm that stands for that model.
+      note: what was said of it.
+    """
+
+    surface: str
+    arm: str
+    metric: str
+    percent: float
+    control: str = CONTROL
+    note: str = ""
+
+
+PUBLISHED = (
+    Published("home", "input_only", "dislike_rate", -0.34, note="not significant"),
+    Published("home", "drop_disliked", "dislike_rate", -0.84),
+    Published("home", "input_and_label", "dislike_rate", -2.44),
+    Published("home", "input_and_label", "repeated_dislikes", -9.60),
+    Published("home", "input_and_label", "dismissing_users", -2.05),
+    Published("home", "input_and_label", "viewers", -0.14),
+    Published("feed", "input_and_label", "dislike_rate", -1.10),
+    Published("feed", "input_and_label", "repeated_dislikes", -7.10),
+    Published("feed", "input_and_label", "satisfied", 0.0),
+    Published("feed", "input_and_label", "unsatisfied", -0.35),
+    Published("feed", "skips_too", "enjoyment", 0.40, "input_and_label"),
+    Published("feed", "skips_too", "long_days", 0.61, "input_and_label"),
+    Published("feed", "skips_too", "repeated_skips", -1.44, "input_and_label"),
+    Published("feed", "skips_too", "creators", 0.88, "input_and_label", "diversity"),
+)
+
+
+def reproduced(published: float, low: float, high: float) -> str:
+    """`yes` if the interval excludes 0 on the published side (of 0: if it covers 0)."""
+    if published == 0:
+        return "yes" if low <= 0 <= high else "no"
+    sign = 1 if published > 0 else -1
+    if min(sign * low, sign * high) > 0:
+        return "yes"
+    return "opposite" if max(sign * low, sign * high) < 0 else "no"
+
+
+def config_of(base: Config, spec: ArmSpec) -> Config:
+    """The run's config with what the arm sees and learns."""
+    features = base.model.features
+    if not spec.sees:
+        features = tuple(name for name in features if name != INPUT)
+    head = spec.loss["objective"] == "reinforce"  # it asks for an estimate of the logging policy
+    return dataclasses.replace(
+        base,
+        model=dataclasses.replace(base.model, features=features, behaviour_head=head),
+        batch=dataclasses.replace(base.batch, seed=base.batch.seed + spec.order),
+        labels=dataclasses.replace(base.labels, negative=spec.negative),
+        loss=dataclasses.replace(base.loss, **spec.loss),
+    )

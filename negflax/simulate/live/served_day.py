@@ -1,0 +1,246 @@
+"""A day of the simulated platform, served by a model or by the logging platform: one program.
+
+A day is calendar time: users come when their clock says so, see one item (feed) or page (home)
+after the other, and leave. In round r everybody who is there has their r-th visit of the day, and
+luck is drawn by (day, round, user): who gets the same lists in two arms behaves alike in both.
+
+Sizes as suffixes: U users, I items, L places of a page, R remembered items, D width, H encoder
+width, K rounds.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from negflax.data import features
+from negflax.model import Recommender
+from negflax.simulate.arm import Arm, Events, read
+from negflax.simulate.live.served_lists import Plan, lists, of_those
+from negflax.world import Parameters, Population, behaviour, feed, home
+
+DISLIKES = 64  # newest dislikes of a user that a filter knows
+
+
+class Live(NamedTuple):
+    """Users of one arm between two visits.
+
+    Attributes:
+      world: what the simulator knows; `clock_s_U` is the moment of the next visit, `shown_UR` and
+        `disliked_UR` hold the newest R items played, newest last.
+      begins_U: bool, the next visit begins a session.
+      since_s_U: float32 seconds since the start of the newest event; < 0: there was none.
+      dropped_UN: int32 newest disliked items, −1 for none.
+      state_UD: user states that the model multiplies item vectors with.
+      cell_UH: state of the encoder's cell.
+    """
+
+    world: behaviour.UserState
+    begins_U: jax.Array
+    since_s_U: jax.Array
+    dropped_UN: jax.Array
+    state_UD: jax.Array
+    cell_UH: jax.Array
+
+
+class Visits(NamedTuple):
+    """What was logged; leading axes (K, U). Codes are those of negflax/data/features.py.
+
+    Attributes:
+      online: bool, there was a visit.
+      begins: bool, it began a session.
+      item: int32 index of what was played, −1 for nothing.
+      start_s: float32 seconds after the start of the log.
+      seen: int32 items looked at: 1 on the feed.
+      dismissals: int32 items dismissed.
+      feedback: on what was played.
+      enjoyment: float32 σ(affinity) of what was played: the truth, which no arm sees.
+      dwell, watch_ratio, gap: uint8 codes of the event.
+    """
+
+    online: jax.Array
+    begins: jax.Array
+    item: jax.Array
+    start_s: jax.Array
+    seen: jax.Array
+    dismissals: jax.Array
+    feedback: behaviour.Feedback
+    enjoyment: jax.Array
+    dwell: jax.Array
+    watch_ratio: jax.Array
+    gap: jax.Array
+
+
+def arrive(key: jax.Array, population: Population, p: Parameters, width: tuple[int, int]) -> Live:
+    """Everybody before their first visit; `width` is (D, H) of the model that will serve."""
+    world = behaviour.first_state(population, p)
+    world, _ = behaviour.pause(key, population, world, world.present_U, p)
+    users = len(world.present_U)
+    return Live(
+        world=world,
+        begins_U=jnp.ones(users, bool),
+        since_s_U=jnp.full(users, -1, jnp.float32),
+        dropped_UN=jnp.full((users, DISLIKES), -1, jnp.int32),
+        state_UD=jnp.zeros((users, width[0])),
+        cell_UH=jnp.zeros((users, width[1])),
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("p", "plan", "model"))
+def play_day(
+    key: jax.Array,
+    day: jax.Array,
+    population: Population,
+    live: Live,
+    arm: Arm | None,
+    *,
+    p: Parameters,
+    plan: Plan,
+    model: Recommender | None,
+) -> tuple[Live, Visits]:
+    """Everything that happens on a day.
+
+    Args:
+      key: of the experiment's luck; the day is folded in.
+      day: int32 number of the day, whose visits lie before the moment (day + 1) · 24 h.
+      population: users and items; item i is the model's row i + 1.
+      live: the users in the evening before.
+      arm: the model's arrays; None: the logging platform serves.
+      p: mechanisms of the world.
+      plan: sizes and switches.
+      model: of the arm.
+    """
+    key = jax.random.fold_in(key, day)
+    evening_s = (day + 1) * jnp.float32(86_400)
+
+    def one_round(live: Live, number: jax.Array) -> tuple[Live, Visits]:
+        online_U = live.world.present_U & (live.world.clock_s_U < evening_s)
+        visit = functools.partial(
+            _visit, jax.random.fold_in(key, number), population, arm, p, plan, model, online_U
+        )
+        nothing = jax.tree.map(
+            lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(lambda: visit(live)[1])
+        )
+        return lax.cond(online_U.any(), visit, lambda live: (live, nothing), live)
+
+    return lax.scan(one_round, live, jnp.arange(plan.rounds))
+
+
+def _visit(
+    key: jax.Array,
+    population: Population,
+    arm: Arm | None,
+    p: Parameters,
+    plan: Plan,
+    model: Recommender | None,
+    online_U: jax.Array,
+    live: Live,
+) -> tuple[Live, Visits]:
+    """lists → feedback → what it changes in the users → what the model makes of it → pauses."""
+    keys = jax.random.split(key, 5)
+    world, items = live.world, population.items
+    if arm is None:
+        page_UL = feed.serve(keys[0], items, world, p)[0][:, None]
+    else:
+        page_UL = lists(
+            keys[0],
+            population,
+            arm,
+            p,
+            plan,
+            model,
+            online_U,
+            world,
+            live.dropped_UN,
+            live.state_UD,
+        )
+    if plan.surface == "home":
+        page = home.visit(keys[1], population, world, page_UL, p)
+        item_U, feedback, seen_U = page.item_U, page.feedback, page.looked_UL.sum(1)
+        dismissals_U = page.dismissal_UL.sum(1) + feedback.dismissal_U
+    else:
+        item_U = page_UL[:, 0]
+        feedback = behaviour.respond(keys[1], population, world, item_U, p)
+        seen_U, dismissals_U = jnp.ones_like(item_U), feedback.dismissal_U.astype(jnp.int32)
+    event_U = online_U & (item_U >= 0)
+    left_U = behaviour.leave_session(keys[2], feedback, p)
+    after = behaviour.update(world, population, item_U, feedback, event_U, left_U, jnp.int32(0), p)
+    stays_U = jax.random.uniform(keys[3], event_U.shape) >= p.leave
+    after = after._replace(
+        # By event, not by round: rounds of the day in which a user is away push nothing out.
+        shown_UR=_push(world.shown_UR, item_U, event_U),
+        disliked_UR=_push(world.disliked_UR, feedback.dislike_U, event_U),
+        present_U=after.present_U & (stays_U | ~online_U),
+    )
+    dwell_s_U = feedback.dwell_ms_U / jnp.float32(1_000)
+    codes = _codes(population, item_U, feedback, live.since_s_U)
+    begins_U = after.left_session_U
+    after, pause_s_U = behaviour.pause(keys[4], population, after, online_U, p)
+    state_UD, cell_UH = live.state_UD, live.cell_UH
+    if arm is not None:
+        state_UD, cell_UH = _read_events(arm, model, plan, item_U, codes, event_U, live)
+    since_s_U = jnp.where(event_U, dwell_s_U, live.since_s_U)
+    new = Live(
+        world=after,
+        begins_U=jnp.where(online_U, begins_U, live.begins_U),
+        since_s_U=jnp.where(online_U & (since_s_U >= 0), since_s_U + pause_s_U, since_s_U),
+        dropped_UN=_push(live.dropped_UN, item_U, event_U & feedback.dislike_U),
+        state_UD=state_UD,
+        cell_UH=cell_UH,
+    )
+    visits = Visits(
+        online=online_U,
+        begins=live.begins_U,
+        item=jnp.where(event_U, item_U, -1),
+        start_s=world.clock_s_U,
+        seen=seen_U,
+        dismissals=dismissals_U,
+        feedback=feedback,
+        enjoyment=jax.nn.sigmoid(behaviour.affinity(population, world, item_U, p)),
+        **{name: codes[name].astype(jnp.uint8) for name in ("dwell", "watch_ratio", "gap")},
+    )
+    return new, visits
+
+
+def _read_events(arm, model, plan, item_U, codes, event_U, live) -> tuple[jax.Array, jax.Array]:
+    """(state_UD, cell_UH) after the event, where there was one."""
+
+    def some(cell_BH, event_B):
+        events = Events(**{name: x[:, None] for name, x in event_B.items()})
+        return read(model, arm, events, cell_BH)
+
+    event = {"item": item_U + 1, "surface": jnp.zeros_like(item_U), **codes}
+    before = live.state_UD, live.cell_UH
+    return of_those(event_U, some, (live.cell_UH, event), before, plan.users_at_a_time)
+
+
+def _codes(
+    population: Population, item_U: jax.Array, feedback: behaviour.Feedback, since_s_U: jax.Array
+) -> dict[str, jax.Array]:
+    """int32 codes of the event, as the data room makes them of a log."""
+    duration_U = population.items.duration_ms_I[item_U].astype(jnp.float32)
+    ratio_U = feedback.dwell_ms_U / duration_U
+    gap_U = _bucket(since_s_U, features.GAP_EDGES_S)
+    return {
+        "dislike": 1 + feedback.dislike_U.astype(jnp.int32),
+        "dismissal": 1 + feedback.dismissal_U.astype(jnp.int32),
+        "dwell": _bucket(feedback.dwell_ms_U.astype(jnp.float32), features.DWELL_EDGES_MS),
+        "watch_ratio": _bucket(ratio_U, features.WATCH_RATIO_EDGES),
+        "gap": jnp.where(since_s_U >= 0, gap_U, 0),
+    }
+
+
+def _bucket(value_U: jax.Array, edges: Any) -> jax.Array:
+    """features.buckets of known values."""
+    place_U = jnp.searchsorted(jnp.asarray(edges, jnp.float32), value_U, side="right")
+    return 1 + place_U.astype(jnp.int32)
+
+
+def _push(ring_UR: jax.Array, value_U: jax.Array, where_U: jax.Array) -> jax.Array:
+    """The rings with one more value at their end, the oldest pushed out."""
+    new_UR = jnp.concatenate([ring_UR[:, 1:], value_U[:, None].astype(ring_UR.dtype)], axis=1)
+    return jnp.where(where_U[:, None], new_UR, ring_UR)

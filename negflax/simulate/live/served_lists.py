@@ -1,0 +1,150 @@
+"""What a model shows the users who are there: scores → filters → candidates → serving layer.
+
+Sizes as suffixes: U users, B users of a block, I items, L places of a page, R remembered items, N
+remembered dislikes, M candidates, D width.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from negflax.model import Recommender
+from negflax.simulate.arm import Arm
+from negflax.simulate.walk import CANDIDATES, MEMORY, PLATFORM
+from negflax.world import Parameters, Population, Serving, behaviour, serve_list
+from negflax.world.serving import UNWANTED
+
+BLOCKS = ("", "items", "creators")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What the compiler knows of a day.
+
+    Attributes:
+      surface: `feed` or `home`.
+      block: filter on the lists: disliked `items`, all items of disliked `creators`, or none.
+      rounds: K, visits of a user in a day at most; who would have more goes on the next day.
+      users_at_a_time: block of users that are scored together.
+      layer: the serving layer between scores and lists.
+    """
+
+    surface: str = "feed"
+    block: str = ""
+    rounds: int = 64
+    users_at_a_time: int = 128
+    layer: Serving = PLATFORM
+
+    def length(self, p: Parameters) -> int:
+        """L."""
+        return p.page_items if self.surface == "home" else 1
+
+
+def lists(
+    key: jax.Array,
+    population: Population,
+    arm: Arm,
+    p: Parameters,
+    plan: Plan,
+    model: Recommender,
+    online_U: jax.Array,
+    world: behaviour.UserState,
+    dropped_UN: jax.Array,
+    state_UD: jax.Array,
+) -> jax.Array:
+    """(U, L) int32 lists of the users who are there; zeros for the others.
+
+    Args:
+      key: of the serving layer's luck, drawn user by user.
+      population: users and items.
+      arm: the model's arrays.
+      p: mechanisms of the world.
+      plan: surface, filter and serving layer.
+      model: of the arm.
+      online_U: bool, who is there.
+      world: what was shown lately, and the users' clocks.
+      dropped_UN: newest disliked items, −1 for none.
+      state_UD: user states.
+    """
+    items, length = population.items, plan.length(p)
+    weights_VD, bias_V = model.output_vectors(arm.rows[model.output_table][: model.num_rows])
+    weights_ID, bias_I = weights_VD[1:], bias_V[1:]  # row 0 is no item
+    creators = population.users.averse_creator_UA.shape[1]
+
+    def some(state_BD, shown_BR, dropped_BN, now_B, user_B):
+        score_BI = state_BD @ weights_ID.T + bias_I
+        score_BI = jnp.where(items.release_s_I <= now_B[:, None], score_BI, UNWANTED)
+        score_BI = _without(score_BI, shown_BR)
+        if plan.block == "items":
+            score_BI = _without(score_BI, dropped_BN)
+        if plan.block == "creators":
+            creator_BN = jnp.where(dropped_BN >= 0, items.creator_I[dropped_BN], -1)
+            wanted_BA = _without(jnp.zeros((len(user_B), creators)), creator_BN) == 0
+            score_BI = jnp.where(wanted_BA[:, items.creator_I], score_BI, UNWANTED)
+        best_BM, item_BM = lax.top_k(score_BI, min(CANDIDATES, len(bias_I)))
+
+        def one(user, item_M, score_M, shown_R, now):
+            list_1L, _ = serve_list(
+                jax.random.fold_in(key, user),
+                item_M[None].astype(jnp.int32),
+                score_M[None],
+                length,
+                plan.layer,
+                cluster_I=items.cluster_I,
+                recent_UR=shown_R[None],
+                released_I=items.release_s_I,
+                now_U=now[None],
+            )
+            return list_1L[0]
+
+        return jax.vmap(one)(user_B, item_BM, best_BM, shown_BR[:, -MEMORY:], now_B)
+
+    user_U = jnp.arange(len(online_U), dtype=jnp.int32)
+    known = state_UD, world.shown_UR, dropped_UN, world.clock_s_U, user_U
+    nothing_UL = jnp.zeros((len(online_U), length), jnp.int32)
+    return of_those(online_U, some, known, nothing_UL, plan.users_at_a_time)
+
+
+def _without(score_BI: jax.Array, place_BR: jax.Array) -> jax.Array:
+    """The scores, UNWANTED at these places; −1 is none."""
+    place_BR = jnp.where(place_BR >= 0, place_BR, score_BI.shape[1])  # outside: dropped
+    row_B1 = jnp.arange(len(score_BI))[:, None]
+    return score_BI.at[row_B1, place_BR].set(UNWANTED, mode="drop")
+
+
+def of_those(
+    mask_U: jax.Array, function: Callable, operands: Any, otherwise: Any, block: int
+) -> Any:
+    """`function(*operands)` for the users of the mask, `otherwise` for the others.
+
+    Users of the mask come first, and blocks without any are not computed: a round costs what its
+    visitors cost. The function must treat its users one by one.
+    """
+    users = len(mask_U)
+    block = min(block, users)
+    order_U = jnp.argsort(~mask_U, stable=True)
+    # The last block is filled up with users from the end, who are then computed twice.
+    blocks = -(-users // block)
+    place_NB = jnp.minimum(jnp.arange(blocks)[:, None] * block, users - block) + jnp.arange(block)
+
+    def one(place_B):
+        user_B = order_U[place_B]
+        return lax.cond(
+            mask_U[user_B].any(),
+            lambda: function(*jax.tree.map(lambda x: x[user_B], operands)),
+            lambda: jax.tree.map(lambda x: x[user_B], otherwise),
+        )
+
+    found = lax.map(one, place_NB)
+
+    def back(new, old):
+        new = jnp.zeros_like(old).at[order_U[place_NB]].set(new)
+        return jnp.where(mask_U.reshape(-1, *[1] * (old.ndim - 1)), new, old)
+
+    return jax.tree.map(back, found, otherwise)

@@ -1,0 +1,122 @@
+"""The models of a live experiment: positives alone first, from there every arm's own trainings.
+
+Shapes: U users, T steps of a history, D width, H encoder width.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from negflax.config import Config, ModelConfig
+from negflax.data import Batch, Catalogue, Sequences, StreamBatches, history_batch
+from negflax.mesh import make_mesh
+from negflax.model import Recommender
+from negflax.simulate.arm import Arm, arm_of, encode
+from negflax.simulate.live.arms import ARMS, CONTROL, ArmSpec, config_of
+from negflax.simulate.live.live_settings import LiveSettings, retraining
+from negflax.simulate.live.user_log import Log, sequences_of
+from negflax.train.checkpoint import write_config
+from negflax.train.loop import planned_steps, train
+from negflax.train.restore import Trained, save_catalogue
+from negflax.train.state import State, grafted
+from negflax.train.step import Trainer
+
+ENCODED = 512  # users whose histories are read together
+
+
+class Models:
+    """Models, trainers and what the arms of one replicate begin with, each made once."""
+
+    def __init__(
+        self, config: Config, settings: LiveSettings, log: Log, catalogue: Catalogue, workdir: Path
+    ):
+        """The run's config; the logging platform's log; where positives-only runs are kept."""
+        self._config, self._settings, self._log = config, settings, log
+        self._catalogue, self._workdir = catalogue, workdir
+        self._mesh = make_mesh(config.mesh, jax.devices()[:1])
+        self._models: dict[ModelConfig, Recommender] = {}
+        self._base: dict[bool, State] = {}
+        self._first: dict[Config, State] = {}
+        self._trainers: dict[Config, Trainer] = {}
+
+    def model(self, config: Config) -> Recommender:
+        """One object for equal settings: what was compiled for it serves again."""
+        return self._models.setdefault(config.model, Recommender(config.model, self._catalogue))
+
+    def base(self, sees: bool) -> State:
+        """Positives alone, on the log of the logging platform, with or without the dislike bit."""
+        if sees not in self._base:
+            config = config_of(self._config, ARMS["input_only" if sees else CONTROL])
+            folder = self._workdir / ("sees_dislikes" if sees else "no_dislikes")
+            batches = self._batches(config, self.sequences(self._log, config))
+            steps = planned_steps(config, batches)
+            trainer = self._trainer(config, steps)
+            write_config(folder, config)
+            save_catalogue(folder, self._catalogue)
+            self._base[sees] = train(config, trainer, batches, steps, folder).state
+        return self._base[sees]
+
+    def first(self, spec: ArmSpec) -> tuple[Config, State]:
+        """(config of the arm's trainings, its model on the first morning).
+
+        Arms that differ in their filter alone, or in the surface, begin with the same one.
+        """
+        base = self.base(spec.sees)
+        config = config_of(self._config, spec)
+        config = retraining(config, self._settings, begun=int(base["step"]))
+        if config not in self._first:
+            state = jax.tree.map(jnp.copy, base)
+            if config.model.behaviour_head:
+                state = grafted(base, self._trainer(config, 1).init())
+            sequences, steps = self.sequences(self._log, config), self._settings.first_steps
+            self._first[config] = self.retrained(config, state, sequences, steps)
+        return config, jax.tree.map(jnp.copy, self._first[config])
+
+    def sequences(self, log: Log, config: Config) -> Sequences:
+        """The log as an arm's training data."""
+        return sequences_of(log, self._config.world.num_users, self._catalogue, config.labels)
+
+    def retrained(self, config: Config, state: State, sequences: Sequences, steps: int) -> State:
+        """The arm's model after so many more steps; `state` is used up."""
+        step, trainer = int(state["step"]), self._trainer(config, steps)
+        batches = self._batches(config, sequences)
+        for i in range(step, step + steps):
+            state, _ = trainer.step(state, batches.batch(i))
+        return state
+
+    def arm(self, config: Config, state: State) -> Arm:
+        """The arrays that serve."""
+        trained = Trained(config, self._catalogue, self.model(config), state, 0, self._mesh)
+        return arm_of(trained, has_dwell=True)
+
+    def _batches(self, config: Config, sequences: Sequences) -> StreamBatches:
+        return StreamBatches(sequences, config.batch, config.labels, ("train",))
+
+    def _trainer(self, config: Config, steps: int) -> Trainer:
+        if config not in self._trainers:
+            counts = self._catalogue.train_count_V
+            self._trainers[config] = Trainer(config, self.model(config), counts, steps, self._mesh)
+        return self._trainers[config]
+
+
+def read_histories(
+    model: Recommender, arm: Arm, sequences: Sequences, length: int
+) -> tuple[jax.Array, jax.Array]:
+    """(state_UD, cell_UH) of every user after the newest `length` events."""
+    users = len(sequences.user_ids)
+    found = []
+    for first in range(0, users, ENCODED):
+        user_B = np.minimum(np.arange(first, first + ENCODED), users - 1)
+        end_B = sequences.offsets_U1[user_B + 1]
+        found.append(_histories(model, arm, history_batch(sequences, end_B, user_B, length)))
+    return tuple(jnp.concatenate(parts)[:users] for parts in zip(*found, strict=True))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _histories(model: Recommender, arm: Arm, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    return encode(model, arm, batch, None)
