@@ -28,7 +28,7 @@ from negflax.config import ConfigError, MeshConfig
 from negflax.data import Catalogue, open_sequences
 from negflax.evaluate import comparison, format_table, run
 from negflax.evaluate.calibration import calibration_figures
-from negflax.evaluate.follow.follow import follow
+from negflax.evaluate.follow import follow
 from negflax.evaluate.report import run_page as page
 from negflax.files import write_json
 from negflax.mesh import make_mesh

@@ -129,7 +129,7 @@ class Training:
             counts = self.sequences.catalogue.train_count_V
             self._trainers[key] = Trainer(config, model, counts, total, self.mesh)
         trainer = self._trainers[key]
-        trainer.loss_weights = weights.strength(
+        trainer.loss_weights = weights.loss_weights(
             loss_config, self.config.model.dtype, self.model.num_rows
         )
         return trainer

@@ -9,10 +9,11 @@ import jax
 import pytest
 
 from negflax.config import Config, ConfigError, EvalConfig, MeshConfig, ModelConfig
-from negflax.evaluate import EvaluationError, run
+from negflax.evaluate import run
 from negflax.evaluate.report import run_page as page
 from negflax.mesh import make_mesh
 from negflax.model import Recommender
+from negflax.serve import ModelError
 from negflax.train.restore import Trained
 from negflax.train.step import Trainer
 
@@ -76,7 +77,7 @@ def test_a_table_that_is_not_finite(trained, make_sequences, value):
     broken = {"item": {"rows": table["rows"].at[3, 1].set(value).at[5].set(value)}}
     diverged = dataclasses.replace(trained, state=trained.state | {"tables": broken})
     sequences = make_sequences([[*TRAIN, (5, "+", "test")]], 8)
-    with pytest.raises(EvaluationError, match="step 7: table 'item' has 2 rows with NaN .* row 3"):
+    with pytest.raises(ModelError, match="step 7: table 'item' has 2 rows with NaN .* row 3"):
         evaluate(diverged, sequences)
 
 

@@ -7,10 +7,10 @@ import pytest
 
 from negflax.config import ConfigError, MeshConfig
 from negflax.data import DataError, build_histories
-from negflax.evaluate import EvaluationError, Queries
+from negflax.evaluate import Queries
 from negflax.evaluate.scorer import model_scorer
 from negflax.mesh import make_mesh
-from negflax.serve import TrainedRecommender
+from negflax.serve import ModelError, TrainedRecommender
 from negflax.train.checkpoint import CheckpointError
 
 
@@ -156,7 +156,7 @@ def test_errors_name_the_log(recommender):
 def test_scores_that_are_not_finite_are_an_error(trained):
     broken = jax.tree.map(lambda x: x * np.nan, trained.state["dense"])
     run = dataclasses.replace(trained, state=trained.state | {"dense": broken})
-    with pytest.raises(EvaluationError, match="step 0 gives scores that are not finite"):
+    with pytest.raises(ModelError, match="step 0 gives scores that are not finite"):
         TrainedRecommender(run).recommend(log([1], [10]), 3)
 
 

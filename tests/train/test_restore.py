@@ -24,12 +24,12 @@ def mesh(devices):
 
 
 @pytest.fixture(scope="module", params=[8, 1])
-def saved(query, tmp_path_factory):
+def saved(request, tmp_path_factory):
     """(folder of a run with checkpoint 1, its state), written from that many devices."""
     folder = tmp_path_factory.mktemp("run")
     write_config(folder, tiny.CONFIG)
     SEQUENCES.catalogue.save(folder / CATALOGUE)
-    trainer = tiny.make_trainer(tiny.CONFIG, SEQUENCES, query.param)[0]
+    trainer = tiny.make_trainer(tiny.CONFIG, SEQUENCES, request.param)[0]
     state = trainer.init()
     checkpoints = open_checkpoints(tiny.CONFIG, folder, trainer.model)
     checkpoints.save(1, state, None)
