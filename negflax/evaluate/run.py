@@ -8,6 +8,7 @@ from typing import Any
 
 from negflax.config import Config
 from negflax.data import Sequences, open_sequences
+from negflax.evaluate.baselines.item_based import item_baselines
 from negflax.evaluate.baselines.popularity import cached, default_baselines
 from negflax.evaluate.baselines.rate_adjusted import model_baselines
 from negflax.evaluate.checks import check_list_lengths, circumstances
@@ -24,6 +25,9 @@ SCORERS = (
     "rate_adjusted",
     "block_creator",
     "drop_disliked",
+    "ease",
+    "ease_signed",
+    "item_knn",
     "markov",
     "popularity",
     "signed_popularity",
@@ -63,9 +67,10 @@ def _evaluate(trained: Trained, split: str, sequences: Sequences, baselines: boo
     scorers, facts = {MODEL: model}, {}
     if baselines:
         on_model, facts = model_baselines(model, sequences, splits, config)
-        scorers |= on_model | default_baselines(
-            sequences, splits, config.seed, config.negative_popularity
-        )
+        on_items, settings = item_baselines(sequences, splits, config)
+        scorers |= on_model | on_items
+        scorers |= default_baselines(sequences, splits, config.seed, config.negative_popularity)
+        facts |= settings
     result = evaluate_scorers(scorers, sequences, config, split)
     facts |= circumstances(sequences, result.queries, split)
     return dataclasses.replace(result, metrics=result.metrics | facts)

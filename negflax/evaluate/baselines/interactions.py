@@ -1,0 +1,54 @@
+"""User × item matrices of a log: what the linear item-to-item baselines are fitted to.
+
+Shapes: U users, R queries, V catalogue rows, H history events.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import sparse
+
+from negflax.data import SPLITS, Sequences
+from negflax.data.histories import history_events
+from negflax.evaluate.protocol import Queries
+
+TIE_BREAK = 1e-6  # weight of an item's share of the largest popularity, far below one interaction
+
+
+def interactions(
+    sequences: Sequences, splits: tuple[str, ...], weight_E: np.ndarray
+) -> sparse.csr_array:
+    """Which users have a weighted event on which items in `splits`: float32 (U, V) of 0 and 1.
+
+    Args:
+      sequences: events of all users.
+      splits: the events that count.
+      weight_E: `sequences.positive_weight_E` or `sequences.negative_weight_E`.
+    """
+    codes = [SPLITS.index(split) for split in splits]
+    counted_E = np.isin(sequences.split_E, codes) & (weight_E > 0) & (sequences.item_E > 0)
+    user_E = np.repeat(np.arange(len(sequences.user_ids)), np.diff(sequences.offsets_U1))
+    shape = len(sequences.user_ids), sequences.catalogue.num_rows
+    return _binary(user_E[counted_E], sequences.item_E[counted_E], shape)
+
+
+def profiles(sequences: Sequences, queries: Queries, weight_E: np.ndarray) -> sparse.csr_array:
+    """The same of each query's history, every event before the query: float32 (R, V)."""
+    query_H, event_H = history_events(sequences, queries.user_R, queries.end_R)
+    item_H = sequences.item_E[event_H]
+    counted_H = (weight_E[event_H] > 0) & (item_H > 0)
+    shape = len(queries), sequences.catalogue.num_rows
+    return _binary(query_H[counted_H], item_H[counted_H], shape)
+
+
+def tie_break(matrix_UV: sparse.csr_array) -> np.ndarray:
+    """float32 (V,): popularity, scaled so that it orders only what a baseline scores equally."""
+    count_V = np.asarray(matrix_UV.sum(axis=0), np.float32)
+    return np.float32(TIE_BREAK) * count_V / max(1.0, float(count_V.max()))
+
+
+def _binary(row_N: np.ndarray, item_N: np.ndarray, shape: tuple[int, int]) -> sparse.csr_array:
+    found = sparse.csr_array((np.ones(len(row_N), np.float32), (row_N, item_N)), shape=shape)
+    found.sum_duplicates()
+    found.data[:] = 1
+    return found

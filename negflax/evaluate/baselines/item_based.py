@@ -1,0 +1,99 @@
+"""The item-to-item baselines of a table, their settings chosen on the validation period.
+
+EASE's λ and the neighbours of item_knn are those with the largest ndcg_p at the first K, the c of
+ease_signed the one with the largest delta there. What is compared is fitted to the training period
+alone; the chosen settings are then fitted to all events that the model was trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from negflax.config import EvalConfig
+from negflax.data import Sequences
+from negflax.evaluate.baselines.ease import fit_ease, profile_scorer
+from negflax.evaluate.baselines.interactions import interactions, tie_break
+from negflax.evaluate.baselines.item_knn import nearest, neighbour_scorer
+from negflax.evaluate.metrics import aggregate, query_values
+from negflax.evaluate.protocol import EvaluationError, Scorer, build_queries
+from negflax.evaluate.ranking import rank_queries
+
+MAX_ITEMS = 20_000  # EASE holds a dense item × item matrix: 1.6 GB here
+EASE_L2 = (200.0, 50.0, 1_000.0)  # the first of each: where nothing can be chosen
+SIGNED_C = (0.5, 0.25, 1.0)
+NEIGHBOURS = (100, 20, 50, 200)
+
+
+def item_baselines(
+    sequences: Sequences, splits: tuple[str, ...], config: EvalConfig
+) -> tuple[dict[str, Scorer], dict[str, float]]:
+    """`ease`, `ease_signed` and `item_knn`: (scorers by name, the settings that were chosen).
+
+    Args:
+      sequences: events of all users.
+      splits: the events that the baselines are fitted to.
+      config: list lengths and the validation sample.
+
+    Returns:
+      Nothing where the catalogue has more than `MAX_ITEMS` items. Else, beside the settings,
+      `item_baselines/tuned`: 1, or 0 where there is no validation period and the defaults stand.
+    """
+    if sequences.catalogue.num_rows - 1 > MAX_ITEMS:
+        return {}, {}
+    choose = _choice(sequences, config)
+    matrix_UV = interactions(sequences, ("train",), sequences.positive_weight_E)
+    popularity_V, neighbours = tie_break(matrix_UV), nearest(matrix_UV, max(NEIGHBOURS))
+
+    def ease_with(l2: float) -> Scorer:
+        return profile_scorer(sequences, fit_ease(matrix_UV, l2), popularity_V)
+
+    def signed_with(c: float) -> Scorer:
+        return profile_scorer(sequences, fitted, popularity_V, c)
+
+    def knn_with(k: int) -> Scorer:
+        return neighbour_scorer(sequences, neighbours, k, popularity_V)
+
+    k = choose(knn_with, NEIGHBOURS, "ndcg_p")
+    l2 = choose(ease_with, EASE_L2, "ndcg_p")
+    fitted = fit_ease(matrix_UV, l2)
+    c = choose(signed_with, SIGNED_C, "delta")
+    if set(splits) != {"train"}:
+        matrix_UV = interactions(sequences, splits, sequences.positive_weight_E)
+        popularity_V, neighbours = tie_break(matrix_UV), nearest(matrix_UV, k)
+        fitted = fit_ease(matrix_UV, l2)
+    scorers = {
+        "ease": profile_scorer(sequences, fitted, popularity_V),
+        "ease_signed": signed_with(c),
+        "item_knn": knn_with(k),
+    }
+    settings = {"ease/l2": l2, "ease_signed/c": c, "item_knn/neighbours": k}
+    return scorers, settings | {"item_baselines/tuned": int(choose is not _first)}
+
+
+Choose = Callable[[Callable[..., Scorer], Sequence[float], str], float]
+
+
+def _choice(sequences: Sequences, config: EvalConfig) -> Choose:
+    """Chooses the setting whose scorer has the largest metric at the first K on validation."""
+    try:
+        queries = build_queries(sequences, "valid", config.valid_users, config.seed, config.state)
+    except EvaluationError:  # no label in that period
+        return _first
+
+    def choose(build: Callable[..., Scorer], settings: Sequence[float], metric: str) -> float:
+        values = []
+        for setting in settings:
+            ranks = rank_queries(build(setting), queries, sequences, True, config.users_per_block)
+            values.append(
+                aggregate(query_values(ranks, queries, config))[f"{metric}@{config.ks[0]}"]
+            )
+        return settings[int(np.argmax(np.nan_to_num(values, nan=-np.inf)))]
+
+    return choose
+
+
+def _first(build: Callable[..., Scorer], settings: Sequence[float], metric: str) -> float:
+    del build, metric
+    return settings[0]
