@@ -4,8 +4,8 @@
     --workdir=runs/mine
 
 The log has the columns user_id, item_id, timestamp_ms and the signals that the label rules name.
-Batches and warm-ups suit logs from some thousand events; with millions of them, take the defaults
-of negflax/config/ (rows 32, length 100, warm-up 200).
+The settings, in negflax/config/event_log.py, suit logs from some thousand events; with millions of
+them, take the defaults of negflax/config/ (rows 32, length 100, warm-up 200), as negflax.fit does.
 """
 
 from negflax import config as negflax_config
@@ -13,20 +13,4 @@ from negflax import config as negflax_config
 
 def get_config():
     """The run."""
-    config = negflax_config.defaults()
-    config.name = "event_log"
-    config.data.source = "event_log"
-    config.data.path = "my_events.csv"
-    config.labels.positive = ("like",)
-    config.labels.negative = ("dislike",)
-    config.batch.rows = 8
-    config.batch.length = 50
-    config.model.hidden = 32
-    config.model.embedding = 32
-    config.loss.positives_only_steps = 100
-    config.loss.ramp_steps = 50
-    config.train.epochs = 20.0
-    config.train.eval_every = 50
-    config.train.checkpoint_every = 50
-    config.eval.ks = (10,)
-    return config
+    return negflax_config.defaults(negflax_config.event_log_defaults())

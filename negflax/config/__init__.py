@@ -11,6 +11,7 @@ from negflax.config.choices import FEATURES, POSITIVES_ONLY
 from negflax.config.data import BatchConfig, DataConfig, LabelConfig, WorldConfig
 from negflax.config.errors import ConfigError
 from negflax.config.evaluate import EvalConfig
+from negflax.config.event_log import event_log_defaults
 from negflax.config.loss import LossConfig
 from negflax.config.model import ModelConfig
 from negflax.config.reading import from_config_dict
@@ -34,6 +35,7 @@ __all__ = [
     "TrainConfig",
     "WorldConfig",
     "defaults",
+    "event_log_defaults",
     "from_config_dict",
     "to_dict",
 ]

@@ -50,8 +50,11 @@ def to_dict(config: Config) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
-def defaults() -> Any:
-    """Every default as a ConfigDict, for a file in configs/ to override (needs ml_collections)."""
+def defaults(config: Config | None = None) -> Any:
+    """A config, by default the default one, as a ConfigDict for a file in configs/ to override.
+
+    Needs ml_collections.
+    """
     import ml_collections
 
-    return ml_collections.ConfigDict(to_dict(Config()))
+    return ml_collections.ConfigDict(to_dict(config or Config()))
