@@ -15,6 +15,10 @@ from negflax.data.schema import SPLITS
 
 NEVER = np.iinfo(np.int64).max
 BINS = 2**18
+NOTHING_TRAINS = (
+    "config.data.valid_fraction + config.data.test_fraction leave no event to train on: "
+    "their sum must be below 1"
+)
 
 
 def split_by_column(events: pa.Table, name: str) -> np.ndarray:
@@ -75,7 +79,8 @@ def split_moments(
     if not any(np.any(time >= 0) for time in read()):
         raise DataError(
             f"{name}: column `timestamp_ms` has no value, and config.data.split is `temporal`: "
-            "add event times or set config.data.split = 'leave_one_out' or 'column'"
+            "add event times or set config.data.split = 'user_fraction', 'leave_one_out' or "
+            "'column'"
         )
     shares = (config.valid_fraction + config.test_fraction, config.test_fraction)
     valid_from = _moment(config, "valid_from", read, shares[0])
@@ -109,6 +114,34 @@ def leave_one_out(user_E: np.ndarray) -> np.ndarray:
     return np.where(counts[user_E] < 3, 0, split_E).astype(np.uint8)
 
 
+def user_fraction(user_E: np.ndarray, config: DataConfig) -> np.ndarray:
+    """split_E uint8: the last events of each user test, the ones before them validate.
+
+    Of a user's n events ⌊n · test_fraction⌋ test and ⌊n · valid_fraction⌋ validate; the others, the
+    oldest, train. Rounding down keeps users with too few events for a share, fewer than 5 at a
+    fraction of .2, out of that period. Parameters may see events of other users that are later
+    than a test event, as under `leave_one_out`; a user's own order is kept.
+
+    Args:
+      user_E: user numbers, nondecreasing, events in time order within a user.
+      config: the two fractions.
+
+    Raises:
+      ConfigError: the fractions leave nothing to train on.
+    """
+    if config.valid_fraction + config.test_fraction >= 1:
+        raise ConfigError(NOTHING_TRAINS)
+    counts = np.bincount(user_E) if len(user_E) else np.zeros(0, np.int64)
+    # Rounded first: .3 of 10 events is 3, though .1 + .2 makes .30000000000000004.
+    tested, validated = (
+        np.floor(np.round(counts * fraction, 6)).astype(np.int64)
+        for fraction in (config.test_fraction, config.valid_fraction)
+    )
+    from_end_E = np.cumsum(counts)[user_E] - 1 - np.arange(len(user_E))
+    late_E = (from_end_E < (tested + validated)[user_E]).astype(np.uint8)
+    return late_E + (from_end_E < tested[user_E])
+
+
 def nondecreasing(split_E: np.ndarray, user_E: np.ndarray) -> tuple[np.ndarray, int]:
     """Moves an event that follows a later period's event of its user into that period.
 
@@ -137,10 +170,7 @@ def _moment(
             raise ConfigError(f"config.data.{key} = {text!r} has no zone: append +00:00 or yours")
         return round(moment.timestamp() * 1000)
     if share >= 1:
-        raise ConfigError(
-            "config.data.valid_fraction + config.data.test_fraction leave no event to train on: "
-            "their sum must be below 1"
-        )
+        raise ConfigError(NOTHING_TRAINS)
     return _quantile(read, 1 - share)
 
 

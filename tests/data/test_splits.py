@@ -1,4 +1,4 @@
-"""Temporal, leave-one-out and given splits (docs/method.md §5.1)."""
+"""Temporal, per-user and given splits (docs/method.md §5.1)."""
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,7 @@ from negflax.data.splits import (
     split_by_column,
     split_by_time,
     split_moments,
+    user_fraction,
 )
 
 
@@ -110,6 +111,44 @@ def test_leave_one_out_spares_short_users():
         1,
         2,
     ]
+
+
+def by_user(lengths, valid=0.1, test=0.2):
+    user = np.repeat(np.arange(len(lengths)), lengths)
+    return user_fraction(user, DataConfig(valid_fraction=valid, test_fraction=test))
+
+
+def test_user_fractions_are_rounded_down():
+    split = by_user([10, 4, 0, 5, 29])
+    assert split.dtype == np.uint8
+    assert split[:10].tolist() == [0] * 7 + [1] + [2] * 2
+    assert split[10:14].tolist() == [0] * 4  # too few events for a test event
+    assert split[14:19].tolist() == [0] * 4 + [2]  # and here for a validation event
+    assert np.bincount(split[19:]).tolist() == [22, 2, 5]
+    assert by_user([]).tolist() == []
+
+
+def test_user_fractions_are_decimal_numbers():
+    assert by_user([10], valid=0.3, test=0.6).tolist() == [0] + [1] * 3 + [2] * 6
+    assert np.bincount(by_user([1000], valid=0.29, test=0.57)).tolist() == [140, 290, 570]
+
+
+def test_user_fractions_must_leave_training_events():
+    with pytest.raises(ConfigError, match="valid_fraction .* below 1"):
+        by_user([10], valid=0.5, test=0.5)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.integers(0, 40), max_size=8),
+    st.sampled_from([(0.1, 0.2), (0.0, 0.3), (0.3, 0.1)]),
+)
+def test_user_fraction_equals_a_plain_loop(lengths, fractions):
+    expected = []
+    for n in lengths:
+        valid, test = (int(n * round(10 * fraction) // 10) for fraction in fractions)
+        expected += [0] * (n - valid - test) + [1] * valid + [2] * test
+    assert by_user(lengths, *fractions).tolist() == expected
 
 
 @settings(deadline=None, max_examples=60)
