@@ -11,7 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from negflax.loss import OBJECTIVES, candidate_logsumexp, margins, ntr, objective_sum
+from negflax.loss import (
+    OBJECTIVES,
+    CandidateSet,
+    LabelBatch,
+    candidate_logsumexp,
+    margins,
+    ntr,
+    objective_sum,
+)
 
 OURS = "ours"
 
@@ -95,13 +103,13 @@ def _ours(states, candidates, p, r_N1=None, w_N1=None):
     total, _ = objective_sum(
         OBJECTIVES["ntr"],
         states,
-        _label_logits(states, candidates, p),
-        candidates,
-        bias_S=jnp.zeros(len(candidates)),
-        candidate_ids_S=jnp.arange(len(candidates)),
-        label_ids_NL=p.label_N1,
-        r_NL=p.r_N1 if r_N1 is None else r_N1,
-        w_NL=p.w_N1 if w_N1 is None else w_N1,
+        LabelBatch(
+            ids_NL=p.label_N1,
+            logits_NL=_label_logits(states, candidates, p),
+            r_NL=p.r_N1 if r_N1 is None else r_N1,
+            w_NL=p.w_N1 if w_N1 is None else w_N1,
+        ),
+        CandidateSet(candidates, jnp.zeros(len(candidates)), jnp.arange(len(candidates))),
     )
     return total
 

@@ -75,11 +75,13 @@ def _ours(config: OptimizerConfig, p: Problem) -> Calls:
 
     @functools.partial(jax.jit, donate_argnums=(0, 1))
     def move(rows, slots, ids_U, gradient_UD):
-        return updates.apply(optimizer, rows, slots, ids_U, gradient_UD, RATE)
+        table = {"rows": rows, "slots": slots}
+        table = updates.apply(optimizer, table, ids_U, gradient_UD, updates.RowStep(RATE))
+        return table["rows"], table["slots"]
 
     @functools.partial(jax.jit, donate_argnums=(0, 1))
     def update(rows, slots, ids_K, gradient_KD):
-        return updates.apply(optimizer, rows, slots, *_merge(ids_K, gradient_KD, num_rows), RATE)
+        return move(rows, slots, *_merge(ids_K, gradient_KD, num_rows))
 
     distinct = jax.jit(functools.partial(tables.distinct, num_rows=num_rows))
     add_up = jax.jit(_add_up, static_argnums=2)

@@ -1,7 +1,9 @@
-"""What an objective sees of a state's labels: margins, logits, weights and the state's own columns.
+"""The labels of a state: what goes into the loss, and what an objective sees of them.
 
 With margin m = z_y − lse over the other items, log p = −softplus(−m) and log(1 − p) = −softplus(m):
-no value of the logits gives NaN or inf (docs/method.md §2). Shapes: N states, L labels a state, E
+no value of the logits gives NaN or inf (docs/method.md §2).
+
+An absent label or column has the id −1 and weights of 0. Shapes: N states, L labels a state, E
 extra columns of a state.
 """
 
@@ -17,8 +19,49 @@ import jax.numpy as jnp
 EMPTY_MARGIN = 1000.0
 
 
+class ExtraColumns(NamedTuple):
+    """A few items of each state's own, beside the candidates that all states share (columns.py).
+
+    Attributes:
+      logits_NE: their logits.
+      ids_NE: their rows, each at most once a state; −1 where absent.
+    """
+
+    logits_NE: jax.Array
+    ids_NE: jax.Array
+
+
+class LabelBatch(NamedTuple):
+    """Labels of N states, as they go into the loss.
+
+    Attributes:
+      ids_NL: their rows, −1 where absent; left out of the state's candidates.
+      logits_NL: z_y.
+      r_NL: weights of positive labels, 0 where none.
+      w_NL: weights of negative labels, 0 where none.
+      extra: the state's own columns, for the objectives that ask for some.
+      log_behaviour_NL: log β of the labels, a constant (`reinforce`).
+      seen_NM: rows that the state's user has seen, −1 where none; no candidates either.
+    """
+
+    ids_NL: jax.Array
+    logits_NL: jax.Array
+    r_NL: jax.Array
+    w_NL: jax.Array
+    extra: ExtraColumns | None = None
+    log_behaviour_NL: jax.Array | None = None
+    seen_NM: jax.Array | None = None
+
+    @property
+    def excluded_NX(self) -> jax.Array:
+        """(N, L or L + M) rows that are left out of the state's candidates, −1 where absent."""
+        if self.seen_NM is None:
+            return self.ids_NL
+        return jnp.concatenate([self.ids_NL, self.seen_NM], axis=1)
+
+
 class Labels(NamedTuple):
-    """Labels of N states.
+    """Labels of N states, as an objective sees them.
 
     Attributes:
       margins_NL: m = z_y − lse over the other items; p = sigmoid(m).

@@ -9,6 +9,9 @@ Shapes: N states, S candidates, L labels a state, D embedding width.
 
 from __future__ import annotations
 
+import dataclasses
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -20,6 +23,43 @@ BLOCK_ELEMENTS = 8_000_000  # logits alive at a time where the caller names no b
 IMPLEMENTATIONS = ("auto", "xla", "mosaic_gpu", "mosaic_tpu")
 # What `auto` is. A kernel takes its platform's place once it has run there (docs/gpu.md).
 AUTO = {"cpu": "xla", "gpu": "xla", "tpu": "xla"}
+
+
+class CandidateSet(NamedTuple):
+    """The candidates that all states share.
+
+    Attributes:
+      vectors_SD: their vectors, of the states' dtype.
+      bias_S: item bias − log q, added to each candidate's logit; −inf masks the candidate.
+      ids_S: their rows, integers.
+    """
+
+    vectors_SD: jax.Array
+    bias_S: jax.Array
+    ids_S: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class KernelOptions:
+    """How the log-sum-exp is computed; no result depends on it beyond rounding.
+
+    Attributes:
+      impl: as in candidate_logsumexp.
+      block_elements: budget for the logits alive at a time, in elements.
+      split_over: mesh axes over which the candidates are split, inside shard_map: each device has
+        other candidates and other states. States are gathered, not candidates.
+    """
+
+    impl: str = "auto"
+    block_elements: int = BLOCK_ELEMENTS
+    split_over: tuple[str, ...] = ()
+
+    def is_split(self) -> bool:
+        """Whether other devices hold other candidates; inside shard_map."""
+        return bool(self.split_over) and lax.axis_size(self.split_over) > 1
+
+
+DEFAULTS = KernelOptions()
 
 
 def candidate_logsumexp(
@@ -73,6 +113,43 @@ def candidate_logsumexp(
     return xla.logsumexp(*arguments, block_elements)
 
 
+def label_logsumexp(
+    states_ND: jax.Array,
+    candidates: CandidateSet,
+    label_ids_NL: jax.Array,
+    options: KernelOptions = DEFAULTS,
+) -> jax.Array:
+    """(N,) log-sum-exps over the candidates that are no labels of their state.
+
+    Where the candidates are split, every device sums over its own candidates for everyone's states,
+    and the parts are combined.
+
+    Args:
+      states_ND: user states.
+      candidates: what is summed over.
+      label_ids_NL: rows of the labels, −1 where absent.
+      options: how.
+    """
+
+    def lse(states_ND: jax.Array, label_ids_NL: jax.Array) -> jax.Array:
+        return candidate_logsumexp(
+            states_ND,
+            candidates.vectors_SD,
+            bias_S=candidates.bias_S,
+            candidate_ids_S=candidates.ids_S,
+            exclude_ids_NL=label_ids_NL,
+            impl=options.impl,
+            block_elements=options.block_elements,
+        )
+
+    if not options.is_split():
+        return lse(states_ND, label_ids_NL)
+    axes, n = options.split_over, len(states_ND)
+    everyones = lax.all_gather((states_ND, label_ids_NL), axes, tiled=True)
+    combined = combine_over(lse(*everyones), axes)
+    return lax.dynamic_slice_in_dim(combined, lax.axis_index(axes) * n, n)
+
+
 def implementation(impl: str) -> str:
     """The implementation that `impl` names on this platform.
 
@@ -90,7 +167,7 @@ def fold_masks(
     bias_S: ArrayLike | None,
     candidate_ids_S: ArrayLike | None,
     exclude_ids_NL: ArrayLike | None,
-    valid_S: ArrayLike | None,
+    valid_S: ArrayLike | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Checks the arguments and folds `valid_S` into the bias: (bias_S, ids_S, exclude_NL)."""
     n, s = states_ND.shape[0], candidates_SD.shape[0]

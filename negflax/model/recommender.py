@@ -15,8 +15,8 @@ from flax import nnx
 
 from negflax.config import ModelConfig
 from negflax.data import Batch, Catalogue
+from negflax.model import encoders
 from negflax.model import related_items as related_items
-from negflax.model.encoder import Encoder
 from negflax.tables import TableSpec
 
 TABLE_FEATURES = ("creator", "cluster")
@@ -24,6 +24,7 @@ BEHAVIOUR_HEAD = "behaviour_head"  # (D, D), beside the encoder's parameters
 
 Dense = dict[str, Any]  # parameters of the encoder, a plain nested dict
 Vectors = dict[str, jax.Array]  # "input", "label", "candidate", "creator", "cluster"
+Lookups = dict[str, dict[str, Any]]  # table → use, as in Vectors → ids
 
 
 class Recommender:
@@ -58,25 +59,37 @@ class Recommender:
             for k, v in feature_sizes.items()
             if k in config.features and k not in TABLE_FEATURES
         }
-        self._graph = nnx.split(nnx.eval_shape(lambda: self._encoder(jax.random.key(0))))[0]
+        self._graph = encoders.graph_of(config, self._dense_sizes)
 
     @property
     def output_table(self) -> str:
         """Name of the table whose rows are scored."""
         return "item" if self.config.tied else "output"
 
-    def _encoder(self, key: jax.Array) -> Encoder:
-        return Encoder(self.config, self._dense_sizes, rngs=nnx.Rngs(params=key))
-
     def init_dense(self, key: jax.Array) -> Dense:
         """Start values of the dense parameters."""
-        dense = nnx.to_pure_dict(nnx.split(self._encoder(key))[1])
+        encoder = encoders.build(self.config, self._dense_sizes, key)
+        dense = nnx.to_pure_dict(nnx.split(encoder)[1])
         if self.config.behaviour_head:
             dense[BEHAVIOUR_HEAD] = jnp.eye(self.config.embedding, dtype=self.config.dtype)
         return dense
 
-    def lookups(self, batch: Batch, candidate_ids_S: jax.Array | None) -> dict[str, dict[str, Any]]:
-        """Table → use → ids of every row read; rows of related items: related_items.py."""
+    def lookups(
+        self,
+        batch: Batch,
+        candidate_ids_S: jax.Array | None,
+        related: related_items.RelatedItems | None = None,
+        *,
+        shared: bool = True,
+    ) -> Lookups:
+        """Table → use → ids of every row read, −1 for none.
+
+        Args:
+          batch: whose items and labels are read.
+          candidate_ids_S: rows to score, if any.
+          related: `self.related`, as arrays on the device; without it, only the items' own rows.
+          shared: the candidates are the same on every device.
+        """
         uses: dict[str, dict[str, Any]] = {"item": {"input": batch.item_ids_BT}}
         output = uses.setdefault(self.output_table, {})
         output["label"] = batch.label_ids_BTL
@@ -85,12 +98,22 @@ class Recommender:
         for name in TABLE_FEATURES:
             if name in self.tables:
                 uses[name] = {name: getattr(batch, f"{name}_BT")}
-        return uses
+        items = uses["item"] | output
+        return uses | related_items.lookups(items, related or {}, shared=shared)
+
+    def vectors(self, rows: dict[str, Vectors], lookups: Lookups) -> Vectors:
+        """Use → vectors, composed of the rows that were read: table → use → rows."""
+        of_related = {related_items.table_of(kind) for kind in self.related}
+        own = {
+            use: x for name in lookups if name not in of_related for use, x in rows[name].items()
+        }
+        found = {name: rows[name] for name in lookups if name in of_related}
+        return related_items.add(own, found, lookups)
 
     def states(
         self, dense: Dense, vectors: Vectors, batch: Batch, **encoder_options: Any
     ) -> tuple[jax.Array, jax.Array]:
-        """(states_BTD, last_BH) from looked-up vectors; options as Encoder.__call__."""
+        """(states_BTD, last) from looked-up vectors; options as in negflax/model/encoders/."""
         width = self.config.embedding
         # Unit variance in: rows are N(0, 1/D), so that s·v starts small as well.
         items_BTD = vectors["input"][..., :width] * math.sqrt(width)

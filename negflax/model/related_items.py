@@ -53,7 +53,9 @@ def lookups(
 
     return {
         table_of(kind): {
-            name(use): ids_VC.at[ids].get(mode="fill", fill_value=NOBODY)
+            name(use): ids_VC.at[ids].get(
+                mode="fill", fill_value=NOBODY, wrap_negative_indices=False
+            )
             for use, ids in uses.items()
         }
         for kind, ids_VC in related.items()

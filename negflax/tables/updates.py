@@ -9,100 +9,108 @@ Shapes: V rows of a shard, U distinct rows, D width.
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from negflax.tables.optimizers import RowOptimizer, Slots
+from negflax.tables.optimizers import RowOptimizer
 from negflax.tables.rounding import pack, stochastic_round, unpack
 
 BLOCK_ROWS = 4096  # that a CPU updates at a time; accelerators take all at once
 
 
-def apply(
-    optimizer: RowOptimizer,
-    rows_VD: jax.Array,
-    slots: Slots,
-    index_U: jax.Array,
-    gradient_UD: jax.Array,
-    rate: jax.Array,
-    *,
-    decay: float = 0.0,
-    step: jax.Array | int = 0,
-    first_row: jax.Array | int = 0,
-    seed: jax.Array | int = 0,
-) -> tuple[jax.Array, Slots]:
-    """One update of the touched rows of a shard: row ← row − rate · (direction + decay · row).
+Table = dict[str, Any]  # this device's part: "rows" (V, D), packed if bfloat16, and "slots"
 
-    Args:
-      optimizer: which one.
-      rows_VD: this device's rows, in the gradient's dtype or packed bfloat16.
-      slots: this device's slots.
-      index_U: local rows, distinct; those ≥ V (padding, other devices' rows) are dropped.
-      gradient_UD: their gradients, duplicates merged.
+
+class RowStep(NamedTuple):
+    """What an update of rows depends on besides rows and gradients.
+
+    Attributes:
       rate: learning rate, a scalar.
       decay: decoupled weight decay (Loshchilov and Hutter 2019), of the touched rows alone.
       step: steps before this one, for the optimizers that count them.
       first_row: place of this shard in the whole table: how a bfloat16 row is rounded depends on
         its place there.
       seed: of the rounding: uint32 scalar, new each step and each table.
+    """
+
+    rate: jax.Array | float
+    decay: float = 0.0
+    step: jax.Array | int = 0
+    first_row: jax.Array | int = 0
+    seed: jax.Array | int = 0
+
+
+def apply(
+    optimizer: RowOptimizer,
+    table: Table,
+    index_U: jax.Array,
+    gradient_UD: jax.Array,
+    step: RowStep,
+) -> Table:
+    """One update of the touched rows of a shard: row ← row − rate · (direction + decay · row).
+
+    Args:
+      optimizer: which one.
+      table: this device's rows and slots.
+      index_U: local rows, distinct; those ≥ V (padding, other devices' rows) are dropped.
+      gradient_UD: their gradients, duplicates merged.
+      step: learning rate and what else the update depends on.
 
     Returns:
-      New rows and slots, in place where the arguments are donated.
+      The new table, in place where its arrays are donated.
     """
+    size = len(table["rows"])
     if optimizer.every_row:
-        gradient_UD = jnp.zeros_like(rows_VD).at[index_U].add(gradient_UD, mode="drop")
-        index_U = jnp.arange(len(rows_VD), dtype=jnp.int32)
-
-    def move(rows_VD, slots, index_U, gradient_UD):
-        return _apply(
-            optimizer, rows_VD, slots, index_U, gradient_UD, rate, decay, step, first_row, seed
-        )
+        zeros_VD = jnp.zeros_like(table["rows"])
+        gradient_UD = zeros_VD.at[index_U].add(gradient_UD, mode="drop")
+        index_U = jnp.arange(size, dtype=jnp.int32)
 
     blocks = -(-len(index_U) // BLOCK_ROWS) if jax.default_backend() == "cpu" else 1
     if blocks <= 1:
-        return move(rows_VD, slots, index_U, gradient_UD)
+        return _apply(optimizer, table, index_U, gradient_UD, step)
     more = blocks * BLOCK_ROWS - len(index_U)
-    index_U = jnp.pad(index_U, (0, more), constant_values=len(rows_VD))
+    index_U = jnp.pad(index_U, (0, more), constant_values=size)
     gradient_UD = jnp.pad(gradient_UD, ((0, more), (0, 0)))
 
-    def move_block(i, state):
-        block = (
+    def move_block(i: jax.Array, table: Table) -> Table:
+        index_b, gradient_bD = (
             lax.dynamic_slice_in_dim(x, i * BLOCK_ROWS, BLOCK_ROWS) for x in (index_U, gradient_UD)
         )
-        return move(*state, *block)
+        return _apply(optimizer, table, index_b, gradient_bD, step)
 
     # Padding is at the end of sorted ids: its blocks are skipped.
-    end = jnp.max(jnp.where(index_U < len(rows_VD), jnp.arange(1, len(index_U) + 1), 0))
-    return lax.fori_loop(0, -(-end // BLOCK_ROWS), move_block, (rows_VD, slots))
+    end = jnp.max(jnp.where(index_U < size, jnp.arange(1, len(index_U) + 1), 0))
+    return lax.fori_loop(0, -(-end // BLOCK_ROWS), move_block, table)
 
 
 def _apply(
-    optimizer, rows_VD, slots, index_U, gradient_UD, rate, decay, step, first_row, seed
-) -> tuple[jax.Array, Slots]:
+    optimizer: RowOptimizer, table: Table, index_U: jax.Array, gradient_UD: jax.Array, step: RowStep
+) -> Table:
+    rows_VD, slots = table["rows"], table["slots"]
     # Dropped places are distinct too, so that the scatter may rely on it.
     index_U = jnp.where(index_U < len(rows_VD), index_U, len(rows_VD) + jnp.arange(len(index_U)))
 
-    def read(x):
+    def read(x: jax.Array) -> jax.Array:
         return x.at[index_U].get(mode="fill", fill_value=1, unique_indices=True)
 
-    new, direction_UD = optimizer.update(jax.tree.map(read, slots), gradient_UD, step)
-    change_UD = -rate * direction_UD
+    new, direction_UD = optimizer.update(jax.tree.map(read, slots), gradient_UD, step.step)
+    change_UD = -step.rate * direction_UD
     scatter = rows_VD.at[index_U]
-    if decay:
-        change_UD -= rate * decay * unpack(read(rows_VD), change_UD.dtype)
+    if step.decay:
+        change_UD -= step.rate * step.decay * unpack(read(rows_VD), change_UD.dtype)
     if rows_VD.dtype == jnp.uint16:
         moved_UD = unpack(read(rows_VD), change_UD.dtype) + change_UD
-        rows_VD = scatter.set(
-            pack(stochastic_round(moved_UD, first_row + index_U, seed)),
-            mode="drop",
-            unique_indices=True,
-        )
+        rounded_UD = stochastic_round(moved_UD, step.first_row + index_U, step.seed)
+        rows_VD = scatter.set(pack(rounded_UD), mode="drop", unique_indices=True)
     else:
         rows_VD = scatter.add(change_UD, mode="drop", unique_indices=True)
     # What is written depends on what was read, so XLA keeps that order and needs no copy of the
     # slots; adding the difference instead would cost one.
-    return rows_VD, {
+    new_slots = {
         name: slots[name].at[index_U].set(value, mode="drop", unique_indices=True)
         for name, value in new.items()
     }
+    return {"rows": rows_VD, "slots": new_slots}

@@ -29,31 +29,29 @@ def label_sums(margins_NL: jax.Array, batch: Batch, present_BTL: jax.Array) -> M
     }
 
 
-def metrics_of(value, norm, w, r, rate, sums: Metrics) -> Metrics:
-    """Scalars of a step.
+def metrics_of(
+    sums: Metrics, r: jax.Array, negative_scale: jax.Array, **more: jax.Array
+) -> Metrics:
+    """Scalars of a step, and `more` of them: `w` is the global factor of the negative term.
 
-    `push` is Σ w·p / Σ r·(1 − p): how hard the negatives pull (docs/method.md §3). `negative_share`
-    is
-    the share of the negative term in the loss of eq. 1, `negative_gradient_share` that in its
-    gradient, by the L1 norm over the logits (2·w·p and 2·r·(1 − p) a label). These speak of eq. 1
-    whatever the objective, so that runs compare.
+    `push` is Σ w·p / Σ r·(1 − p): how hard the negatives pull (docs/method.md §3).
+    `negative_share` is the share of the negative term in the loss of eq. 1,
+    `negative_gradient_share` that in its gradient, by the L1 norm over the logits (2·w·p and
+    2·r·(1 − p) a label). These describe eq. 1 whatever the objective, so that runs compare.
     """
-    negative = w * sums["loss_negative"]
-    pull, hold = w * sums["push_negative"], r * sums["push_positive"]
+    negative = negative_scale * sums["loss_negative"]
+    pull, hold = negative_scale * sums["push_negative"], r * sums["push_positive"]
 
     def ratio(a, b):
         return jnp.where(b > 0, a / jnp.where(b > 0, b, 1), 0)
 
     return {
-        "loss": value,
         "loss_positive": ratio(sums["loss_positive"], sums["r"]),
         "loss_negative": ratio(sums["loss_negative"], sums["w"]),
         "p_negative": ratio(sums["p_negative"], sums["negatives"]),
         "push": ratio(pull, hold),
         "negative_gradient_share": ratio(pull, pull + hold),
         "negative_share": ratio(negative, negative + r * sums["loss_positive"]),
-        "w": w,
+        "w": negative_scale,
         "labels": sums["labels"],
-        "gradient_norm": norm,
-        "table_learning_rate": rate,
-    }
+    } | more

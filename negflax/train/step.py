@@ -27,12 +27,11 @@ from negflax.data.batches import Batch
 from negflax.loss import candidates as sampling
 from negflax.mesh import AXES, COPIED, SPLIT
 from negflax.model import Recommender
-from negflax.model import related_items as related_items
 from negflax.model.related_items import RelatedItems
 from negflax.tables import all_to_all, lookup, optimizers, updates
 from negflax.train import optimizer, weights
 from negflax.train.metrics import Metrics, label_sums, metrics_of
-from negflax.train.objective import labels_loss
+from negflax.train.objective import StepInputs, labels_loss
 from negflax.train.state import State, init_state, partition_specs
 from negflax.train.weights import LossWeights
 
@@ -116,22 +115,30 @@ class Trainer:
         config, step = self.config, state["step"]
         key = jax.random.fold_in(jax.random.wrap_key_data(state["rng"]), step)
         candidate_key, dropout_key = jax.random.split(key)
+        label_ids_BTL = jnp.where(batch.label_ids_BTL > 0, batch.label_ids_BTL, -1)
+        batch = batch._replace(label_ids_BTL=label_ids_BTL)  # from here on, −1 is absent
         candidates = sampling.draw(
             config.loss,
             num_rows,
             self.item_rows,
             candidate_key,
-            batch.label_ids_BTL.reshape(-1),
+            label_ids_BTL.reshape(-1),
             unigram,
             config.mesh.rows,
         )
-        w = weights.negative_weight(state["weight_sums"], step, loss_weights, config.loss)
+        inputs = StepInputs(
+            batch=batch,
+            candidates=candidates,
+            loss_weights=loss_weights,
+            negative_scale=weights.negative_scale(
+                state["weight_sums"], step, loss_weights, config.loss
+            ),
+            first_row=lax.axis_index(AXES) * len(batch.item_ids_BT),
+        )
 
         # 1. rows: distinct ids, fetched once; candidates are shared by all states
         full = config.loss.candidates == "full"
-        lookups = self.model.lookups(batch, candidates.ids_S)
-        items = lookups["item"] | lookups[self.model.output_table]
-        of_related = related_items.lookups(items, related, shared=not full)
+        lookups = self.model.lookups(batch, candidates.ids_S, related, shared=not full)
         fetched = {
             name: lookup.fetch(
                 state["tables"][name]["rows"],
@@ -140,87 +147,61 @@ class Trainer:
                 whole=full and name == self.model.output_table,
                 mesh=self.lookup_mesh,
             )
-            for name, uses in (lookups | of_related).items()
+            for name, uses in lookups.items()
         }
 
         # 2. loss and gradients of this device's labels, normalised by all devices' labels
-        present_BTL = (batch.label_ids_BTL > 0) & (
-            batch.positive_weight_BTL + batch.negative_weight_BTL > 0
-        )
-        labels = jnp.maximum(lax.psum(jnp.sum(present_BTL), AXES), 1)
-        seed = jax.random.bits(dropout_key, (), jnp.uint32)
+        labels = jnp.maximum(lax.psum(jnp.sum(inputs.present_BTL), AXES), 1)
+        dropout_seed = jax.random.bits(dropout_key, (), jnp.uint32)
 
         def loss(dense: Any, rows: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
             found = {
                 name: {use: rows[name][place] for use, place in table.index.items()}
                 for name, table in fetched.items()
             }
-            vectors = {use: x for name in lookups for use, x in found[name].items()}
-            vectors = related_items.add(
-                vectors, {name: found[name] for name in of_related}, of_related
-            )
-            first_row = lax.axis_index(AXES) * len(batch.item_ids_BT)
+            vectors = self.model.vectors(found, lookups)
             states_BTD, _ = self.model.states(
-                dense, vectors, batch, dropout_seed=seed, first_row=first_row
+                dense, vectors, batch, dropout_seed=dropout_seed, first_row=inputs.first_row
             )
-            total, seen = labels_loss(
-                config,
-                self.model,
-                dense,
-                states_BTD,
-                vectors,
-                batch,
-                present_BTL,
-                candidates,
-                loss_weights,
-                w,
-                first_row,
-            )
+            total, seen = labels_loss(config, self.model, dense, states_BTD, vectors, inputs)
             return total / labels, seen
 
-        (value, seen), (dense_gradient, row_gradients) = jax.value_and_grad(
+        rows = {n: tables.unpack(table.rows_UD, config.model.dtype) for n, table in fetched.items()}
+        (value, (margins_NL, logits_NL)), (dense_gradient, row_gradients) = jax.value_and_grad(
             loss, (0, 1), has_aux=True
-        )(
-            state["dense"],
-            {n: tables.unpack(table.rows_UD, config.model.dtype) for n, table in fetched.items()},
-        )
+        )(state["dense"], rows)
         value, dense_gradient = lax.psum((value, dense_gradient), AXES)
         merged = {name: table.merge(row_gradients[name]) for name, table in fetched.items()}
 
         # 3. one clip over dense parameters and touched rows, then the two kinds of update
         squares = lax.psum(sum(gradient.square for gradient in merged.values()), config.mesh.rows)
         norm = jnp.sqrt(optax.tree.norm(dense_gradient) ** 2 + squares)
-        scale = optimizer.clip_scale(config.optimizer, norm)
-        dense_gradient = jax.tree.map(
-            lambda gradient: optimizer.clip(config.optimizer, gradient, scale), dense_gradient
+        clip = functools.partial(
+            optimizer.clip, config.optimizer, scale=optimizer.clip_scale(config.optimizer, norm)
         )
-        change, opt = self.dense_optimizer.update(dense_gradient, state["opt"], state["dense"])
+        change, opt = self.dense_optimizer.update(
+            jax.tree.map(clip, dense_gradient), state["opt"], state["dense"]
+        )
         rate = config.optimizer.table_learning_rate * self.relative_rate(step)
         rounding_seeds = jax.random.bits(jax.random.fold_in(key, 2), (len(fetched),), jnp.uint32)
 
         def update(seed: jax.Array, table: Any, place_W: jax.Array, gradient_WD: jax.Array) -> Any:
-            rows, slots = updates.apply(
-                self.row_optimizer,
-                table["rows"],
-                table["slots"],
-                place_W,
-                optimizer.clip(config.optimizer, gradient_WD, scale),
-                rate,
+            how = updates.RowStep(
+                rate=rate,
                 decay=config.optimizer.table_weight_decay,
                 step=step,
-                seed=seed,
                 first_row=lax.axis_index(config.mesh.rows) * len(table["rows"]),
+                seed=seed,
             )
-            return {"rows": rows, "slots": slots}
+            return updates.apply(self.row_optimizer, table, place_W, clip(gradient_WD), how)
 
         new_tables = {
             name: all_to_all.update(merged[name], table, functools.partial(update, seed))
             for (name, table), seed in zip(state["tables"].items(), rounding_seeds, strict=True)
         }
 
-        margins_NL, logits_NL = seen
-        sums = lax.psum(label_sums(margins_NL, batch, present_BTL), AXES)
-        largest = lax.pmax(jnp.max(jnp.abs(logits_NL), initial=0), AXES)
+        # 4. what was measured: for the weight of later steps, and for people
+        sums = lax.psum(label_sums(margins_NL, batch, inputs.present_BTL), AXES)
         new = state | {
             "dense": optax.apply_updates(state["dense"], change),
             "tables": new_tables,
@@ -228,4 +209,13 @@ class Trainer:
             "step": step + 1,
             "weight_sums": weights.update_sums(state["weight_sums"], step, sums, loss_weights),
         }
-        return new, metrics_of(value, norm, w, loss_weights.r, rate, sums) | {"max_logit": largest}
+        metrics = metrics_of(
+            sums,
+            loss_weights.r,
+            inputs.negative_scale,
+            loss=value,
+            gradient_norm=norm,
+            table_learning_rate=rate,
+            max_logit=lax.pmax(jnp.max(jnp.abs(logits_NL), initial=0), AXES),
+        )
+        return new, metrics

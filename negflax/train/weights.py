@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from negflax.config import POSITIVES_ONLY, LossConfig
+from negflax.config import LossConfig, positives_only
 from negflax.loss.objectives import Scalars
 
 Sums = dict[str, jax.Array]
@@ -82,12 +82,13 @@ def update_sums(
     }
 
 
-def negative_weight(
+def negative_scale(
     measured: dict[str, Sums], step: jax.Array, loss_weights: LossWeights, config: LossConfig
 ) -> jax.Array:
-    """The w of this step: 0 in the warm-up, then a linear ramp to what the policy says.
+    """The global factor of the negative term: 0 in the warm-up, then a linear ramp to the policy's.
 
-    0 as long as the policy has seen no negative label: there is nothing to weigh by.
+    It multiplies the labels' own weights w. It is 0 as long as the policy has seen no negative
+    label: there is nothing to weigh by.
 
     Args:
       measured: sums over the steps before.
@@ -95,23 +96,23 @@ def negative_weight(
       loss_weights: run-time scalars.
       config: objective and policy, which are compiled in.
     """
-    if config.objective in POSITIVES_ONLY:
+    if positives_only(config.objective):
         return jnp.zeros_like(loss_weights.w)
     total, running = measured["total"], measured["running"]
     if config.weight_policy == "constant":
-        w = loss_weights.w
+        scale = loss_weights.w
     elif config.weight_policy == "frozen_p":
         warm_up = measured["warm_up"]
-        w = loss_weights.omega * _ratio(warm_up["negatives"], warm_up["p_negative"])
+        scale = loss_weights.omega * _ratio(warm_up["negatives"], warm_up["p_negative"])
     elif config.weight_policy == "running_p":
-        w = loss_weights.omega * _ratio(running["negatives"], running["p_negative"])
+        scale = loss_weights.omega * _ratio(running["negatives"], running["p_negative"])
     elif config.weight_policy == "density":
-        w = loss_weights.w * loss_weights.r * _ratio(total["r"], total["w"])
+        scale = loss_weights.w * loss_weights.r * _ratio(total["r"], total["w"])
     else:
         positive, negative = running["loss_positive"], running["loss_negative"]
-        w = loss_weights.w * loss_weights.r * _ratio(positive, negative)
+        scale = loss_weights.w * loss_weights.r * _ratio(positive, negative)
     ramp = (step - loss_weights.positives_only_steps + 1) / jnp.maximum(1, loss_weights.ramp_steps)
-    return jnp.minimum(w, loss_weights.w_max) * jnp.clip(ramp, 0, 1)
+    return jnp.minimum(scale, loss_weights.w_max) * jnp.clip(ramp, 0, 1)
 
 
 def _ratio(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -11,7 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from negflax.config import Config, ConfigError, from_config_dict
-from negflax.loss import OBJECTIVES, Labels, Scalars, columns, objective_sum, objectives
+from negflax.loss import (
+    OBJECTIVES,
+    CandidateSet,
+    ExtraColumns,
+    KernelOptions,
+    LabelBatch,
+    Labels,
+    Scalars,
+    columns,
+    objective_sum,
+    objectives,
+)
 
 SCALARS = Scalars(
     upweight=3.0,
@@ -163,17 +174,10 @@ def test_extra_columns_reach_states_and_items_on_both_paths(name):
         return objective_sum(
             OBJECTIVES[name],
             states,
-            take(ids),
-            items,
-            bias_S=jnp.zeros(s),
-            candidate_ids_S=np.arange(s),
-            label_ids_NL=ids,
-            r_NL=r,
-            w_NL=w,
+            LabelBatch(ids, take(ids), r, w, ExtraColumns(take(own), own)),
+            CandidateSet(items, jnp.zeros(s), np.arange(s)),
             scalars=SCALARS,
-            extra_logits_NE=take(own),
-            extra_ids_NE=own,
-            block_elements=budget,
+            options=KernelOptions(block_elements=budget),
         )[0]
 
     def expected(states, items):
@@ -219,17 +223,16 @@ def test_learns_liked_items_in_a_free_table(name):
         return objective_sum(
             OBJECTIVES[name],
             jnp.eye(users),
-            take(ids),
-            z_NV.T,
-            bias_S=jnp.zeros(items),
-            candidate_ids_S=np.arange(items),
-            label_ids_NL=ids,
-            r_NL=r,
-            w_NL=w,
+            LabelBatch(
+                ids_NL=ids,
+                logits_NL=take(ids),
+                r_NL=r,
+                w_NL=w,
+                extra=ExtraColumns(take(ids[:, 1:]), ids[:, 1:]),
+                log_behaviour_NL=jnp.full((users, 2), -1.0),
+            ),
+            CandidateSet(z_NV.T, jnp.zeros(items), np.arange(items)),
             scalars=SCALARS,
-            extra_logits_NE=take(ids[:, 1:]),
-            extra_ids_NE=ids[:, 1:],
-            log_behaviour_NL=jnp.full((users, 2), -1.0),
         )[0]
 
     step = jax.jit(lambda z: z - 0.5 * jax.grad(loss)(z))

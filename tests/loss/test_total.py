@@ -11,7 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.extend.core import jaxprs_in_params
 
-from negflax.loss import OBJECTIVES, margins, ntr, objective_sum, ssm
+from negflax.loss import (
+    OBJECTIVES,
+    CandidateSet,
+    KernelOptions,
+    LabelBatch,
+    margins,
+    ntr,
+    objective_sum,
+    ssm,
+)
 
 FUSED, TWO_PASS = 8_000_000, 1  # block budgets that choose the path
 
@@ -36,14 +45,9 @@ def ours(states, table, ids, bias, label_ids, r, w, budget):
         return objective_sum(
             OBJECTIVES["ntr"],
             states,
-            labels,
-            table[ids],
-            bias_S=bias,
-            candidate_ids_S=ids,
-            label_ids_NL=label_ids,
-            r_NL=r,
-            w_NL=w,
-            block_elements=budget,
+            LabelBatch(label_ids, labels, r, w),
+            CandidateSet(table[ids], bias, ids),
+            options=KernelOptions(block_elements=budget),
         )
 
     return jax.value_and_grad(total, (0, 1, 2), has_aux=True)(states, table, bias)
@@ -156,14 +160,14 @@ def test_no_array_of_states_times_candidates(budget):
         return objective_sum(
             OBJECTIVES["ntr"],
             states,
-            jnp.einsum("nd,nd->n", states, candidates)[:, None],
-            candidates,
-            bias_S=jnp.zeros(s),
-            candidate_ids_S=jnp.arange(s),
-            label_ids_NL=jnp.arange(n)[:, None],
-            r_NL=jnp.ones((n, 1)),
-            w_NL=jnp.ones((n, 1)),
-            block_elements=budget,
+            LabelBatch(
+                ids_NL=jnp.arange(n)[:, None],
+                logits_NL=jnp.einsum("nd,nd->n", states, candidates)[:, None],
+                r_NL=jnp.ones((n, 1)),
+                w_NL=jnp.ones((n, 1)),
+            ),
+            CandidateSet(candidates, jnp.zeros(s), jnp.arange(s)),
+            options=KernelOptions(block_elements=budget),
         )[0]
 
     shapes = jax.ShapeDtypeStruct((n, d), jnp.float32), jax.ShapeDtypeStruct((s, d), jnp.float32)

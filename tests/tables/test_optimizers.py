@@ -43,18 +43,16 @@ def step_function(config, mesh, num_rows=V):
         ids_U, index = tables.distinct(ids, num_rows)
         merged = jnp.zeros((len(ids_U), gradients.shape[1])).at[index].add(gradients)
         place = tables.scatter_index(rows, ids_U)
-        return updates.apply(
-            optimizer,
-            rows,
-            slots,
-            place,
-            merged,
-            RATE,
+        how = updates.RowStep(
+            rate=RATE,
             decay=config.table_weight_decay,
             step=step,
             seed=jnp.uint32(step),
             first_row=lax.axis_index(AXES) * len(rows),
         )
+        table = {"rows": rows, "slots": slots}
+        table = updates.apply(optimizer, table, place, merged, how)
+        return table["rows"], table["slots"]
 
     mapped = jax.shard_map(
         on_device,

@@ -37,7 +37,7 @@ def played(config, history):
         [],
     )
     for step in range(len(history) + 1):
-        found.append(float(weights.negative_weight(measured, step, loss_weights, config)))
+        found.append(float(weights.negative_scale(measured, step, loss_weights, config)))
         if step < len(history):
             measured = weights.update_sums(measured, step, history[step], loss_weights)
     return found
@@ -165,7 +165,7 @@ def test_loss_weights_are_run_time_values_that_a_sweep_can_vmap():
     measured["warm_up"] = {"p_negative": np.float32(2), "negatives": np.float32(100)}
     stacked = jax.tree.map(lambda x: np.repeat(x, 3), loss_weights)
     stacked = stacked._replace(omega=np.float32([0, 0.1, 9]))
-    found = jax.vmap(lambda s: weights.negative_weight(measured, 100, s, config))(stacked)
+    found = jax.vmap(lambda s: weights.negative_scale(measured, 100, s, config))(stacked)
     np.testing.assert_allclose(found, [0, 5, 50], rtol=1e-6)
 
 

@@ -17,6 +17,7 @@ from jax import lax
 
 MIN_STATES = 64  # in a block with all candidates; where the budget allows fewer, two passes win
 MAX_STATES = 128  # in a block: more is no faster on a CPU, and skips less
+FEW_EXCLUDED = 8  # ids a state: up to so many are compared one by one
 MAX_CANDIDATES = 8192  # in a block of the two passes: 4 MB of logits stay in a core's cache
 
 # Masked means: the candidate's id is among the state's excluded ids, or its bias is −inf.
@@ -30,9 +31,26 @@ def _products(states_bD, candidates_bD, kind) -> jax.Array:
 
 
 def _excluded(ids_b, exclude_bL) -> jax.Array:
-    """(Sb, Nb) whether the candidate is one of the state's labels; compared inside other passes."""
-    columns = [ids_b[:, None] == exclude_bL[:, i] for i in range(exclude_bL.shape[1])]
-    return functools.reduce(jnp.logical_or, columns, jnp.zeros((), bool))
+    """(Sb, Nb) whether the state excludes the candidate: few ids inside other passes."""
+    size, (states, excluded) = len(ids_b), exclude_bL.shape
+    if excluded <= FEW_EXCLUDED:
+        columns = [ids_b[:, None] == exclude_bL[:, i] for i in range(excluded)]
+        return functools.reduce(jnp.logical_or, columns, jnp.zeros((), bool))
+    none = jnp.zeros((size, states), bool)
+
+    def by_place():  # candidates are consecutive rows, as in a full softmax
+        place_bL = exclude_bL - ids_b[0]
+        place_bL = jnp.where(place_bL < 0, size, place_bL)  # else −1 would be the last one
+        return none.at[place_bL, jnp.arange(states)[:, None]].set(True, mode="drop")
+
+    def one_by_one():
+        def compare(i, found):
+            return found | (ids_b[:, None] == exclude_bL[:, i])
+
+        return lax.fori_loop(0, excluded, compare, none)
+
+    consecutive = jnp.all(ids_b == ids_b[0] + jnp.arange(size, dtype=ids_b.dtype))
+    return lax.cond(consecutive, by_place, one_by_one)
 
 
 def _logits(states_bD, candidates_bD, bias_b, ids_b, exclude_bL) -> jax.Array:
@@ -128,20 +146,34 @@ logsumexp.defvjp(_logsumexp_fwd, _logsumexp_bwd)
 StateLoss = Callable[..., jax.Array]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 9))
+class PerState(NamedTuple):
+    """What a block of states takes along; states and logits are differentiated.
+
+    Attributes:
+      states_ND: user states.
+      logits_NL: logits of the labels and of the state's own columns.
+      exclude_NL: ids that the state leaves out of its candidates, -1 where absent.
+      active_N: whether the state counts.
+      extras: a tree of arrays (N, ...) for the loss.
+    """
+
+    states_ND: jax.Array
+    logits_NL: jax.Array
+    exclude_NL: jax.Array
+    active_N: jax.Array
+    extras: Any
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 5))
 def state_loss_sum(
     loss: StateLoss,
-    states_ND: jax.Array,
-    label_logits_NL: jax.Array,
+    per_state: PerState,
     candidates_SD: jax.Array,
     bias_S: jax.Array,
     ids_S: jax.Array,
-    exclude_NL: jax.Array,
-    active_N: jax.Array,
-    extras: Any,
     block_elements: int,
 ) -> tuple[jax.Array, jax.Array]:
-    """Σ_n loss(label_logits_n, lse_n, extras_n), and lse_N for metrics (not differentiable).
+    """Σ_n loss(logits_n, lse_n, extras_n), and lse_N for metrics (not differentiable).
 
     Differentiated, it walks blocks of states; each block's logits are made once and used three
     times (value, ∂states, ∂candidates), since the loss tells the cotangent of lse on the spot.
@@ -150,8 +182,9 @@ def state_loss_sum(
     blocks after it, below the true maximum. States that are not active (no label) come last and
     their blocks are skipped: their loss and gradient are 0, and their lse is not to be used.
     """
+    states_ND, logits_NL, exclude_NL, active_N, extras = per_state
     lse_N = logsumexp(states_ND, candidates_SD, bias_S, ids_S, exclude_NL, block_elements)
-    each_NL = loss(label_logits_NL, lse_N, extras)
+    each_NL = loss(logits_NL, lse_N, extras)
     return jnp.sum(jnp.where(active_N[:, None], each_NL, 0)), lse_N
 
 
@@ -170,15 +203,15 @@ class _Walk(NamedTuple):
 
 def _state_loss_fwd(loss, *arguments):
     *arguments, block_elements = arguments
-    bias_needed = arguments[3].perturbed
-    states_ND, labels_NL, candidates_SD, bias_S, ids_S, exclude_NL, active_N, extras = jax.tree.map(
+    bias_needed = arguments[2].perturbed
+    per_state, candidates_SD, bias_S, ids_S = jax.tree.map(
         lambda x: x.value, arguments, is_leaf=lambda x: hasattr(x, "perturbed")
     )
+    states_ND, active_N = per_state.states_ND, per_state.active_N
     kind, n, s = bias_S.dtype, len(states_ND), len(candidates_SD)
     tile = state_tile(n, s, block_elements)
     order_N = jnp.argsort(~active_N, stable=True)
-    inputs = states_ND, labels_NL, exclude_NL, active_N, extras
-    blocks = _blocks(jax.tree.map(lambda x: x[order_N], inputs), tile)
+    blocks = _blocks(jax.tree.map(lambda x: x[order_N], per_state), tile)
     candidates_DS, ones_S = candidates_SD.T, jnp.ones(s, kind)
     longest = jnp.max(_length(candidates_SD, kind), initial=0)
     top_bias = _finite(jnp.max(bias_S, initial=-jnp.inf))
@@ -233,9 +266,9 @@ def _state_loss_fwd(loss, *arguments):
         value=jnp.zeros((), kind),
         d_candidates_SD=jnp.zeros(candidates_SD.shape, kind),
         d_bias_S=jnp.zeros(bias_S.shape, kind),
-        lse=jnp.full(blocks[3].shape, -jnp.inf, kind),
-        d_states=jnp.zeros_like(blocks[0]),
-        d_labels=jnp.zeros_like(blocks[1]),
+        lse=jnp.full(blocks.active_N.shape, -jnp.inf, kind),
+        d_states=jnp.zeros_like(blocks.states_ND),
+        d_labels=jnp.zeros_like(blocks.logits_NL),
     )
     needed = -(-jnp.sum(active_N) // tile)
     walk = lax.while_loop(lambda walk: walk.block < needed, one_block, start)
@@ -252,7 +285,7 @@ def _state_loss_bwd(loss, block_elements, gradients, cotangents):
     if isinstance(g, jax.custom_derivatives.SymbolicZero):
         g = jnp.zeros(g.shape, g.dtype)
     d_states, d_labels, d_candidates, d_bias = ((x * g).astype(x.dtype) for x in gradients)
-    return d_states, d_labels, d_candidates, d_bias, None, None, None, None
+    return PerState(d_states, d_labels, None, None, None), d_candidates, d_bias, None
 
 
 state_loss_sum.defvjp(_state_loss_fwd, _state_loss_bwd, symbolic_zeros=True)
