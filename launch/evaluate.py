@@ -76,6 +76,7 @@ def evaluate_one(workdir: Path, split: str) -> None:
     shown = page.look_at(trained.config.name, trained, result, sequences, split, workdir)
     path = Path(HTML.value or workdir / f"evaluation-{split}.html")
     print(f"page: {page.write_page(path, split, [shown])}")
+    print(run.verdict_text(result))
     write_json(
         shared.JSON.value or workdir / f"evaluation-{split}.json",
         {"step": trained.step} | result.metrics | calibration_figures(shown.calibration),

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from negflax.config import Config
 from negflax.data import Sequences, open_sequences
-from negflax.evaluate.baselines.item_based import item_baselines
+from negflax.evaluate.baselines.item_based import MAX_ITEMS, item_baselines
 from negflax.evaluate.baselines.popularity import cached, default_baselines
 from negflax.evaluate.baselines.rate_adjusted import model_baselines
 from negflax.evaluate.checks import check_list_lengths, circumstances
 from negflax.evaluate.report.run_page import headline_keys
-from negflax.evaluate.report.tabulate import count_row, format_table, summary_rows
-from negflax.evaluate.scoreboard import MODEL, Result, evaluate_scorers
+from negflax.evaluate.report.tabulate import (
+    count_row,
+    format_table,
+    repeated,
+    repeated_note,
+    summary_rows,
+)
+from negflax.evaluate.report.verdict import judge
+from negflax.evaluate.scoreboard import MODEL, Result, evaluate_scorers, metric_key
 from negflax.evaluate.scorer import model_scorer
 from negflax.serve.lists import check_finite
 from negflax.train.loop import warm_up_steps
@@ -73,15 +82,43 @@ def _evaluate(trained: Trained, split: str, sequences: Sequences, baselines: boo
         facts |= settings
     result = evaluate_scorers(scorers, sequences, config, split)
     facts |= circumstances(sequences, result.queries, split)
-    return dataclasses.replace(result, metrics=result.metrics | facts)
+    metrics = result.metrics | facts
+    if baselines:
+        verdict = judge(metrics, config.ks[0])
+        metrics |= {
+            "verdict": verdict.text,
+            "verdict/outcome": verdict.outcome,
+            "verdict/baseline": verdict.baseline,
+        }
+    return dataclasses.replace(result, metrics=metrics)
 
 
 def result_table(result: Result, ks: tuple[int, ...]) -> str:
-    """The headline figures as text, seen items masked."""
-    keys = headline_keys(ks)
-    return format_table(
-        [*summary_rows(result.metrics, SCORERS, keys), count_row(result.metrics, keys)]
-    )
+    """The headline figures as text, at most 100 columns wide, seen items masked; then the notes."""
+    keys, metrics = headline_keys(ks), result.metrics
+    same = repeated(metrics, SCORERS, keys)
+    shown = [name for name in SCORERS if name not in same and metric_key(keys[0], name) in metrics]
+    table = format_table([*summary_rows(metrics, shown, keys), count_row(metrics, keys)])
+    notes = ["±: half the 95 % interval. n: queries.", repeated_note(same), left_out_note(metrics)]
+    return "\n".join([table, *filter(None, notes)])
+
+
+def verdict_text(result: Result) -> str:
+    """The verdict, wrapped like the table: the last thing that a program prints."""
+    return "\n" + textwrap.fill(result.metrics["verdict"], 100, break_on_hyphens=False)
+
+
+def left_out_note(metrics: Mapping[str, Any]) -> str:
+    """A sentence about item-to-item baselines that are not there, or not tuned."""
+    tuned = metrics.get("item_baselines/tuned")
+    if tuned is None:
+        return (
+            f"Left out: ease, ease_signed and item_knn, as the catalogue has more than "
+            f"{MAX_ITEMS:,} items."
+        )
+    if tuned:
+        return ""
+    return "No validation period: ease, ease_signed and item_knn have their default settings."
 
 
 def steps_table(evaluations: dict[int, dict[str, Any]], best: int | None, config: Config) -> str:

@@ -47,7 +47,8 @@ class Result:
     """What an evaluation found.
 
     Attributes:
-      metrics: flat figures, ready for JSON: float, int, or None where undefined.
+      metrics: flat figures, ready for JSON: float, int, or None where undefined; `run` adds the
+        verdict, which is text.
       queries: the queries behind them.
       values: (masked, scorer) → metric → values query by query, for further comparisons.
     """

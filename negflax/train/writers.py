@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,8 +41,7 @@ class MetricWriter:
         """One line {"step", "kind", …}; kind is `train` or `valid`."""
         known = {k: v for k, v in values.items() if v is not None}
         self._file.write(json.dumps({"step": step, "kind": kind} | known) + "\n")
-        # Names of TensorBoard and of MLflow have no @.
-        named = {f"{kind}/{k.replace('@', '_at_')}": v for k, v in known.items()}
+        named = {f"{kind}/{_plain(k)}": v for k, v in known.items()}
         for name, value in named.items():
             self._board.add_scalar(name, value, step)
         for log, _ in self._loggers:
@@ -53,6 +53,11 @@ class MetricWriter:
         self._board.close()
         for _, end in self._loggers:
             end()
+
+
+def _plain(name: str) -> str:
+    """The name in letters that TensorBoard and MLflow accept: `dcg@10/lambda=2` has two others."""
+    return re.sub(r"[^-/.\w]", "_", name.replace("@", "_at_"))
 
 
 def _wandb(workdir: Path) -> tuple[Log, Callable[[], None]]:

@@ -123,7 +123,7 @@ def test_tables(result):
     rows = summary_rows(result.metrics, ["model", "random"], ["hr_p@3", "auc"])
     table = format_table(rows).splitlines()
     assert table[0].split() == ["scorer", "hr_p@3", "auc"]
-    assert table[2].startswith("model") and "1.0000 [1.0000, 1.0000]" in table[2]
+    assert table[2].startswith("model") and "1.000 ±.000" in table[2]
     assert len(table) == 4
     other = format_table([{"name": "a", "n": 12345, "x": 0.5}, {"name": "bcd", "x": None}])
     assert other.splitlines()[2:] == ["a     12,345  0.5000", "bcd        –       –"]

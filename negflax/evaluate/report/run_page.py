@@ -18,7 +18,7 @@ from negflax.evaluate.scorer import model_scorer
 from negflax.train.restore import Trained
 from negflax.train.writers import read_metrics
 
-HEADLINE = ("hr_p", "ndcg_p", "hr_n", "delta", "anti_ndcg")
+HEADLINE = ("hr_p", "hr_n", "ndcg_p", "delta", "anti_ndcg")  # the first two fit on a phone
 STRATA = {
     "by item popularity": ["item_popularity=low", "item_popularity=middle", "item_popularity=high"],
     "by history length": ["history=short", "history=middle", "history=long"],

@@ -49,7 +49,9 @@ def format_cell(value: Any) -> str:
 def summary_rows(
     metrics: Mapping[str, Any], scorers: Sequence[str], keys: Sequence[str], masked: bool = True
 ) -> list[dict[str, Any]]:
-    """Rows for `format_table` or a report: a scorer each, `value [low, high]` for each metric.
+    """Rows for `format_table` or a report: a scorer each, `value ±half` for each metric.
+
+    `half` is half the width of the 95 % interval, whose ends are in `metrics`.
 
     Args:
       metrics: `Result.metrics`.
@@ -62,12 +64,40 @@ def summary_rows(
         value, low, high = (metrics.get(f"{key}{end}") for end in ("", "_low", "_high"))
         if value is None or low is None or high is None:
             return format_cell(value)
-        return f"{value:.4f} [{low:.4f}, {high:.4f}]"
+        return f"{short(value)} ±{short((high - low) / 2)}"
 
     return [
         {"scorer": name, **{key: cell(metric_key(key, name, masked)) for key in keys}}
         for name in scorers
     ]
+
+
+def repeated(
+    metrics: Mapping[str, Any], scorers: Sequence[str], keys: Sequence[str], masked: bool = True
+) -> dict[str, str]:
+    """Scorers whose figures are those of an earlier one, to the digit: name → the earlier one."""
+    seen: dict[tuple[Any, ...], str] = {}
+    found = {}
+    for name in scorers:
+        figures = tuple(
+            metrics.get(metric_key(f"{key}{end}", name, masked))
+            for key in keys
+            for end in ("", "_low", "_high")
+        )
+        if any(value is not None for value in figures) and seen.setdefault(figures, name) != name:
+            found[name] = seen[figures]
+    return found
+
+
+def repeated_note(found: Mapping[str, str]) -> str:
+    """A sentence that names the rows which a table leaves out; nothing where it has them all."""
+    named = ", ".join(f"{name} (= {other})" for name, other in found.items())
+    return f"Left out, as every figure equals another row's: {named}." if named else ""
+
+
+def short(value: float) -> str:
+    """Three decimals, no zero before them."""
+    return f"{value:.3f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.3f}"
 
 
 def count_row(

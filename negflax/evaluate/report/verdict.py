@@ -1,0 +1,140 @@
+"""What the figures of a run mean, in words: which scorer is ahead, how sure that is, what to try.
+
+A function of `Result.metrics` alone. The model is compared with the best baseline that stands
+without it (those of `rate_adjusted.py` are built on the model's own scores), by the paired interval
+of their ratio on the same users.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from negflax.evaluate.report.tabulate import short
+
+INDEPENDENT = (
+    "ease",
+    "ease_signed",
+    "item_knn",
+    "markov",
+    "popularity",
+    "signed_popularity",
+    "random",
+)
+ITEM_BASED = ("ease", "ease_signed", "item_knn")
+NO_HISTORY = 0.5  # share of queries without a history from which a reader is warned
+
+
+class Verdict(NamedTuple):
+    """The outcome and its sentences.
+
+    Attributes:
+      outcome: `ahead`, `behind`, `level` (the interval holds a ratio of 1) or `undefined`.
+      baseline: the best baseline, "" if there is none.
+      metric: what they are compared by.
+      text: two to five sentences.
+    """
+
+    outcome: str
+    baseline: str
+    metric: str
+    text: str
+
+
+def judge(metrics: Mapping[str, Any], k: int) -> Verdict:
+    """The verdict of an evaluation.
+
+    Args:
+      metrics: `Result.metrics`, with baselines.
+      k: list length that is looked at.
+    """
+    metric = f"ndcg_p@{k}"
+    model = metrics.get(metric)
+    values = {name: metrics.get(f"{name}/{metric}") for name in INDEPENDENT}
+    values = {name: value for name, value in values.items() if value is not None}
+    warning = history_warning(metrics)
+    if model is None or not values:
+        reason = "no query has a positive to find" if model is None else "no baseline was scored"
+        return Verdict("undefined", "", metric, _joined(f"No verdict: {reason}.", warning))
+    best = max(values, key=values.__getitem__)
+    low, high = (metrics.get(f"{metric}/vs_{best}_{end}") for end in ("low", "high"))
+    if low is None or high is None or low <= 1 <= high:
+        outcome = "level"
+    else:
+        outcome = "ahead" if low > 1 else "behind"
+    head = f"{_HEADS[outcome]} {best} on {metric}: {short(model)} against {short(values[best])}"
+    if low is not None and high is not None:
+        head += f", {_percent(low - 1)} to {_percent(high - 1)} (95 % interval)"
+    head += f", {metrics.get(f'{metric}_n', 0):,} queries."
+    advice = _advice(outcome, best)
+    return Verdict(
+        outcome, best, metric, _joined(head, _negatives(metrics, best, k), advice, warning)
+    )
+
+
+def history_warning(metrics: Mapping[str, Any]) -> str:
+    """A sentence where most queries have no history; else nothing."""
+    queries, without = metrics.get("queries") or 0, metrics.get("users_without_history") or 0
+    if not queries or without <= NO_HISTORY * queries:
+        return ""
+    return (
+        f"Warning: {without:,} of {queries:,} test queries have no history, so these figures are "
+        "about newcomers; config.data.split='user_fraction' tests users that training has seen."
+    )
+
+
+_HEADS = {
+    "ahead": "The model is ahead of the best baseline,",
+    "behind": "The model is behind the best baseline,",
+    "level": "The model cannot be told apart from the best baseline,",
+}
+
+
+def _negatives(metrics: Mapping[str, Any], best: str, k: int) -> str:
+    """Disliked items in the lists, beside what the lists find: fewer is no merit by itself."""
+    keys = [f"{name}@{k}" for name in ("hr_n", "hr_p")]
+    model = [metrics.get(key) for key in keys]
+    other = [metrics.get(f"{best}/{key}") for key in keys]
+    low, high = (metrics.get(f"{keys[0]}/vs_{best}_{end}") for end in ("low", "high"))
+    if None in (*model, *other, low, high):
+        return ""
+    word = "fewer" if high < 1 else "more" if low > 1 else "about as many"
+    return (
+        f"Its lists hold {word} disliked items: hr_n@{k} {short(model[0])} against "
+        f"{short(other[0])}, at hr_p@{k} {short(model[1])} against {short(other[1])}."
+    )
+
+
+def _advice(outcome: str, best: str) -> str:
+    if outcome == "ahead":
+        return (
+            "To try: a larger config.loss.omega for fewer disliked items, or `launch.sweep`, which "
+            "chooses it on validation."
+        )
+    if best in ITEM_BASED:
+        opening = (
+            "An item-based linear model does better on this log."
+            if outcome == "behind"
+            else "An item-based linear model does as well on this log, at a fraction of the cost."
+        )
+        return (
+            f"{opening} To try: longer histories (config.eval.history, config.batch.length), more "
+            "epochs; docs/your_own_logs.md says when a recurrent model is the wrong tool."
+        )
+    if best == "markov":
+        return (
+            "The last item says most on this log. To try: more epochs, a larger "
+            "config.model.hidden and config.model.embedding."
+        )
+    return (
+        "The model has learnt little beyond what is popular. To try: more epochs "
+        "(config.train.epochs), a larger learning rate, or more data; docs/your_own_logs.md."
+    )
+
+
+def _percent(change: float) -> str:
+    return f"{100 * change:+.0f} %".replace("-", "−")
+
+
+def _joined(*sentences: str) -> str:
+    return " ".join(sentence for sentence in sentences if sentence)
