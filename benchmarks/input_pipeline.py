@@ -37,7 +37,7 @@ from negflax.config import BatchConfig, from_config_dict
 from negflax.data import DataError, StreamBatches, open_sequences
 from negflax.evaluate import format_table
 from negflax.files import write_json
-from negflax.fit import fit
+from negflax.fitting import train_run
 
 QUICK = flags.DEFINE_boolean("quick", False, "2 M events, 60 training steps.")
 EVENTS = flags.DEFINE_integer("events", 100_000_000, "Events of the synthetic log.")
@@ -90,7 +90,7 @@ def device_wait(workdir: Path, steps: int) -> tuple[float | None, str]:
         sequences = open_sequences(config, workdir)
     except DataError as error:
         return None, str(error)
-    outcome = fit(config, workdir / "run", sequences)
+    outcome = train_run(config, workdir / "run", sequences)
     wall = outcome.goodput.wall
     return outcome.goodput.wait_share, f"{wall['wait']:.3f} of {wall['step'] + wall['wait']:.1f} s"
 

@@ -30,7 +30,7 @@ from negflax.config import Config, from_config_dict  # noqa: E402
 from negflax.data import build_sequences, open_source  # noqa: E402
 from negflax.evaluate import format_table, run  # noqa: E402
 from negflax.files import write_json  # noqa: E402
-from negflax.fit import fit  # noqa: E402
+from negflax.fitting import train_run  # noqa: E402
 from negflax.mesh import make_mesh  # noqa: E402
 from negflax.train.restore import load_trained  # noqa: E402
 
@@ -44,7 +44,7 @@ def run_seed(config: Config, seed: int, workdir: Path) -> dict[str, Any]:
     batch = dataclasses.replace(config.batch, seed=seed)
     config = dataclasses.replace(config, train=train, batch=batch)
     sequences = build_sequences(open_source(config, workdir), config)
-    outcome = fit(config, workdir, sequences)
+    outcome = train_run(config, workdir, sequences)
     trained = load_trained(workdir, "latest", make_mesh(config.mesh))
     metrics = run.evaluate_trained(trained, "test", workdir, sequences).metrics
     return {

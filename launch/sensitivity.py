@@ -15,7 +15,7 @@ from negflax.config import Config, ConfigError, MeshConfig
 from negflax.data import open_sequences
 from negflax.evaluate import format_table
 from negflax.files import write_json
-from negflax.fit import fit
+from negflax.fitting import train_run
 from negflax.mesh import make_mesh
 from negflax.simulate import measures, pairs, responsiveness
 from negflax.simulate.responsiveness import Settings
@@ -88,7 +88,7 @@ def _row(config: Config, folder: Path, settings: Settings, train: bool) -> dict[
     row |= {name: _triple(figures, f"{name}/cluster") for name in ("ideal", "ideal_and_label")}
     for arm, objective in ARMS.items() if train else ():
         loss = dataclasses.replace(config.loss, objective=objective)
-        fit(dataclasses.replace(config, loss=loss), folder / arm, sequences)
+        train_run(dataclasses.replace(config, loss=loss), folder / arm, sequences)
         trained = load_trained(folder / arm, "latest", make_mesh(MeshConfig(), jax.devices()[:1]))
         found = responsiveness.simulate(trained, sequences, settings).found
         table = measures.summarise([found], trained.catalogue, settings.resamples, settings.seed)

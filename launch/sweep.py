@@ -27,7 +27,7 @@ from negflax.evaluate import Result, format_table, paired_bootstrap, run
 from negflax.evaluate.report import html, plots
 from negflax.evaluate.report.tabulate import summary_rows
 from negflax.files import write_json
-from negflax.fit import fit, refit
+from negflax.fitting import refit, train_run
 from negflax.mesh import make_mesh
 from negflax.train.loop import LOWER_IS_BETTER, open_checkpoints
 from negflax.train.restore import REFIT, load_trained
@@ -125,7 +125,7 @@ def main(argv: list[str]) -> None:
     valid = {}
     for name, one in runs.items():
         if not (workdir / name / "valid.json").exists():
-            fit(one, workdir / name, open_sequences(one, workdir))
+            train_run(one, workdir / name, open_sequences(one, workdir))
         valid[name] = score(one, workdir / name, sequences, "valid")
 
     sign = -1 if SELECT.value.split("@")[0] in LOWER_IS_BETTER else 1

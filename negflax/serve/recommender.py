@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from negflax.config import ConfigError, MeshConfig
 from negflax.data import Sequences, build_histories, history_batch
 from negflax.data.histories import padded_history_items
+from negflax.data.tabular import Data, as_events
 from negflax.mesh import make_mesh
 from negflax.serve.lists import ModelError, check_finite, list_function, scored_tables
 from negflax.train.restore import Trained, load_trained
@@ -57,7 +58,7 @@ class TrainedRecommender:
         return cls(load_trained(workdir, checkpoint, mesh))
 
     def recommend(
-        self, events: pa.Table, k: int = 10, *, exclude_seen: bool = True, name: str = "events"
+        self, events: Data, k: int = 10, *, exclude_seen: bool = True, name: str = ""
     ) -> tuple[pa.Table, dict[str, Any]]:
         """The K best items for every user of an event log, by the user's whole history in it.
 
@@ -66,12 +67,12 @@ class TrainedRecommender:
         left without events gets the list of a newcomer.
 
         Args:
-          events: an event log as `negflax.data.validate` takes it, with the feedback columns of the
-            training log (a missing one counts as unknown feedback).
+          events: a file or folder, a pyarrow.Table or any object with `__arrow_c_stream__`, with
+            the columns of the training log (a missing feedback column counts as unknown).
           k: list length.
           exclude_seen: items of the user's history are not listed; a user who has had nearly the
             whole catalogue then gets a shorter list.
-          name: of the log, for error messages.
+          name: of the log, for error messages; by default its path, or `events`.
 
         Returns:
           (user_id, rank from 1, item_id, score float32 and, if the catalogue has titles, title,
@@ -87,7 +88,8 @@ class TrainedRecommender:
         items = catalogue.num_rows - 1
         if not 1 <= k <= items:
             raise ConfigError(f"k = {k}: the catalogue has {items} items, ask for 1 to {items}")
-        histories = build_histories(events, catalogue, name)
+        table, found_name = as_events(events)
+        histories = build_histories(table, catalogue, name or found_name)
         blocks = self._top_blocks(histories, k, exclude_seen)
         row_UK, score_UK = (np.concatenate(part) for part in zip(*blocks, strict=True))
         listed_UK = np.isfinite(score_UK)

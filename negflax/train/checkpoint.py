@@ -255,27 +255,37 @@ def abstract_state(state: Any, shardings: Any) -> Any:
     )
 
 
-def write_config(workdir: Path, config: Config) -> None:
-    """Stores the config, or checks it against the one that is there.
+def compare_config(workdir: Path, config: Config) -> None:
+    """Checks a config against the one that the folder holds, if any.
 
     Raises:
       CheckpointError: the folder holds another run; the message names the keys that differ.
     """
-    path, new = Path(workdir) / "config.json", to_dict(config)
-    if path.exists():
-        old = to_dict(read_config(workdir))
-        differ = [
-            f"{section}.{key}" if isinstance(values, dict) else section
-            for section, values in new.items()
-            for key in (values if isinstance(values, dict) else [""])
-            if (values[key] != old[section][key] if key else values != old[section])
-        ]
-        if differ:
-            raise CheckpointError(
-                f"{workdir} holds a run with another config ({', '.join(differ)}): "
-                "use another --workdir, or delete this one"
-            )
-    write_json(path, {"format_version": FORMAT_VERSION, "config": new})
+    if not (Path(workdir) / "config.json").exists():
+        return
+    old, new = to_dict(read_config(workdir)), to_dict(config)
+    differ = [
+        f"{section}.{key}" if isinstance(values, dict) else section
+        for section, values in new.items()
+        for key in (values if isinstance(values, dict) else [""])
+        if (values[key] != old[section][key] if key else values != old[section])
+    ]
+    if differ:
+        raise CheckpointError(
+            f"{workdir} holds a run with another config ({', '.join(differ)}): "
+            "use another --workdir, or delete this one"
+        )
+
+
+def write_config(workdir: Path, config: Config) -> None:
+    """Stores the config, or checks it against the one that is there.
+
+    Raises:
+      CheckpointError: as compare_config.
+    """
+    compare_config(workdir, config)
+    stored = {"format_version": FORMAT_VERSION, "config": to_dict(config)}
+    write_json(Path(workdir) / "config.json", stored)
 
 
 def read_config(workdir: Path) -> Config:

@@ -1,4 +1,4 @@
-"""Fits a config into a working folder: what train, sweep and study programs have in common."""
+"""Trains a config into a working folder: what `negflax.fit` and the programs have in common."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 from absl import logging
+from jax.sharding import Mesh
 
 from negflax.config import Config, ConfigError
 from negflax.data import Catalogue, Sequences, StreamBatches
@@ -30,7 +31,7 @@ from negflax.train.warm_start import warm_start
 INIT_REPORT = "init_report.json"
 
 
-def fit(
+def train_run(
     config: Config, workdir: Path, sequences: Sequences, stop: int = 0, init_from: str = ""
 ) -> Outcome:
     """Trains one run into `workdir`.
@@ -41,12 +42,12 @@ def fit(
       sequences: its data.
       stop: step that ends it before its schedule does; 0 is none.
       init_from: folder of a run whose parameters it starts from (negflax/train/warm_start.py).
+
+    Raises:
+      ConfigError: settings that do not suit the data or the devices; nothing was written.
+      CheckpointError: the folder holds another run.
     """
-    mesh = make_mesh(config.mesh)
-    if config.batch.rows % mesh.size:
-        raise ConfigError(
-            f"config.batch.rows = {config.batch.rows} does not divide among {mesh.size} devices"
-        )
+    mesh = mesh_of(config)
     check_list_lengths(config.eval.ks, sequences.catalogue)
     write_config(workdir, config)
     save_catalogue(workdir, sequences.catalogue)
@@ -89,6 +90,20 @@ def fit(
     )
 
 
+def mesh_of(config: Config) -> Mesh:
+    """The devices of a run.
+
+    Raises:
+      ConfigError: the rows of a batch do not divide among them.
+    """
+    mesh = make_mesh(config.mesh)
+    if config.batch.rows % mesh.size:
+        raise ConfigError(
+            f"config.batch.rows = {config.batch.rows} does not divide among {mesh.size} devices"
+        )
+    return mesh
+
+
 def _warm_start(trainer: Trainer, catalogue: Catalogue, workdir: Path, init_from: str) -> State:
     state, report = warm_start(trainer, catalogue, init_from)
     write_json(workdir / INIT_REPORT, report)
@@ -107,7 +122,7 @@ def _warm_start(trainer: Trainer, catalogue: Catalogue, workdir: Path, init_from
 
 
 def _validation(
-    config: Config, model: Recommender, sequences: Sequences, mesh: Any
+    config: Config, model: Recommender, sequences: Sequences, mesh: Mesh
 ) -> Callable[[dict[str, Any]], dict[str, float]]:
     queries = build_queries(
         sequences, "valid", config.eval.valid_users, config.eval.seed, config.eval.state
@@ -137,7 +152,7 @@ def refit(
         steps=round(planned_steps(config, first) * growth),
     )
     logging.info("refitting on training + validation events, best step was %d", best_step)
-    return fit(
+    return train_run(
         dataclasses.replace(config, train=again),
         workdir,
         sequences,

@@ -1,0 +1,230 @@
+"""The front door: `fit` trains a run, `load` opens one, and a `Run` recommends and evaluates."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import pyarrow as pa
+
+from negflax.config import (
+    Config,
+    ConfigError,
+    MeshConfig,
+    check,
+    event_log_defaults,
+    from_config_dict,
+)
+from negflax.data import Catalogue, open_sequences
+from negflax.data.files import count_events, event_files
+from negflax.data.tabular import Data, arrow_table, as_file, is_path
+from negflax.evaluate import Result
+from negflax.evaluate import run as evaluation
+from negflax.evaluate.calibration import calibration_figures
+from negflax.evaluate.checks import check_list_lengths
+from negflax.evaluate.report import run_page
+from negflax.files import write_json
+from negflax.fitting import mesh_of, refit, train_run
+from negflax.mesh import make_mesh
+from negflax.serve import TrainedRecommender
+from negflax.train.checkpoint import compare_config
+from negflax.train.loop import Outcome
+from negflax.train.restore import REFIT, Trained, load_trained
+from negflax.train.warm_start import catalogue_of
+
+RESULTS, REPORT = "results.json", "report.html"
+
+
+class Run:
+    """A trained run; keep it and ask often, as the first lists wait for a compiler.
+
+    Attributes:
+      workdir: its folder, which holds everything that is needed.
+      checkpoint: `best`, `latest` or a step.
+      result: of the evaluation that `fit` ended with, query by query; None for a loaded run.
+      metrics: figures of the test period and of training, as in results.json; {} before there are
+        any. Names: docs/metrics.md.
+    """
+
+    def __init__(self, workdir: str | Path, checkpoint: str = "best"):
+        """A folder that `fit` has trained into; `load` says at once if it is none."""
+        self.workdir, self.checkpoint = Path(workdir), str(checkpoint)
+        self.result: Result | None = None
+
+    def __repr__(self) -> str:
+        """As the call that opens it."""
+        return f"negflax.load({str(self.workdir)!r}, checkpoint={self.checkpoint!r})"
+
+    @functools.cached_property
+    def trained(self) -> Trained:
+        """The checkpoint with its config, catalogue and model, on all devices."""
+        mesh = make_mesh(MeshConfig(), jax.devices())
+        return load_trained(self.workdir, self.checkpoint, mesh)
+
+    @property
+    def config(self) -> Config:
+        """What the run was trained by."""
+        return self.trained.config
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The items that it knows."""
+        return self.trained.catalogue
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """See the class."""
+        path = self.workdir / RESULTS
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    @functools.cached_property
+    def _recommender(self) -> TrainedRecommender:
+        return TrainedRecommender(self.trained)
+
+    def recommend(self, events: Data, k: int = 10, *, exclude_seen: bool = True) -> pa.Table:
+        """The k best items for every user of an event log, by the user's whole history in it.
+
+        Args:
+          events: a file or folder, a pyarrow.Table or any object with `__arrow_c_stream__`, with
+            the columns of the training log (a missing feedback column counts as unknown).
+          k: length of the lists.
+          exclude_seen: leave out what the user has had.
+
+        Returns:
+          user_id, rank from 1, item_id, score and, where known, title, by user and rank.
+
+        Raises:
+          ConfigError: k is below 1 or above the number of items.
+          DataError: unusable events; it names column and row.
+          ModelError: the checkpoint has values that are not finite.
+        """
+        return self._recommender.recommend(events, k, exclude_seen=exclude_seen)[0]
+
+    def evaluate(self, split: str = "test") -> dict[str, Any]:
+        """Ranks the whole catalogue for every user of a period, beside the baselines.
+
+        Args:
+          split: `test` or `valid`.
+
+        Returns:
+          Figures by name, as in results.json.
+
+        Raises:
+          DataError: the run's data is no longer there.
+        """
+        sequences = open_sequences(self.config, self.workdir, self.catalogue)
+        return evaluation.evaluate_trained(self.trained, split, self.workdir, sequences).metrics
+
+
+def load(workdir: str | Path, checkpoint: str = "best") -> Run:
+    """Opens a run that `fit` or launch.train has trained.
+
+    Args:
+      workdir: its folder.
+      checkpoint: `best`, `latest` or a step.
+
+    Raises:
+      CheckpointError: there is no such run or checkpoint.
+    """
+    run = Run(workdir, checkpoint)
+    run.trained  # noqa: B018 - so that what is missing is told now
+    return run
+
+
+def fit(
+    data: Data | None = None,
+    config: Config | Mapping[str, Any] | None = None,
+    workdir: str | Path | None = None,
+    *,
+    items: Data | None = None,
+    init_from: str | Path = "",
+    test: bool = True,
+) -> Run:
+    """Trains a run, or resumes it where it stopped, and scores its test period.
+
+    The folder then holds checkpoints, results.json, data_report.json and report.html. A config that
+    is refused leaves the folder as it was.
+
+    Args:
+      data: an event log: a .csv or .parquet file or a folder of them, a pyarrow.Table, or any
+        object with `__arrow_c_stream__`, such as a pandas or polars data frame. None: what
+        config.data names.
+      config: a negflax.Config, or an ml_collections ConfigDict. None: settings for an event log
+        with the signals `like` and `dislike` (negflax/config/event_log.py).
+      workdir: folder of the run, one for each config; by default runs/<config.name>.
+      items: an item table (item_id and any of title, creator_id, cluster_ids, duration_ms), in the
+        same forms as `data`.
+      init_from: folder of a run whose best parameters this one starts from.
+      test: score the test period.
+
+    Raises:
+      ConfigError: a setting is not accepted; the message names it.
+      DataError: unusable events; the message names file, column and row.
+      CheckpointError: the folder holds another run.
+    """
+    if data is None and config is None:
+        raise ConfigError("negflax.fit() needs data, or a config that names some")
+    if data is not None and not is_path(data):
+        data = arrow_table(data, "data")
+    config = _settings(config, data)
+    check(config)  # first of all: what is refused leaves no trace
+    mesh = mesh_of(config)
+    workdir = Path(workdir or Path("runs") / config.name)
+    config = _with_data(config, data, items, workdir)
+    compare_config(workdir, config)
+
+    grows = init_from and config.data.reserved_items
+    known = catalogue_of(init_from) if grows else None
+    sequences = open_sequences(config, workdir, known=known)
+    check_list_lengths(config.eval.ks, sequences.catalogue)
+    write_json(workdir / "data_report.json", sequences.report)
+    outcome = train_run(config, workdir, sequences, init_from=str(init_from))
+    if config.train.refit:
+        refit(config, workdir / REFIT, sequences, outcome.best_step, str(init_from))
+
+    run, results = Run(workdir), _figures(outcome)
+    if test:
+        trained = load_trained(workdir, "best", mesh)
+        run.result = evaluation.evaluate_trained(trained, "test", workdir, sequences)
+        shown = run_page.look_at(config.name, trained, run.result, sequences, "test", workdir)
+        run_page.write_page(workdir / REPORT, "test", [shown])
+        results |= run.result.metrics | calibration_figures(shown.calibration)
+    write_json(workdir / RESULTS, results)
+    return run
+
+
+def _settings(config: Any, data: Data | None) -> Config:
+    """The config as a Config, or the one that suits the size of the data."""
+    if config is None:
+        events = count_events(event_files(str(data))) if is_path(data) else data.num_rows
+        return event_log_defaults(events)
+    return config if isinstance(config, Config) else from_config_dict(config)
+
+
+def _with_data(config: Config, data: Data | None, items: Data | None, workdir: Path) -> Config:
+    """The config with the paths of what was given; tables become files of the run."""
+    folder = workdir / "data"
+    named = {}
+    if data is not None:
+        named = {"source": "event_log", "path": as_file(data, folder, "events")}
+    if items is not None:
+        named["items_path"] = as_file(items, folder, "items")
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, **named))
+
+
+def _figures(outcome: Outcome) -> dict[str, Any]:
+    """What results.json holds besides the metrics."""
+    return {
+        "step": outcome.step,
+        "best_step": outcome.best_step,
+        "targets_per_cpu_second": outcome.targets_per_cpu_second or None,
+        "device_wait_share": outcome.goodput.wait_share,
+        "devices": jax.device_count(),
+        **{f"seconds/{k}": v for k, v in outcome.goodput.wall.items()},
+        **{f"cpu_seconds/{k}": v for k, v in outcome.goodput.cpu.items()},
+    }
