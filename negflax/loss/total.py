@@ -76,7 +76,11 @@ def objective_sum(
         if active_N is None:
             active_N = jnp.any(labels.ids_NL >= 0, axis=1)
         bias_S, ids_S, exclude_NL = fold_masks(
-            states_ND, candidates.vectors_SD, candidates.bias_S, candidates.ids_S, labels.excluded_NX
+            states_ND,
+            candidates.vectors_SD,
+            candidates.bias_S,
+            candidates.ids_S,
+            labels.excluded_NX,
         )
         per_state = xla.PerState(states_ND, logits_NC, exclude_NL, active_N, extras)
         total, lse_N = xla.state_loss_sum(

@@ -89,7 +89,7 @@ def labels_loss(
         r_NL=per_label(batch.positive_weight_BTL),
         w_NL=per_label(batch.negative_weight_BTL),
         extra=_extra_columns(config, states_BTD, label, item, inputs),
-        seen_NM=_seen_items(batch) if config.loss.exclude_seen else None,
+        seen_NM=seen_items(batch) if config.loss.exclude_seen else None,
     )
     total = jnp.zeros((), states_ND.dtype)
     if config.model.behaviour_head:
@@ -128,7 +128,7 @@ def labels_loss(
     return total + value, (margins_NL, shown_NL)
 
 
-def _seen_items(batch: Batch) -> jax.Array:
+def seen_items(batch: Batch) -> jax.Array:
     """(N, T) rows of the items that came before in the state's row, −1 where none."""
     rows, steps = batch.item_ids_BT.shape
     user_BT = jnp.cumsum(batch.reset_BT, axis=1)

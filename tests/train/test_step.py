@@ -168,3 +168,16 @@ def test_clipping_bounds_the_joint_norm():
         lambda a, b: np.sum((a - b) ** 2), (before["dense"], rows), (after["dense"], new_rows)
     )
     np.testing.assert_allclose(np.sqrt(sum(jax.tree.leaves(moved))), 1e-3, rtol=1e-3)
+
+
+def test_one_device_equals_eight_without_seen_items_and_with_a_memory():
+    with jax.enable_x64(True):
+        config = tiny.changed(
+            loss={"candidates": "full", "exclude_seen": True},
+            model={"encoder": "gru_memory", "dtype": "float64"},
+        )
+        sequences, states = tiny.make_sequences(), []
+        for devices in (1, 8):
+            trainer, batches = tiny.make_trainer(config, sequences, devices, 20)
+            states.append(tiny.run_steps(trainer, batches, 20)[0])
+        assert largest_difference(*states, trainer.model) < 1e-5
