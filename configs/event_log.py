@@ -4,13 +4,14 @@
     --workdir=runs/mine
 
 The log has the columns user_id, item_id, timestamp_ms and the signals that the label rules name.
-The settings, in negflax/config/event_log.py, suit logs from some thousand events; with millions of
-them, take the defaults of negflax/config/ (rows 32, length 100, warm-up 200), as negflax.fit does.
+The settings, in negflax/config/event_log.py, suit some thousand events. Behind a colon stands how
+many there are, as in --config=configs/event_log.py:100000: from 50,000 on steps are larger, and
+from two million on settings are those of negflax/config/. negflax.fit counts for itself.
 """
 
 from negflax import config as negflax_config
 
 
-def get_config():
-    """The run."""
-    return negflax_config.defaults(negflax_config.event_log_defaults())
+def get_config(num_events="0"):
+    """The run, for a log of about so many events."""
+    return negflax_config.defaults(negflax_config.event_log_defaults(int(num_events)))
