@@ -14,6 +14,7 @@ from scipy import sparse
 from negflax.config import EvalConfig
 from negflax.data import SPLITS, Sequences
 from negflax.evaluate.protocol import LazyScores, Queries, Scorer
+from negflax.hashing import mix
 
 PRIOR_EVENTS = 10.0  # labelled events that an item's positive rate is smoothed with
 
@@ -40,10 +41,10 @@ def random_scorer(sequences: Sequences, seed: int) -> Scorer:
     )
 
     def score(queries: Queries) -> LazyScores:
-        user_R = _mix(queries.user_R.astype(np.uint32) + np.uint32(1))
+        user_R = mix(queries.user_R.astype(np.uint32) + np.uint32(1))
 
         def columns(rows: slice) -> np.ndarray:
-            bits_RC = _mix(item_V[None, rows] ^ user_R[:, None])
+            bits_RC = mix(item_V[None, rows] ^ user_R[:, None])
             return bits_RC.astype(np.float32) * np.float32(2.0**-32)
 
         return LazyScores((len(queries), len(item_V)), columns)
@@ -175,10 +176,3 @@ def _negative_count(sequences: Sequences, splits: tuple[str, ...]) -> np.ndarray
 def _count(sequences: Sequences, splits: tuple[str, ...], weight_E: np.ndarray) -> np.ndarray:
     counted_E = _chosen(sequences, splits) & (weight_E > 0)
     return np.bincount(sequences.item_E[counted_E], minlength=sequences.catalogue.num_rows)
-
-
-def _mix(bits: np.ndarray) -> np.ndarray:
-    """A bijective mixer of 32-bit words (`lowbias32`, C. Wellons)."""
-    bits = (bits ^ (bits >> np.uint32(16))) * np.uint32(0x7FEB352D)
-    bits = (bits ^ (bits >> np.uint32(15))) * np.uint32(0x846CA68B)
-    return bits ^ (bits >> np.uint32(16))

@@ -18,6 +18,7 @@ from negflax.train.restore import Trained
 NO, YES = 1, 2  # codes of Sequences.dislike_E, beside 0, unknown
 MIN_HISTORY = 4
 SHOWN_EVENTS = 8
+CANDIDATES = 64  # users among whom one is looked for whose list changes most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +28,8 @@ class Line:
     Attributes:
       name: its title or id.
       detail: its creator and clusters.
-      mark: of a history: `liked`, `disliked`, `skipped` or nothing; of a list: `liked later`,
-        `disliked later` or nothing.
+      mark: of a history: `liked`, `disliked`, `skipped`, `negative` (which kind is not known) or
+        nothing; of a list: `liked later`, `negative later` or nothing.
       related: of a list: shares a creator or cluster with the history's last item.
       moved: of a list: `gone` from the other one, `new` in it, or nothing.
     """
@@ -49,11 +50,20 @@ class Example:
     before: list[Line]
     after: list[Line]
 
+    @property
+    def change(self) -> tuple[int, int]:
+        """(related items that the dislike drives out, items that it replaces)."""
+        before, after = (sum(line.related for line in x) for x in (self.before, self.after))
+        return before - after, sum(bool(line.moved) for line in self.after)
+
 
 def examples(
     trained: Trained, queries: Queries, sequences: Sequences, count: int = 3
 ) -> list[Example]:
     """Users with a history and a liked item later, drawn by config.eval.seed.
+
+    The first is the one of `CANDIDATES` whose list loses most related items by the dislike, and of
+    equals the one whose list changes most; the others are as they were drawn.
 
     Args:
       trained: the model; one that does not read dislikes gives the same list twice.
@@ -65,7 +75,7 @@ def examples(
     length_R = queries.end_R - sequences.offsets_U1[queries.user_R]
     liked_R = np.bincount(queries.query_J, queries.judged_positive_J, minlength=len(queries))
     able = np.flatnonzero((length_R >= MIN_HISTORY) & (liked_R > 0))
-    chosen = np.random.default_rng(config.seed).permutation(able)[:count]
+    chosen = np.random.default_rng(config.seed).permutation(able)[: max(count, CANDIDATES)]
     asked = Queries(
         queries.user_R[chosen],
         queries.end_R[chosen],
@@ -75,10 +85,12 @@ def examples(
     )
     k = min(config.ks[0], 10)
     lists = [_lists(trained, asked, sequences, disliked, k) for disliked in (False, True)]
-    return [
+    found = [
         _example(queries, r, sequences, before, after)
         for r, before, after in zip(chosen, *lists, strict=True)
     ]
+    first = max(range(len(found)), key=lambda i: found[i].change, default=0)
+    return [*found[first : first + 1], *(x for i, x in enumerate(found) if i != first)][:count]
 
 
 def _lists(
@@ -109,8 +121,8 @@ def _example(
     history = [line_of(catalogue, sequences.item_E[e], mark_of(sequences, e)) for e in events]
     one = queries.block(r, r + 1)
     later = dict(zip(one.judged_item_J, one.judged_positive_J, strict=True))
-    names = {True: "liked later", False: "disliked later", None: ""}
-    kin_V = related_of(catalogue, sequences.item_E[queries.end_R[r] - 1])
+    names = {True: "liked later", False: "negative later", None: ""}
+    related_V = related_of(catalogue, sequences.item_E[queries.end_R[r] - 1])
 
     def lines(own: np.ndarray, other: np.ndarray, moved: str) -> list[Line]:
         return [
@@ -118,7 +130,7 @@ def _example(
                 catalogue,
                 row,
                 names[later.get(row)],
-                bool(kin_V[row]),
+                bool(related_V[row]),
                 "" if row in other else moved,
             )
             for row in own
@@ -134,7 +146,9 @@ def mark_of(sequences: Sequences, event: int) -> str:
         return "disliked"
     if sequences.positive_weight_E[event] > 0:
         return "liked"
-    return "skipped" if sequences.negative_weight_E[event] > 0 else ""
+    if sequences.negative_weight_E[event] > 0:
+        return "skipped" if sequences.dislike_E[event] == NO else "negative"
+    return ""
 
 
 def related_of(catalogue: Catalogue, row: int) -> np.ndarray:
@@ -147,11 +161,19 @@ def related_of(catalogue: Catalogue, row: int) -> np.ndarray:
 def line_of(
     catalogue: Catalogue, row: int, mark: str = "", related: bool = False, moved: str = ""
 ) -> Line:
-    """An item with its names."""
+    """An item with its names: title, creator and clusters as the catalogue has them."""
     title = catalogue.titles[row] if catalogue.titles is not None else ""
     creator, clusters = catalogue.creator_V[row], catalogue.clusters_VC[row]
-    parts = [f"creator {creator}"] if creator else []
+    parts = [_named("creator", catalogue.creator_ids, [creator])] if creator else []
     if clusters.any():
-        parts.append("cluster " + ", ".join(str(c) for c in clusters if c))
+        parts.append(_named("cluster", catalogue.cluster_ids, [c for c in clusters if c]))
     name = title or (f"item {catalogue.item_ids[row - 1]}" if row else "an item unknown to the run")
     return Line(str(name), " · ".join(parts), mark, related, moved)
+
+
+def _named(kind: str, ids: np.ndarray | None, numbers: list[int]) -> str:
+    """Original ids where they are known; those that are words speak for themselves."""
+    if ids is None or not len(ids):
+        return f"{kind} " + ", ".join(str(n) for n in numbers)
+    names = ", ".join(str(ids[n - 1]) for n in numbers)
+    return names if kind == "cluster" and ids.dtype.kind not in "iu" else f"{kind} {names}"

@@ -34,6 +34,16 @@ class Text:
 
 
 @dataclasses.dataclass(frozen=True)
+class Opening:
+    """The section that a page begins with: what was found, beside one chart."""
+
+    title: str
+    body: str
+    chart: MatplotlibFigure
+    caption: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Table:
     """A section with a table: one mapping a row, columns in order of first appearance."""
 
@@ -64,7 +74,7 @@ class Examples:
     signal: str = "dislike"
 
 
-Section = Text | Table | Figure | Examples
+Section = Text | Opening | Table | Figure | Examples
 
 
 def write_report(path: str | os.PathLike, title: str, sections: Sequence[Section]) -> Path:
@@ -90,8 +100,15 @@ def write_report(path: str | os.PathLike, title: str, sections: Sequence[Section
 
 def _context(section: Section, number: int) -> dict[str, Any]:
     if isinstance(section, Text):
-        paragraphs = [part.strip() for part in re.split(r"\n\s*\n", section.body) if part.strip()]
-        return {"kind": "text", "title": section.title, "paragraphs": paragraphs}
+        return {"kind": "text", "title": section.title, "paragraphs": _paragraphs(section.body)}
+    if isinstance(section, Opening):
+        return {
+            "kind": "opening",
+            "title": section.title,
+            "paragraphs": _paragraphs(section.body),
+            "chart": markupsafe.Markup(_inline_svg(section.chart, f"chart{number}")),
+            "caption": section.caption,
+        }
     if isinstance(section, Table):
         names = column_names(section.rows)
         return {
@@ -110,6 +127,10 @@ def _context(section: Section, number: int) -> dict[str, Any]:
         "caption": section.caption,
         "charts": [markupsafe.Markup(svg) for svg in charts],
     }
+
+
+def _paragraphs(body: str) -> list[str]:
+    return [part.strip() for part in re.split(r"\n\s*\n", body) if part.strip()]
 
 
 def _inline_svg(figure: MatplotlibFigure, salt: str) -> str:

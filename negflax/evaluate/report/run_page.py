@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ from negflax.data import Sequences
 from negflax.evaluate.calibration import Bin, calibrate
 from negflax.evaluate.protocol import build_queries
 from negflax.evaluate.report import html, plots
-from negflax.evaluate.report.examples import Example, examples
-from negflax.evaluate.report.tabulate import count_row, summary_rows
+from negflax.evaluate.report.examples import CANDIDATES, Example, examples
+from negflax.evaluate.report.tabulate import count_row, repeated, repeated_note, summary_rows
 from negflax.evaluate.scoreboard import MODEL, Result, metric_key
 from negflax.evaluate.scorer import model_scorer
 from negflax.train.restore import Trained
 from negflax.train.writers import read_metrics
 
+ON_MODEL = ("rate_adjusted", "block_creator", "drop_disliked")  # not in the first chart
 HEADLINE = ("hr_p", "hr_n", "ndcg_p", "delta", "anti_ndcg")  # the first two fit on a phone
 STRATA = {
     "by item popularity": ["item_popularity=low", "item_popularity=middle", "item_popularity=high"],
@@ -86,15 +88,18 @@ def write_page(
     head = headline_keys(config.eval.ks)
     others = [f"coverage@{k}", f"avoidance@{k}", f"recall@{k}", "auc", "weighted_loss"]
     steps = ", ".join(f"{run.name} step {run.trained.step}" for run in runs)
+    same = repeated(first.result.metrics, _scorers(first), head)
     sections = [
-        html.Text("What this is", "\n\n".join(_summary(run, split) for run in runs)),
-        html.Table("Ranking, seen items masked", _rows(runs, head), _NOTE),
+        *_opening(runs, head[2]),
+        *_examples(runs, slice(0, 1), "One user: a list before and after a dislike"),
+        html.Table("Ranking, seen items masked", _rows(runs, head, skip=same), _note(same)),
         *more,
+        html.Text("What this is", "\n\n".join(_summary(run, split) for run in runs)),
         *_curves(runs),
         html.Figure(
             "Against the baselines",
             plots.baseline_charts(
-                first.result.metrics, _scorers(first), [head[1], head[0], head[2]]
+                first.result.metrics, [x for x in _scorers(first) if x not in same], head[:3]
             ),
             "Seen items masked, 95 % intervals; n is the number of queries.",
         ),
@@ -113,7 +118,7 @@ def write_page(
             "same_item is scored with seen items kept, the rest with seen items masked.",
         ),
         *_calibration(runs),
-        *_examples(runs),
+        *_examples(runs, slice(1, None), "Example users"),
         html.Table("Further metrics, seen items masked", _rows(runs, others)),
         html.Table("Seen items kept", _rows(runs, head, masked=False)),
     ]
@@ -121,15 +126,19 @@ def write_page(
 
 
 _NOTE = (
-    "Full-catalogue ranking; brackets are 95 % user-clustered bootstrap intervals, n the queries "
-    "for which a metric is defined. hr_p, ndcg_p: higher is better; hr_n, anti_ndcg: lower is "
-    "better; delta = hr_p − hr_n."
+    "Full-catalogue ranking; ± is half the 95 % user-clustered bootstrap interval, n the queries "
+    "for which a metric is defined. hr_p: users with a liked item in their list, hr_n: with a "
+    "disliked one; ndcg_p, anti_ndcg: the same with places; delta = hr_p − hr_n. hr_p, ndcg_p: "
+    "higher is better; hr_n, anti_ndcg: lower."
 )
 _EXAMPLES_NOTE = (
     "Newest events first. Both lists come from the same history; only the dislike bit of its last "
-    "event differs. A related item shares a creator or a cluster with that event's item. "
-    "“Later” is the "
-    "feedback of the scored period, which the model has not seen."
+    "event differs. A related item shares a creator or a cluster with that event's item. “Later” "
+    "is the feedback of the scored period, which the model has not seen."
+)
+_CHOSEN = (
+    f" Of {CANDIDATES} users drawn at random, the one whose list loses most related items: not an "
+    "average user. Further down are users as they were drawn."
 )
 
 
@@ -152,11 +161,50 @@ def _scorers(run: Run) -> list[str]:
     return [name for masked, name in run.result.values if masked]
 
 
-def _rows(runs: Sequence[Run], keys: Sequence[str], masked: bool = True) -> list[dict[str, Any]]:
-    """The models, then the baselines of the first run, then n."""
+def _note(same: Mapping[str, str]) -> str:
+    return " ".join(filter(None, [_NOTE, repeated_note(same)]))
+
+
+def _opening(runs: Sequence[Run], key: str) -> list[html.Section]:
+    """The verdict of each run, and a chart of the first one beside its baselines, best on top."""
+    first, metrics = runs[0], runs[0].result.metrics
+    verdicts = [run.result.metrics.get("verdict", "") for run in runs]
+    names = [
+        name
+        for name in _scorers(first)
+        if name not in ON_MODEL and metrics.get(metric_key(key, name)) is not None
+    ]
+    names.sort(key=lambda name: metrics[metric_key(key, name)], reverse=True)
+    if not names or not any(verdicts):
+        return [html.Text("Verdict", "\n\n".join(filter(None, verdicts)) or "No baselines.")]
+    told = [
+        f"{run.name}: {text}" if len(runs) > 1 else text
+        for run, text in zip(runs, verdicts, strict=True)
+        if text
+    ]
+    body = "\n\n".join(part for text in told for part in _sentences(text))
+    [chart] = plots.baseline_charts(metrics, names, [key])
+    caption = (
+        f"{key}: how near the top of a user's list the later liked items are, from 0 to 1. Lines "
+        "are 95 % intervals."
+    )
+    return [html.Opening("Verdict", body, chart, caption)]
+
+
+def _sentences(text: str) -> list[str]:
+    """The verdict's paragraphs: what was found, what to try, what to beware of."""
+    return re.split(
+        r" (?=Its lists|To try|Warning|An item-based|The last item|The model has)", text
+    )
+
+
+def _rows(
+    runs: Sequence[Run], keys: Sequence[str], masked: bool = True, skip: Collection[str] = ()
+) -> list[dict[str, Any]]:
+    """The models, then the baselines of the first run but `skip`, then n."""
     first = runs[0]
     named = [(run, MODEL) for run in runs]
-    named += [(first, name) for name in _scorers(first) if name != MODEL]
+    named += [(first, name) for name in _scorers(first) if name not in (MODEL, *skip)]
     rows = [
         summary_rows(run.result.metrics, [name], keys, masked)[0]
         | ({"scorer": run.name} if name == MODEL and len(runs) > 1 else {})
@@ -170,7 +218,11 @@ def _curves(runs: Sequence[Run]) -> list[html.Section]:
         html.Figure(
             _title("Training", run, runs),
             plots.learning_curves(run.records),
-            "Loss terms of the training steps, and validation on "
+            "Loss: what training makes small, the mean over the labels of a step. Its positive "
+            "term is −log p of the liked items, p the softmax over the catalogue; its negative "
+            "term makes disliked items unlikely, and is small because single items are; weights "
+            "may add to both. Falling is good; levels of different settings do not compare. "
+            "Validation: on "
             f"{run.trained.config.eval.valid_users or 'all'} users at most.",
         )
         for run in runs
@@ -209,16 +261,18 @@ def _calibration(runs: Sequence[Run]) -> list[html.Section]:
     ]
 
 
-def _examples(runs: Sequence[Run]) -> list[html.Section]:
+def _examples(runs: Sequence[Run], which: slice, title: str) -> list[html.Section]:
     blind = " This model does not read dislikes, so the two lists are the same."
     return [
         html.Examples(
-            _title("Example users", run, runs),
-            run.examples,
-            _EXAMPLES_NOTE + ("" if "dislike" in run.trained.config.model.features else blind),
+            _title(title, run, runs),
+            run.examples[which],
+            _EXAMPLES_NOTE
+            + ("" if which.start else _CHOSEN)
+            + ("" if "dislike" in run.trained.config.model.features else blind),
         )
         for run in runs
-        if run.examples
+        if run.examples[which]
     ]
 
 

@@ -62,7 +62,7 @@ def judge(metrics: Mapping[str, Any], k: int) -> Verdict:
         outcome = "level"
     else:
         outcome = "ahead" if low > 1 else "behind"
-    head = f"{_HEADS[outcome]} {best} on {metric}: {short(model)} against {short(values[best])}"
+    head = f"{_HEADS[outcome]} {best}, on {metric}: {short(model)} against {short(values[best])}"
     if low is not None and high is not None:
         head += f", {_percent(low - 1)} to {_percent(high - 1)} (95 % interval)"
     head += f", {metrics.get(f'{metric}_n', 0):,} queries."
