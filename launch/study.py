@@ -25,13 +25,12 @@ from negflax import study
 from negflax.config import ConfigError, from_config_dict
 from negflax.data import open_sequences
 from negflax.evaluate import format_table
-from negflax.files import write_json, write_text
+from negflax.files import plain, write_json, write_text
 from negflax.mesh import make_mesh
 from negflax.study import anatomy, quality, stability, tables, variants
 from negflax.study import study_page as page
 from negflax.study.personal import AVERSION, WITHIN, on_beta
 from negflax.study.quality import RATE_ADJUSTED, SPREAD, Judge
-from negflax.study.runs import plain
 from negflax.study.settings import BASELINE
 from negflax.train.checkpoint import write_config
 

@@ -8,7 +8,6 @@ Shapes: J judged items, R queries, V catalogue rows, H distinct items of histori
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from negflax.data.histories import history_items
 from negflax.evaluate.metrics import query_values
 from negflax.evaluate.protocol import EvaluationError, Queries, Scorer
 from negflax.evaluate.ranking import Ranks
+from negflax.files import write_arrays
 
 METRICS = ("hr_p", "hr_n", "ndcg_p", "anti_ndcg", "auc")
 _STORED = ("greater_J", "ties_J", "eligible_J")
@@ -119,9 +119,7 @@ def write_ranks(path: Path, ranks: Mapping[bool, Ranks]) -> None:
         for field in _STORED
     }
     narrow = {k: v if v.dtype == bool else v.astype(np.int32) for k, v in arrays.items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.npz")
-    np.savez(temporary, **narrow)
-    os.replace(temporary, path.with_name(f"{path.name}.npz"))
+    write_arrays(path.with_name(f"{path.name}.npz"), narrow)
 
 
 def read_ranks(path: Path) -> dict[bool, Ranks]:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from jax.sharding import Mesh
 
 from negflax.config import Config
@@ -20,7 +19,7 @@ from negflax.data import Sequences
 from negflax.evaluate.baselines.popularity import cached, default_baselines
 from negflax.evaluate.protocol import EvaluationError, Queries, Scorer, build_queries
 from negflax.evaluate.ranking import Ranks
-from negflax.files import write_json
+from negflax.files import plain, write_json
 from negflax.study.progress import Progress
 from negflax.study.ranked import rank, read_ranks, write_ranks
 from negflax.study.settings import Contender
@@ -138,12 +137,3 @@ class Runs(Training):
 
 def _beside(place: Path, scorer: str) -> Path:
     return place.with_name(f"{place.name}+{scorer}") if scorer else place
-
-
-def plain(value: Any) -> Any:
-    """JSON knows no NaN and no infinity: null stands for both."""
-    if isinstance(value, Mapping):
-        return {k: plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value

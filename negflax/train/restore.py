@@ -13,10 +13,9 @@ from negflax import tables
 from negflax.config import Config, MeshConfig
 from negflax.data import Catalogue
 from negflax.model import Recommender
-from negflax.train.checkpoint import CheckpointError, abstract_state, read_config
+from negflax.train.checkpoint import CheckpointError, read_config
 from negflax.train.loop import DONE, open_checkpoints
-from negflax.train.state import State
-from negflax.train.step import Trainer
+from negflax.train.state import State, abstract_parameters
 
 CATALOGUE = "catalogue.npz"
 REFIT = "refit"  # folder of the run that was trained anew, within the run that chose its length
@@ -85,7 +84,7 @@ def load_trained(
     config = read_config(workdir)
     catalogue = Catalogue.load(workdir / CATALOGUE)
     model = model or Recommender(config.model, catalogue)
-    target = _parameters(config, model, catalogue, mesh)
+    target = _parameters(config, model, mesh)
     checkpoints = open_checkpoints(config, workdir, model, read_only=True)
     try:
         step, state = checkpoints.restore_first(which, target)
@@ -114,7 +113,7 @@ def load_tables(
     config = read_config(Path(workdir))
     catalogue = Catalogue.load(Path(workdir) / CATALOGUE)
     model = Recommender(config.model, catalogue)
-    target = {"tables": _parameters(config, model, catalogue, mesh)["tables"]}
+    target = {"tables": _parameters(config, model, mesh)["tables"]}
     checkpoints = open_checkpoints(config, Path(workdir), model, read_only=True)
     try:
         step, state = checkpoints.restore_first(which, target)
@@ -124,15 +123,9 @@ def load_tables(
         checkpoints.close()
 
 
-def _parameters(config: Config, model: Recommender, catalogue: Catalogue, mesh: Mesh) -> State:
+def _parameters(config: Config, model: Recommender, mesh: Mesh) -> State:
     """The restore target: `dense`, and the tables' rows, over all devices, without slots."""
-    config = dataclasses.replace(config, mesh=MeshConfig())
-    trainer = Trainer(config, model, catalogue.train_count_V, steps=1, mesh=mesh)
-    state = abstract_state(jax.eval_shape(trainer.init), trainer.shardings)
-    return {
-        "dense": state["dense"],
-        "tables": {name: {"rows": table["rows"]} for name, table in state["tables"].items()},
-    }
+    return abstract_parameters(model, dataclasses.replace(config, mesh=MeshConfig()), mesh)
 
 
 def _unpack(state: State, config: Config) -> None:

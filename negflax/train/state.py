@@ -15,12 +15,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from negflax import mesh as meshes
 from negflax.config import Config
 from negflax.model import Recommender
-from negflax.tables import RowOptimizer, init_rows, pack
+from negflax.tables import RowOptimizer, init_rows, optimizers, pack, padded_rows
 from negflax.train.weights import init_sums
 
 State = dict[str, Any]
@@ -60,6 +60,38 @@ def init_state(
         }
 
     return jax.jit(make_rest, out_shardings=meshes.copied(mesh))(key) | {"tables": tables}
+
+
+def abstract_parameters(
+    model: Recommender, config: Config, mesh: Mesh, *, slots: bool = False
+) -> State:
+    """Shapes, dtypes and shardings of `dense` and `tables`, to restore them without a trainer.
+
+    Args:
+      model: whose parameters they are.
+      config: the run: how its rows are stored, and over which axes of the mesh they are sharded.
+      mesh: of any size; tables are padded to it.
+      slots: with the optimizer's slots of each table; else its rows alone.
+    """
+    axes, dtype = config.mesh.rows, config.model.dtype
+    largest = max(spec.num_rows for spec in model.tables.values())
+    row_optimizer = optimizers.get(config.optimizer, largest)
+
+    def on_mesh(tree: Any, sharding: NamedSharding) -> Any:
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree
+        )
+
+    tables = {}
+    for name, spec in model.tables.items():
+        rows = jax.ShapeDtypeStruct((padded_rows(spec.num_rows, mesh.size), spec.width), dtype)
+        packed = config.optimizer.table_dtype == "bfloat16"
+        table = {"rows": jax.ShapeDtypeStruct(rows.shape, jnp.uint16) if packed else rows}
+        if slots:
+            table["slots"] = jax.eval_shape(row_optimizer.init, rows)
+        tables[name] = on_mesh(table, meshes.split(mesh, axes))
+    dense = jax.eval_shape(lambda: model.init_dense(jax.random.key(0)))
+    return {"dense": on_mesh(dense, meshes.copied(mesh)), "tables": tables}
 
 
 def partition_specs(state: State, row_axes: tuple[str, ...]) -> Any:

@@ -12,20 +12,20 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from negflax.config import ConfigError
+from negflax.config import Config, ConfigError
 from negflax.data import Catalogue
 from negflax.model import Recommender
 from negflax.tables import pack, unpack
-from negflax.train.checkpoint import abstract_state, read_config
+from negflax.train.checkpoint import read_config
 from negflax.train.loop import open_checkpoints
 from negflax.train.restore import CATALOGUE, best_folder
-from negflax.train.state import State
+from negflax.train.state import State, abstract_parameters
 from negflax.train.step import Trainer
 
 SHAPING = (
@@ -70,7 +70,7 @@ def warm_start(trainer: Trainer, catalogue: Catalogue, workdir: str | Path) -> t
     if differ:
         raise ConfigError(f"--init_from={workdir}: the old run has another {', '.join(differ)}")
     old_catalogue = Catalogue.load(folder / CATALOGUE)
-    old = _restore(old_config, old_catalogue, folder, trainer)
+    old = _restore(old_config, old_catalogue, folder, trainer.mesh)
 
     source_V = np.append(0, old_catalogue.rows(catalogue.item_ids))
     source_V[1:][source_V[1:] == 0] = -1
@@ -115,15 +115,13 @@ def catalogue_of(workdir: str | Path) -> Catalogue:
     return Catalogue.load(best_folder(workdir) / CATALOGUE)
 
 
-def _restore(config: Any, catalogue: Catalogue, folder: Path, trainer: Trainer) -> State:
+def _restore(config: Config, catalogue: Catalogue, folder: Path, mesh: Mesh) -> State:
     """Dense parameters and tables of the old run, on the new run's devices."""
     model = Recommender(config.model, catalogue)
-    old = Trainer(config, model, catalogue.train_count_V, steps=1, mesh=trainer.mesh)
-    target = abstract_state(jax.eval_shape(old.init), old.shardings)
+    target = abstract_parameters(model, config, mesh, slots=True)
     checkpoints = open_checkpoints(config, folder, model, read_only=True)
     try:
-        parts = {"dense": target["dense"], "tables": target["tables"]}
-        return checkpoints.restore_first("best", parts)[1]
+        return checkpoints.restore_first("best", target)[1]
     finally:
         checkpoints.close()
 

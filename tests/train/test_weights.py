@@ -115,7 +115,7 @@ def p_after(policy, omega, w_max, positive_rate=1.0, a=0.01, b=0.5):
         averaging_steps=10,
     )
     loss_weights, measured = weights.loss_weights(config, "float32"), weights.init_sums("float32")
-    update, weigh = jax.jit(weights.update_sums), jax.jit(weights.negative_weight, static_argnums=3)
+    update, weigh = jax.jit(weights.update_sums), jax.jit(weights.negative_scale, static_argnums=3)
     p = a / positive_rate
     for step in range(400):
         sums = {
