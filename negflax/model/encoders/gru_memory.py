@@ -33,7 +33,9 @@ class GRUMemory(GRU):
         super().__init__(config, feature_sizes, rngs=rngs)
         dtype = jnp.dtype(config.dtype)
         self.memory = nnx.Param(START_GAIN * jnp.eye(config.embedding, dtype=dtype))
-        self.memory_gate = nnx.Param(jnp.zeros(config.feature_dim * len(config.features), dtype))
+        if config.features:
+            gates = config.feature_dim * len(config.features)
+            self.memory_gate = nnx.Param(jnp.zeros(gates, dtype))
 
     def __call__(
         self,
