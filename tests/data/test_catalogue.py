@@ -6,6 +6,8 @@ import pytest
 
 from negflax.data import Catalogue, DataError
 from negflax.data.catalogue import build_catalogue, spread
+from negflax.data.files import read_table
+from negflax.data.schema import validate, validate_items
 
 
 def events(**columns):
@@ -67,6 +69,44 @@ def test_nothing_is_known():
     assert catalogue.clusters_VC.tolist() == [[0], [0]]
     assert catalogue.titles is None
     assert (catalogue.num_creators, catalogue.num_clusters) == (1, 1)
+
+
+GENRES = ["Action|Comedy", "Comedy | Drama|Comedy", "", "Sci-Fi"]
+
+
+def names(catalogue, row):
+    return [str(catalogue.cluster_ids[c - 1]) for c in catalogue.clusters_VC[row] if c]
+
+
+def test_genres_of_a_csv_file_are_a_list(tmp_path):
+    ids, log = np.array(["10", "20", "30", "40"]), events(item_id=["10", "20", "10"])
+    lines = [f"{10 * (i + 1)},{genres}" for i, genres in enumerate(GENRES)]
+    path = tmp_path / "items.csv"
+    path.write_text("\n".join(["item_id,cluster_ids", *lines]))
+    items = validate_items(read_table(path), "items")
+    catalogue = build_catalogue(ids, log, items)
+    expected = [["Action", "Comedy"], ["Comedy", "Drama"], [], ["Sci-Fi"]]
+    assert [names(catalogue, row) for row in range(1, 5)] == expected
+    assert catalogue.num_clusters == 5  # four names and "unknown", not one for each combination
+    lists = pa.table({"item_id": ids, "cluster_ids": expected})
+    same = build_catalogue(ids, log, validate_items(lists, "items"))
+    assert np.array_equal(same.clusters_VC, catalogue.clusters_VC)
+
+
+def test_genres_of_events_are_a_list():
+    log, _ = validate(events(cluster_ids=["b|a", None, "c"]), "log")
+    catalogue = build_catalogue(np.array([10, 30]), log, None)
+    assert [names(catalogue, row) for row in (1, 2)] == [[], ["b", "a"]]
+
+
+def test_a_file_of_before_there_were_names_of_clusters(tmp_path):
+    catalogue = build_catalogue(np.array([10]), events(item_id=[10, 10, 10]), None)
+    old = {name: x for name, x in vars(catalogue).items() if x is not None}
+    del old["creator_ids"], old["cluster_ids"], old["bucket_rows"]
+    np.savez(tmp_path / "catalogue.npz", **old)
+    loaded = Catalogue.load(tmp_path / "catalogue.npz")
+    assert loaded.cluster_ids is None and loaded.bucket_rows == 0
+    assert np.array_equal(loaded.clusters_VC, catalogue.clusters_VC)
 
 
 @pytest.mark.parametrize("titles", [None, np.array(["", "α"])])
