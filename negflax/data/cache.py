@@ -14,6 +14,7 @@ import dataclasses
 import fcntl
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,8 +28,9 @@ from negflax.data.cells import DataError
 from negflax.data.column_files import ColumnFiles
 from negflax.data.inputs import Input, digest, open_input
 from negflax.data.sequences import Sequences
+from negflax.files import sync
 
-VERSION = 4  # of what is stored; raise it when the same events and rules give other columns
+VERSION = 5  # of what is stored; raise it when the same events and rules give other columns
 MANIFEST = "manifest.json"
 CATALOGUE = "catalogue.npz"
 ARRAYS = [f.name for f in dataclasses.fields(Sequences) if f.name not in ("catalogue", "report")]
@@ -99,7 +101,7 @@ def _build(
     stem = f".{folder.name}.building-"
     for left in folder.parent.glob(f"{stem}*"):  # by a process that was killed: the lock was free
         shutil.rmtree(left)
-    temporary = folder.with_name(f"{stem}{os.getpid()}")
+    temporary = folder.with_name(f"{stem}{secrets.token_hex(8)}")
     logging.info("building event sequences: %s", folder)
     try:
         scratch = temporary / "scratch"
@@ -113,11 +115,11 @@ def _build(
         manifest = {"version": VERSION, "bytes": sizes, "report": fields["report"]}
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1))
         for path in temporary.iterdir():
-            _sync(path)  # the data reaches the disk before the name does
+            sync(path)  # the data reaches the disk before the name does
         if folder.exists():  # damaged
             shutil.rmtree(folder)
         os.rename(temporary, folder)
-        _sync(folder.parent)
+        sync(folder.parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -180,11 +182,3 @@ def _same(one: Catalogue, other: Catalogue) -> bool:
         np.array_equal(getattr(one, name), getattr(other, name))
         for name in ("item_ids", "creator_V", "clusters_VC", "reserved_rows", "bucket_rows")
     )
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

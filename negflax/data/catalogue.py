@@ -8,7 +8,6 @@ import math
 import os
 import zipfile
 import zlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ import pyarrow.compute as pc
 from negflax.data.cells import DataError
 from negflax.data.columns import factorize, flat, floats, is_list, is_text, values
 from negflax.data.features import NUM_VALUES
+from negflax.files import write_arrays
 
 BY_ROW = ("creator_V", "clusters_VC", "train_count_V", "titles", "duration_V")
 
@@ -83,9 +83,12 @@ class Catalogue:
     def fingerprint(self) -> int:
         """CRC-32 of the ids in their order: equal for catalogues whose rows are the same items."""
         numbers = self.item_ids.dtype.kind in "iu"
-        return zlib.crc32(
-            self.item_ids.astype("<i8").tobytes() if numbers else "\n".join(self.item_ids).encode()
-        )
+        if numbers:
+            return zlib.crc32(self.item_ids.astype("<i8").tobytes())
+        lines = self.item_ids
+        if any("\n" in one for one in lines):  # else "a\nb" would read as two ids
+            lines = [f"{len(one)}:{one}" for one in lines]
+        return zlib.crc32("\n".join(lines).encode())
 
     def has_rows_of(self, other: Catalogue) -> bool:
         """Whether every row that events can name, an item's or a bucket, means the same."""
@@ -142,13 +145,9 @@ class Catalogue:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes an .npz without pickle; the file appears whole or not at all."""
-        path = Path(path)
         names = [field.name for field in dataclasses.fields(self)]
         arrays = {k: getattr(self, k) for k in names if getattr(self, k) is not None}
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        with open(temporary, "wb") as file:
-            np.savez(file, **arrays)
-        os.replace(temporary, path)
+        write_arrays(path, arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Catalogue:
@@ -164,8 +163,11 @@ class Catalogue:
                 return cls(**fields | rows)
         except FileNotFoundError as error:
             raise DataError(f"{path} does not exist: it holds the items of the run") from error
-        except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise DataError(f"{path} is no whole catalogue: {error}") from error
+        except (ValueError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
+            raise DataError(
+                f"{path} is no whole catalogue ({error}): delete it, and the training command of "
+                "the run writes it anew"
+            ) from error
 
 
 def spread(count_I: np.ndarray) -> np.ndarray:
@@ -287,7 +289,9 @@ def _attribute(
         parts = [pc.cast(part, pa.string()) for part in parts]
     row_P = np.concatenate(rows)
     code_P, ids = factorize(pa.chunked_array(parts))
-    order = np.argsort(row_P, kind="stable")
+    pair_P = row_P * len(ids) + code_P
+    order = np.sort(np.unique(pair_P, return_index=True)[1])  # a cluster named twice counts once
+    order = order[np.argsort(row_P[order], kind="stable")]
     row_P, code_P = row_P[order], code_P[order]
     slot_P = np.arange(len(row_P)) - np.searchsorted(row_P, row_P)
     result = np.zeros((num_rows, int(slot_P.max()) + 1), np.int32)

@@ -7,10 +7,12 @@ import dataclasses
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from negflax.data.columns import is_list, is_number, is_text
+from negflax.data.columns import PLAIN_INTEGER, Column, flat, is_binary, is_list, is_number, is_text
 
 NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
-_BOOLEAN = r"^(?i:true|false|0|1)$"
+_YES = r"^\s*(?i:true|t|yes|y|1(?:\.0+)?)\s*$"
+_NO = r"^\s*(?i:false|f|no|n|0(?:\.0+)?)\s*$"
+LONGEST_ID = 1_000  # characters: ids are stored at a fixed width, so one long id costs all of them
 
 
 class DataError(ValueError):
@@ -29,6 +31,19 @@ class Place:
         """A DataError at a row (0-based from the start), or for the whole column."""
         at = "" if row is None else f", row {self.start + row}"
         return DataError(f"{self.name}: column `{self.column}`{at}: {problem}; {remedy}")
+
+
+def plain(column: Column, place: Place) -> pa.Array:
+    """The column as one array, dictionary encoding undone and bytes read as UTF-8 text.
+
+    Raises:
+      DataError: bytes that are no UTF-8.
+    """
+    try:
+        column = flat(column)
+        return pc.cast(column, pa.string()) if is_binary(column.type) else column
+    except pa.ArrowInvalid as error:
+        raise place.error(None, "bytes that are no UTF-8 text", "save the file as UTF-8") from error
 
 
 def first(mask: pa.Array) -> int | None:
@@ -54,6 +69,7 @@ def ids(column: pa.Array, place: Place) -> pa.Array:
         return column.cast(pa.int64())
     if is_text(kind):
         column = pc.cast(column, pa.string())
+        _require_storable(column, place)
         if first(pc.equal(column, "")) is None:
             return column
         return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
@@ -65,21 +81,47 @@ def ids(column: pa.Array, place: Place) -> pa.Array:
     raise place.error(None, f"ids of type {kind}", "write them as integers or text")
 
 
+def _require_storable(column: pa.Array, place: Place) -> None:
+    """Raises a DataError for text that fixed-width arrays cannot hold, or only at a great price."""
+    row = first(pc.greater(pc.utf8_length(column), LONGEST_ID))
+    if row is not None:
+        length = len(column[row].as_py())
+        remedy = f"write ids of at most {LONGEST_ID:,} characters"
+        raise place.error(row, f"an id of {length:,} characters", remedy)
+    row = first(pc.match_substring(column, "\0"))
+    if row is not None:
+        raise place.error(row, f"the id {column[row].as_py()!r} holds a zero byte", "remove it")
+
+
 def clusters(column: pa.Array, place: Place) -> pa.Array:
-    """Cluster ids, scalar or list, as int64 or text (or lists of them).
+    """Cluster ids as int64 or lists: of int64 or text.
+
+    Text is a list as well, separated by `|`, as a CSV file writes it: `Action|Comedy` are two
+    clusters. Without any name between the bars, it is null.
 
     Raises:
       DataError: they are neither integers nor text.
     """
     kind = column.type
+    if is_text(kind):
+        return _separated(pc.cast(column, pa.string()))
     if not is_list(kind):
         return ids(column, place)
     inner = kind.value_type
     if pa.types.is_integer(inner) or pa.types.is_null(inner):
         return column.cast(pa.list_(pa.int64()))
     if is_text(inner):
-        return column.cast(pa.list_(pa.string()))
+        column = column.cast(pa.list_(pa.string()))
+        _require_storable(column.flatten(), place)
+        return column
     raise place.error(None, f"lists of {inner}", "write cluster ids as integers or text")
+
+
+def _separated(column: pa.Array) -> pa.Array:
+    """Lists of the names between bars; blanks around a name and empty names are left out."""
+    tidy = pc.replace_substring_regex(column, r"\s*(?:\|\s*)+", "|")
+    tidy = pc.utf8_trim(tidy, "| \t")
+    return pc.split_pattern(pc.if_else(pc.equal(tidy, ""), None, tidy), "|")
 
 
 def text(column: pa.Array, place: Place) -> pa.Array:
@@ -97,13 +139,16 @@ def signal(column: pa.Array, place: Place) -> pa.Array:
     """A yes/no signal as a nullable boolean.
 
     Raises:
-      DataError: a value is not true, false, 0 or 1.
+      DataError: a value is not 0 or 1, nor one of the words true, false, yes, no and their first
+        letters, in any case.
     """
     kind = column.type
     if pa.types.is_boolean(kind) or pa.types.is_null(kind):
         return column.cast(pa.bool_())
     if is_text(kind):
-        good = pc.match_substring_regex(column, _BOOLEAN)
+        column = pc.if_else(pc.equal(column, ""), pa.scalar(None, column.type), column)
+        yes = pc.match_substring_regex(column, _YES)
+        good = pc.or_(yes, pc.match_substring_regex(column, _NO))
     elif is_number(kind):
         good = pc.or_(pc.equal(column, 0), pc.equal(column, 1))
     else:
@@ -112,7 +157,12 @@ def signal(column: pa.Array, place: Place) -> pa.Array:
     if row is not None:
         remedy = "write 1 or 0, and null where the answer is unknown"
         raise place.error(row, f"{column[row].as_py()!r} is no yes or no", remedy)
-    return pc.cast(column, pa.bool_()) if is_text(kind) else pc.equal(column, 1)
+    return yes if is_text(kind) else pc.equal(column, 1)
+
+
+def numeric(kind: pa.DataType) -> bool:
+    """Whether `number` reads columns of this type as numbers: null and boolean ones, too."""
+    return is_number(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind)
 
 
 def number(column: pa.Array, kind: pa.DataType, place: Place, at_least_zero: bool) -> pa.Array:
@@ -126,7 +176,11 @@ def number(column: pa.Array, kind: pa.DataType, place: Place, at_least_zero: boo
         row = first(pc.invert(pc.match_substring_regex(column, NUMBER)))
         if row is not None:
             raise place.error(row, f"text {column[row].as_py()!r} in a number column", remedy)
-        column = pc.cast(pc.utf8_trim_whitespace(column), pa.float64())
+        column = pc.utf8_trim_whitespace(column)
+        whole = pa.types.is_integer(kind) and pc.all(
+            pc.match_substring_regex(column, PLAIN_INTEGER), min_count=0
+        )
+        column = pc.cast(column, pa.int64() if whole and whole.as_py() else pa.float64())
     elif pa.types.is_timestamp(column.type):
         column = pc.cast(pc.cast(column, pa.timestamp("ms", column.type.tz), safe=False), kind)
     elif pa.types.is_boolean(column.type) or pa.types.is_null(column.type):
@@ -139,6 +193,8 @@ def number(column: pa.Array, kind: pa.DataType, place: Place, at_least_zero: boo
             raise place.error(row, f"{column[row].as_py()} is not finite", remedy)
         if pa.types.is_integer(kind):
             column = pc.round(column)
+    elif pa.types.is_decimal(column.type) and pa.types.is_integer(kind):
+        column = pc.round(column)
     if at_least_zero:
         row = first(pc.less(column, 0))
         if row is not None:

@@ -12,11 +12,13 @@ PLAIN_INTEGER = r"^(0|-?[1-9]\d{0,17})$"
 
 
 def flat(column: Column) -> pa.Array:
-    """The column as one contiguous array, with dictionary encoding undone."""
+    """The column as one contiguous array, with dictionary encoding and views undone."""
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
+    if pa.types.is_string_view(column.type):
+        column = column.cast(pa.string())
     return column
 
 
@@ -71,6 +73,12 @@ def stable_order(code_E: np.ndarray) -> np.ndarray:
 def is_text(kind: pa.DataType) -> bool:
     """Whether a column of this type holds strings."""
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def is_binary(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds bytes."""
+    views = pa.types.is_binary_view(kind)
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or views
 
 
 def is_list(kind: pa.DataType) -> bool:

@@ -1,82 +1,153 @@
-"""Parquet and CSV files of events and items."""
+"""Parquet and CSV files of events and items: which there are, and what is in them."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
+from absl import logging
 
 from negflax.data.cells import DataError
-from negflax.data.columns import ID_COLUMNS, PLAIN_INTEGER, alike
-from negflax.data.parts import disagree
-from negflax.data.schema import conform, validate_items
+from negflax.data.columns import ID_COLUMNS, PLAIN_INTEGER
+from negflax.data.parts import Kinds, put_together
+from negflax.data.renaming import Renaming, renaming
+from negflax.data.schema import as_signals, binary, conform, validate_items
+from negflax.files import replacing
 
 SUFFIXES = (".parquet", ".csv")
+COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}  # of a CSV
 CHUNK_EVENTS = 1_000_000
 CSV_BYTES = 40  # of an average event
+SAME_NAMES = Renaming()
+COMPRESSION = 5  # text is about so many times as long as what it is packed into
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+_PARTITION = re.compile(r"([^=/]+)=([^=/]*)")  # a folder such as date=2024-05-01
 
 
-def read_events(path: str, items_path: str = "") -> tuple[pa.Table, pa.Table | None]:
+@dataclasses.dataclass
+class Reading:
+    """What reading a log left aside; all of it is named in data_report.json.
+
+    Attributes:
+      empty_files: without events, beside others that have some.
+      files_left_out: of another kind.
+      columns_left_out: that neither the schema nor a label rule asks for.
+    """
+
+    empty_files: list[str] = dataclasses.field(default_factory=list)
+    files_left_out: list[str] = dataclasses.field(default_factory=list)
+    columns_left_out: set[str] = dataclasses.field(default_factory=set)
+
+    def report(self) -> dict[str, Any]:
+        """What there is to tell, ready for JSON."""
+        told = dataclasses.asdict(self) | {"columns_left_out": sorted(self.columns_left_out)}
+        return {name: names for name, names in told.items() if names}
+
+
+def read_events(
+    path: str,
+    items_path: str = "",
+    asked: Mapping[str, str] | None = None,
+    columns: tuple[str, ...] = (),
+    item_columns: tuple[str, ...] = (),
+) -> tuple[pa.Table, pa.Table | None]:
     """Reads an event log, and an item table where a path is given.
 
     Args:
-      path: a .parquet or .csv file, or a folder of them, which is read in the order of the names.
+      path: a .parquet or .csv file, or a folder of them, as `event_files`.
       items_path: a .parquet or .csv file.
+      asked: how label rules ask for a signal (rules.asked).
+      columns: of the log that have other names, as config.data.columns.
+      item_columns: the same of the item table.
 
     Returns:
-      (events in canonical types, items or None).
+      (events in canonical types, in the order of the files; items or None).
 
     Raises:
       DataError: a file is missing, cut short or fails the schema; rows count within their file.
     """
     files = event_files(path, items_path)
-    parts = list(event_chunks(files, CHUNK_EVENTS))
-    try:
-        events = pa.concat_tables(alike(parts, ID_COLUMNS), promote_options="permissive")
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise disagree(str(path), error) from error
-    items = read_items(items_path)
-    return _numeric_ids(events), items
+    tables = list(event_chunks(files, CHUNK_EVENTS, asked, names=renaming(columns)))
+    kinds = Kinds()
+    for table in tables:
+        kinds.add(table)
+    events = put_together(tables, kinds.schema(str(path)))
+    return as_signals(events, binary(kinds.spans)), read_items(items_path, item_columns)
 
 
-def read_items(path: str) -> pa.Table | None:
+def read_items(path: str, columns: tuple[str, ...] = ()) -> pa.Table | None:
     """Reads an item table; None where the path is empty.
 
     Raises:
       DataError: as `read_events`.
     """
-    return _numeric_ids(validate_items(read_table(path), path)) if path else None
+    if not path:
+        return None
+    names = renaming(columns, "config.data.item_columns")
+    return _numeric_ids(validate_items(names.apply(read_table(path, names), path), path))
 
 
-def event_files(path: str, items_path: str = "") -> list[Path]:
-    """The files of an event log, in the order of their names.
+def event_files(path: str, items_path: str = "", reading: Reading | None = None) -> list[Path]:
+    """The files of an event log, in the order of their paths.
+
+    Of a folder, that is every .parquet and .csv file in it and its folders, in capitals or small,
+    a CSV also packed (.csv.gz, .bz2, .zst, .lz4). Hidden names, and those with _ in front, are left
+    out, and so are files of other kinds, with a warning.
+
+    Args:
+      path: a file or folder.
+      items_path: an item table that may lie in the folder.
+      reading: takes the names of files of other kinds.
 
     Raises:
       DataError: there is none, or it is of another kind.
     """
     place = Path(path)
     with _errors(place):
-        if place.is_dir():
-            files = sorted(
-                file
-                for file in place.iterdir()
-                if file.suffix in SUFFIXES
-                and not file.name.startswith((".", "_"))
-                and not (items_path and os.path.samefile(file, items_path))
-            )
-            if not files:
-                raise DataError(f"{place}: no {' or '.join(SUFFIXES)} file is in this folder")
-            return files
-        require_suffix(place)
-        if not place.is_file():
-            raise DataError(f"{place}: there is no such file")
-        return [place]
+        if not place.is_dir():
+            require_suffix(place)
+            if not place.is_file():
+                raise DataError(f"{place}: there is no such file")
+            return [place]
+        files, others = [], []
+        for file in sorted(place.rglob("*")):
+            hidden = any(n.startswith((".", "_")) for n in file.relative_to(place).parts)
+            if hidden or not file.is_file():
+                continue
+            if items_path and os.path.samefile(file, items_path):
+                continue
+            (files if kind_of(file) else others).append(file)
+    if others:
+        names = [str(file.relative_to(place)) for file in others]
+        logging.warning("%s: not read, as of another kind: %s", place, ", ".join(names))
+        if reading is not None:
+            reading.files_left_out += names
+    if not files:
+        raise DataError(f"{place}: no {' or '.join(SUFFIXES)} file is in this folder")
+    return files
+
+
+def kind_of(path: str | os.PathLike[str]) -> str:
+    """`.parquet` or `.csv`, by the name of a file; empty: it is of another kind."""
+    path = Path(str(path).lower())
+    if path.suffix in COMPRESSED and Path(path.stem).suffix == ".csv":
+        return ".csv"
+    return path.suffix if path.suffix in SUFFIXES else ""
+
+
+def unpacked(path: Path) -> pa.NativeFile:
+    """A stream of the bytes of a CSV, unpacked where its name says that it is packed."""
+    return pa.input_stream(str(path), compression=COMPRESSED.get(path.suffix.lower()))
 
 
 def count_events(files: list[Path]) -> int:
@@ -87,40 +158,93 @@ def count_events(files: list[Path]) -> int:
     """
     total = 0
     for file in files:
-        if file.suffix == ".parquet":
+        size = file.stat().st_size
+        if kind_of(file) == ".parquet":
             with _errors(file):
-                total += pq.read_metadata(file).num_rows
+                total += pq.read_metadata(file).num_rows if size else 0
         else:
-            total += file.stat().st_size // CSV_BYTES
+            packed = file.suffix.lower() in COMPRESSED
+            total += size * (COMPRESSION if packed else 1) // CSV_BYTES
     return total
 
 
-def event_chunks(files: list[Path], rows: int) -> Iterator[pa.Table]:
+def event_chunks(
+    files: list[Path],
+    rows: int,
+    asked: Mapping[str, str] | None = None,
+    reading: Reading | None = None,
+    names: Renaming = SAME_NAMES,
+) -> Iterator[pa.Table]:
     """Yields conforming events (schema.conform), a file or at most `rows` of a Parquet file.
 
-    A CSV is read whole, as the type of a column is inferred from all its rows.
+    A CSV is read whole, as the type of a column is inferred from all its rows. Folders of the path
+    such as surface=2 are columns, where the file has none of that name. Files without events are
+    left out, where another one has some.
+
+    Args:
+      files: of the log.
+      rows: at most, in a chunk.
+      asked: how label rules ask for a signal (rules.asked).
+      reading: takes what was left aside.
+      names: columns that have other names in the files.
 
     Raises:
       DataError: as `read_events`.
     """
+    reading, empty, found = reading or Reading(), [], False
+    root = Path(os.path.commonpath([file.parent for file in files]))
     for file in files:
-        if file.suffix != ".parquet":
-            yield conform(read_table(file), str(file))
-            continue
         start = 0
-        with _errors(file), pq.ParquetFile(file, pre_buffer=False) as stream:
-            for batch in stream.iter_batches(rows):
-                yield conform(pa.Table.from_batches([batch]), str(file), start)
-                start += batch.num_rows
-            if not start:
-                conform(stream.schema_arrow.empty_table(), str(file))  # says that it is empty
+        for table in _tables(file, rows, names):
+            if table.num_rows:
+                table = names.apply(with_partitions(table, file, root), str(file), start)
+                events = conform(table, str(file), start, asked)
+                reading.columns_left_out |= set(table.column_names) - set(events.column_names)
+                yield events
+            start += table.num_rows
+        found = found or start > 0
+        if not start:
+            empty.append(file)
+    if not found:
+        nothing = names.apply(read_table(empty[0]), str(empty[0]))
+        conform(nothing, str(empty[0]))  # says that it is empty
+    if empty:
+        logging.warning("without events: %s", ", ".join(map(str, empty)))
+        reading.empty_files += [str(file) for file in empty]
 
 
-def read_table(path: str | os.PathLike[str]) -> pa.Table:
+def _tables(file: Path, rows: int, names: Renaming) -> Iterator[pa.Table]:
+    if not file.stat().st_size:
+        return
+    if kind_of(file) != ".parquet":
+        yield read_table(file, names)
+        return
+    with _errors(file), pq.ParquetFile(file, pre_buffer=False) as stream:
+        for batch in stream.iter_batches(rows):
+            yield pa.Table.from_batches([batch])
+
+
+def with_partitions(table: pa.Table, file: Path, root: Path) -> pa.Table:
+    """The table with a column for each folder `name=value` between a log's folder and its file."""
+    for part in file.parent.relative_to(root).parts:
+        match = _PARTITION.fullmatch(part)
+        if match and match[1] not in table.column_names:
+            text = unquote(match[2])
+            value: Any = int(text) if re.fullmatch(PLAIN_INTEGER, text) else text
+            column = pa.array([None if text == _NO_VALUE else value] * table.num_rows)
+            table = table.append_column(match[1], column)
+    return table
+
+
+def read_table(path: str | os.PathLike[str], names: Renaming = SAME_NAMES) -> pa.Table:
     """Reads a .parquet or .csv file.
 
     In a CSV, an empty field is null, times are integer milliseconds, and ids stay text here, so
     that leading zeros survive.
+
+    Args:
+      path: of the file.
+      names: which of its columns are ids, where they have other names.
 
     Raises:
       DataError: the file is missing, cut short or of another kind.
@@ -130,7 +254,9 @@ def read_table(path: str | os.PathLike[str]) -> pa.Table:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
     with _errors(path):
-        return pq.ParquetFile(path).read() if path.suffix == ".parquet" else _read_csv(path)
+        if kind_of(path) == ".parquet":
+            return pq.ParquetFile(path).read()
+        return _read_csv(path, names)
 
 
 def write_table(table: pa.Table, path: str | os.PathLike[str]) -> None:
@@ -140,19 +266,19 @@ def write_table(table: pa.Table, path: str | os.PathLike[str]) -> None:
       DataError: another suffix.
     """
     path = Path(path)
-    require_suffix(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise DataError(f"{path}: a {' or '.join(SUFFIXES)} file is expected")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    if path.suffix == ".parquet":
-        pq.write_table(table, temporary, compression="zstd")
-    else:
-        csv.write_csv(table, temporary)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        if path.suffix.lower() == ".parquet":
+            pq.write_table(table, temporary, compression="zstd")
+        else:
+            csv.write_csv(table, temporary)
 
 
 def require_suffix(path: str | os.PathLike[str]) -> None:
-    """Raises a DataError unless the path ends in .parquet or .csv."""
-    if Path(path).suffix not in SUFFIXES:
+    """Raises a DataError unless the path ends in .parquet or .csv, or in .csv.gz and the like."""
+    if not kind_of(path):
         raise DataError(f"{path}: a {' or '.join(SUFFIXES)} file is expected")
 
 
@@ -164,19 +290,32 @@ def _errors(path: Path) -> Iterator[None]:
         raise DataError(f"{path} cannot be read, it may be cut short: {error}") from error
 
 
-def _read_csv(path: Path) -> pa.Table:
+def _read_csv(path: Path, names: Renaming) -> pa.Table:
     # One block: the type of a column is then inferred from all its rows, and text far down in a
     # number column reaches the schema check, which names its row.
-    size = min(max(path.stat().st_size + 1, 1024), 2**31 - 1)
-    return csv.read_csv(
-        path,
-        read_options=csv.ReadOptions(block_size=size),
-        convert_options=csv.ConvertOptions(
-            column_types={name: pa.string() for name in ID_COLUMNS},
-            null_values=["", "null", "NULL"],
-            strings_can_be_null=True,
-        ),
-    )
+    with unpacked(path) as stream:
+        source = stream.read_buffer()
+    size = min(max(source.size + 1, 1024), 2**31 - 1)
+    try:
+        return csv.read_csv(
+            pa.BufferReader(source),
+            read_options=csv.ReadOptions(block_size=size),
+            convert_options=csv.ConvertOptions(
+                column_types={names.of(name): pa.string() for name in ID_COLUMNS},
+                null_values=["", "null", "NULL"],
+                strings_can_be_null=True,
+            ),
+        )
+    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+        found = re.search(r"CSV column #(\d+): .*UTF8", str(error))
+        if not found and not isinstance(error, UnicodeDecodeError):
+            raise
+        column = ""
+        if found:
+            header = bytes(source[: min(source.size, 2**20)]).split(b"\n")[0]
+            column = header.decode(errors="replace").strip().split(",")[int(found[1])]
+            column = f": column `{column}`"
+        raise DataError(f"{path}{column} is no UTF-8 text: save the file as UTF-8") from error
 
 
 def _numeric_ids(table: pa.Table) -> pa.Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -14,11 +15,23 @@ import pyarrow as pa
 
 from negflax.config import Config
 from negflax.data.cells import DataError
-from negflax.data.files import CHUNK_EVENTS, count_events, event_chunks, event_files, read_items
+from negflax.data.files import (
+    CHUNK_EVENTS,
+    Reading,
+    count_events,
+    event_chunks,
+    event_files,
+    read_items,
+)
 from negflax.data.parts import Parts, partition
+from negflax.data.renaming import renaming
+from negflax.data.rules import asked
 from negflax.data.schema import conform, validate
 from negflax.data.sequences import prepare
 from negflax.data.sources import builder_dir, import_prepared, open_source
+
+WHOLE_BYTES = 64 * 2**20  # files up to this size are hashed whole
+SAMPLES, SAMPLE_BYTES = 64, 2**18  # of larger ones
 
 
 class Input(Protocol):
@@ -62,25 +75,34 @@ class _Table:
 
     def prepare(self, scratch: Path, config: Config, *rest: Any) -> dict[str, Any]:
         raw = self._raw
-        events, repairs = validate(raw.events, raw.name)
-        return prepare(Parts([lambda: events]), raw.items, repairs, raw.name, config, *rest)
+        events, repairs = validate(raw.events, raw.name, asked(config.labels))
+        found = prepare(Parts([lambda: events]), raw.items, repairs, raw.name, config, *rest)
+        left = set(raw.events.column_names) - set(events.column_names)
+        found["report"] |= Reading(columns_left_out=left).report()
+        return found
 
 
 class _Files:
-    """The files of an event log, of any size, known by their names, sizes and times."""
+    """The files of an event log, of any size, known by their content (`_stamps`)."""
 
     def __init__(self, config: Config) -> None:
-        self._files = event_files(config.data.path, config.data.items_path)
+        self._reading = Reading()
+        self._files = event_files(config.data.path, config.data.items_path, self._reading)
         self._items_path = config.data.items_path
+        self._columns, self._item_columns = config.data.columns, config.data.item_columns
 
     def identity(self) -> str:
         return _stamps([*self._files, *([Path(self._items_path)] if self._items_path else [])])
 
     def prepare(self, scratch: Path, config: Config, *rest: Any) -> dict[str, Any]:
-        items, name = read_items(self._items_path), config.data.source
-        chunks = event_chunks(self._files, CHUNK_EVENTS)
+        items, name = read_items(self._items_path, self._item_columns), config.data.source
+        how, reading = asked(config.labels), copy.deepcopy(self._reading)
+        names = renaming(self._columns)
+        chunks = event_chunks(self._files, CHUNK_EVENTS, how, reading, names)
         parts, repairs = partition(chunks, count_events(self._files), scratch, name)
-        return prepare(parts, items, repairs, name, config, *rest)
+        found = prepare(parts, items, repairs, name, config, *rest)
+        found["report"] |= reading.report()
+        return found
 
 
 class _Builder:
@@ -97,22 +119,37 @@ class _Builder:
 
     def prepare(self, scratch: Path, config: Config, *rest: Any) -> dict[str, Any]:
         name = config.data.source
-        parts, repairs = partition(self._chunks(name), self._num_events, scratch, name)
+        chunks = self._chunks(name, asked(config.labels))
+        parts, repairs = partition(chunks, self._num_events, scratch, name)
         return prepare(parts, self._items, repairs, name, config, *rest)
 
-    def _chunks(self, name: str) -> Iterator[pa.Table]:
+    def _chunks(self, name: str, how: dict[str, str]) -> Iterator[pa.Table]:
         start = 0
         for block in self._blocks:
-            yield conform(block, name, start)
+            yield conform(block, name, start, how)
             start += block.num_rows
 
 
 def _stamps(files: list[Path]) -> str:
+    """Tells files from others: by path and time, and by their bytes, of large ones samples.
+
+    The samples hold both ends, and so the footer of a Parquet file.
+    """
     found = []
     for file in files:
         if not file.is_file():
             raise DataError(f"{file}: there is no such file")
-        found.append((file.name, file.stat().st_size, file.stat().st_mtime_ns))
+        stat = file.stat()
+        content = hashlib.blake2b(digest_size=16)
+        with open(file, "rb") as stream:
+            if stat.st_size <= WHOLE_BYTES:
+                content.update(stream.read())
+            else:
+                for i in range(SAMPLES):
+                    stream.seek(i * (stat.st_size - SAMPLE_BYTES) // (SAMPLES - 1))
+                    content.update(stream.read(SAMPLE_BYTES))
+        place = os.path.realpath(file)
+        found.append((place, stat.st_size, stat.st_mtime_ns, content.hexdigest()))
     return digest(json.dumps(found))
 
 

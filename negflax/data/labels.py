@@ -17,8 +17,7 @@ from negflax.data.cells import DataError
 from negflax.data.columns import floats
 from negflax.data.rules import Rule, parse_buckets, parse_rule
 from negflax.data.signals import Signals
-
-TIME = "_at_ms"  # behind the name of a signal: when that feedback was given, ms since 1970
+from negflax.data.times import OWN_TIME
 
 
 class Matches(NamedTuple):
@@ -97,8 +96,8 @@ def _newest(events: pa.Table, signals: Signals, rules: list[Rule]) -> tuple[np.n
 def _given_at(events: pa.Table, signal: str) -> np.ndarray | float:
     """When feedback was given, in ms: its own time, else its event's, else −inf."""
     names = events.column_names
-    known = [floats(events[name]) for name in (signal + TIME, "timestamp_ms") if name in names]
-    if signal + TIME not in names:
+    known = [floats(events[name]) for name in (signal + OWN_TIME, "timestamp_ms") if name in names]
+    if signal + OWN_TIME not in names:
         return np.nan_to_num(known[0], nan=-np.inf) if known else -np.inf
     own_E, event_E = known[0], known[-1]
     return np.nan_to_num(np.where(np.isnan(own_E), event_E, own_E), nan=-np.inf)

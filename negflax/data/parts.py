@@ -10,7 +10,7 @@ import dataclasses
 import os
 import time
 import zlib
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -131,8 +131,12 @@ def finish(
     Returns:
       (events, counted repairs), as `schema.validate`.
     """
-    together = pa.concat_tables([_conform(table, schema) for table in tables])
-    return order(as_signals(together.combine_chunks(), signals))
+    return order(as_signals(put_together(tables, schema).combine_chunks(), signals))
+
+
+def put_together(tables: list[pa.Table], schema: pa.Schema) -> pa.Table:
+    """Conforming chunks one after the other, in the columns and types of the whole log."""
+    return pa.concat_tables([_conform(table, schema) for table in tables])
 
 
 @dataclasses.dataclass
@@ -142,12 +146,12 @@ class Kinds:
     Attributes:
       schemas: that occur.
       words: id columns with text that is no plain integer.
-      spans: (smallest, largest) of integer columns that may be signals.
+      spans: (smallest, largest) of columns that may be signals (schema.spans).
     """
 
     schemas: list[pa.Schema] = dataclasses.field(default_factory=list)
     words: set[str] = dataclasses.field(default_factory=set)
-    spans: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
+    spans: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
     def add(self, chunk: pa.Table) -> Kinds:
         """One more chunk."""
@@ -169,13 +173,15 @@ class Kinds:
         Raises:
           DataError: the chunks disagree on the type of a column.
         """
-        schemas = []
-        for schema in self.schemas:
-            for i, field in enumerate(schema):
-                if field.name in ID_COLUMNS:
-                    kind = pa.string() if field.name in self.words else pa.int64()
-                    schema = schema.set(i, field.with_type(kind))
-            schemas.append(schema)
+        kinds = {n: pa.string() if n in self.words else pa.int64() for n in ID_COLUMNS}
+        bits = set(binary(self.spans))
+        mixed = {f.name for s in self.schemas for f in s if pa.types.is_boolean(f.type)}
+        # 0 and 1 in one file, true and false in another: one signal.
+        kinds |= {n: pa.bool_() if n in bits else pa.float64() for n in mixed if n in self.spans}
+        schemas = [
+            pa.schema([f.with_type(kinds.get(f.name, f.type)) for f in schema])
+            for schema in self.schemas
+        ]
         try:
             return pa.unify_schemas(schemas, promote_options="permissive")
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
@@ -210,36 +216,39 @@ class Progress:
 
 
 class _Spread:
-    """Files of events: one for each part and schema."""
+    """Files of events: for each part, one for every run of chunks of one schema, in their order."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._writers: dict[tuple[int, int], pa.ipc.RecordBatchFileWriter] = {}
+        self._writers: dict[int, pa.ipc.RecordBatchFileWriter] = {}
+        self._files: dict[int, list[Path]] = defaultdict(list)
+        self._schema: pa.Schema | None = None
+        self._run = 0
         self.kinds = Kinds()
 
     def write(self, chunk: pa.Table, place: np.ndarray) -> None:
         """Events sorted by part, those of part p at [place[p], place[p + 1])."""
-        kind = self.kinds.add(chunk).schemas.index(chunk.schema)
-        for part in np.flatnonzero(np.diff(place)):
-            key = int(part), kind
-            if key not in self._writers:
-                self._writers[key] = pa.ipc.new_file(str(self._path(*key)), chunk.schema)
-            self._writers[key].write_table(chunk.slice(place[part], place[part + 1] - place[part]))
+        self.kinds.add(chunk)
+        if self._schema != chunk.schema:  # events keep the order of the chunks, which orders ties
+            self.close()
+            self._schema, self._run = chunk.schema, self._run + 1
+        for part in np.flatnonzero(np.diff(place)).tolist():
+            if part not in self._writers:
+                path = self._folder / f"unsorted-{part:05d}-{self._run}.arrow"
+                self._files[part].append(path)
+                self._writers[part] = pa.ipc.new_file(str(path), chunk.schema)
+            rows = chunk.slice(place[part], place[part + 1] - place[part])
+            self._writers[part].write_table(rows)
 
     def close(self) -> None:
+        """The files are whole from here on."""
         for writer in self._writers.values():
             writer.close()
+        self._writers = {}
 
     def files(self, part: int) -> list[Path]:
-        """In the order of the schemas' first appearance."""
-        return [
-            self._path(part, kind)
-            for kind in range(len(self.kinds.schemas))
-            if (part, kind) in self._writers
-        ]
-
-    def _path(self, part: int, kind: int) -> Path:
-        return self._folder / f"unsorted-{part:05d}-{kind}.arrow"
+        """In the order in which their events were written."""
+        return self._files.get(part, [])
 
 
 def disagree(name: str, error: Exception) -> DataError:
@@ -282,8 +291,16 @@ def _all_plain(column: pa.ChunkedArray) -> bool:
 
 def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """The table with the columns and types of the schema."""
-    table = table.cast(pa.schema([schema.field(column) for column in table.column_names]))
-    return pa.concat_tables([schema.empty_table(), table], promote_options="permissive")
+    columns = dict(zip(table.column_names, table.columns, strict=True))
+    return pa.table(
+        {
+            field.name: columns[field.name].cast(field.type)
+            if field.name in columns
+            else pa.nulls(table.num_rows, field.type)
+            for field in schema
+        },
+        schema=schema,
+    )
 
 
 def _read(path: Path) -> pa.Table:

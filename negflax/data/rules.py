@@ -2,6 +2,7 @@
 
 rule       condition [and condition …] [: weight]
 condition  signal | signal OP number | signal == word      OP one of >= <= == > <
+signal     name | `any name`                               word may stand in quotes of either kind
 bucket     LO-HI: condition [and condition …]              LO ≤ duration in seconds < HI
 """
 
@@ -11,13 +12,14 @@ import dataclasses
 import math
 import re
 
-from negflax.config import ConfigError
+from negflax.config import ConfigError, LabelConfig
 
 OPERATORS = (">=", "<=", "==", ">", "<")
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _CONDITION = re.compile(
-    rf"\s*(?P<signal>[A-Za-z_]\w*)\s*"
-    rf"(?:(?P<op>>=|<=|==|>|<)\s*(?:(?P<number>{_NUMBER})|'(?P<quoted>[^']*)'|(?P<word>[A-Za-z_]\w*))\s*)?"
+    rf"\s*(?:(?P<signal>[^\W\d]\w*)|`(?P<name>[^`]+)`)\s*"
+    rf"(?:(?P<op>>=|<=|==|>|<)\s*(?:(?P<number>{_NUMBER})|'(?P<quoted>[^']*)'"
+    rf'|"(?P<double>[^"]*)"|(?P<word>[^\W\d]\w*))\s*)?'
 )
 _AND = re.compile(r"and\b")
 _WEIGHT = re.compile(rf":\s*(?P<weight>{_NUMBER})\s*")
@@ -67,7 +69,8 @@ def parse_rule(text: str) -> Rule:
         raise ConfigError(
             f"config.labels: `{text}` is no rule; write `signal` or `signal OP number`, OP one of "
             f"{' '.join(OPERATORS)}, several joined by `and`, and optionally a weight: `like`, "
-            "`rating >= 4`, `dislike: 3`, `dismissal and reason == spam: 5`"
+            "`rating >= 4`, `dislike: 3`, `dismissal and reason == spam: 5`; a name with other "
+            "characters stands in backticks, \\`my signal\\` >= 4"
         )
     rule = Rule(conditions, float(match["weight"]) if match else 1.0)
     if rule.weight < 0:
@@ -76,6 +79,23 @@ def parse_rule(text: str) -> Rule:
             f"labels.negative with a positive one, as in `{text[:end].strip()}: {-rule.weight:g}`"
         )
     return rule
+
+
+def asked(labels: LabelConfig) -> dict[str, str]:
+    """How the rules ask for each signal: `number`, `bit` or `text`; rules of weight 0 ask nothing.
+
+    Raises:
+      ConfigError: a text is no rule or no bucket.
+    """
+    rules = [parse_rule(text) for text in (*labels.positive, *labels.negative)]
+    groups = [rule.conditions for rule in rules if rule.weight > 0]
+    groups += [bucket.conditions for bucket in parse_buckets(labels.skip)]
+    found: dict[str, str] = {}
+    for condition in (condition for group in groups for condition in group):
+        how = "text" if isinstance(condition.value, str) else "number" if condition.op else "bit"
+        before = found.get(condition.signal, how)
+        found[condition.signal] = max(before, how, key=("bit", "number", "text").index)
+    return found
 
 
 def parse_buckets(texts: tuple[str, ...]) -> list[Bucket]:
@@ -115,12 +135,13 @@ def _conditions(text: str, start: int) -> tuple[tuple[Condition, ...], int]:
     found = []
     while match := _CONDITION.match(text, start):
         value: float | str = float(match["number"] or 0)
-        word = match["word"] if match["quoted"] is None else match["quoted"]
+        words = (match[name] for name in ("quoted", "double", "word"))
+        word = next((word for word in words if word is not None), None)
         if word is not None:
             if match["op"] != "==":
                 break
             value = word
-        found.append(Condition(match["signal"], match["op"], value))
+        found.append(Condition(match["signal"] or match["name"], match["op"], value))
         joint = _AND.match(text, match.end())
         if joint is None:
             return tuple(found), match.end()

@@ -5,16 +5,20 @@ timestamp_ms and pos (order within the user; wins where both exist). Optional: s
 test); the signals dislike, dismissal, skip, like and any other boolean or 0-1 column; rating,
 dwell_ms, duration_ms, creator_id, cluster_ids (scalar or list), surface, reward, propensity, reason
 (text, of a dismissal), random_exposure (the item was shown at random). Null means unknown, never 0.
-Other number columns are kept for rules, other text is left out.
+Times are read by times.py, those of signals (`<signal>_at_ms`) too. Other number columns are kept
+for rules, other text where a rule asks for it; the rest is left out, and data_report.json names it.
 """
 
 from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from negflax.data import cells
+from negflax.data import cells, times
 from negflax.data.cells import DataError
 from negflax.data.columns import (
     factorize,
@@ -29,7 +33,6 @@ from negflax.data.columns import (
 SPLITS = ("train", "valid", "test")
 SIGNALS = ("dislike", "dismissal", "skip", "like")
 NUMBERS = {
-    "timestamp_ms": pa.int64(),
     "pos": pa.int64(),
     "dwell_ms": pa.int64(),
     "duration_ms": pa.int64(),
@@ -38,16 +41,20 @@ NUMBERS = {
     "reward": pa.float64(),
     "propensity": pa.float64(),
 }
-AT_LEAST_ZERO = ("timestamp_ms", "dwell_ms", "duration_ms", "propensity")
+AT_LEAST_ZERO = ("dwell_ms", "duration_ms", "propensity")
+LONGEST_TITLE = 500  # characters; titles are stored at a fixed width, so that of the longest
 NOT_SIGNALS = ("user_id", "item_id", "creator_id", "cluster_ids", "split", "pos", "timestamp_ms")
 
 
-def validate(table: pa.Table, name: str) -> tuple[pa.Table, dict[str, int]]:
+def validate(
+    table: pa.Table, name: str, asked: Mapping[str, str] | None = None
+) -> tuple[pa.Table, dict[str, int]]:
     """Checks and repairs a whole event log.
 
     Args:
       table: the events, in any order.
       name: file or source, for the messages.
+      asked: how label rules ask for a signal (rules.asked).
 
     Returns:
       (the events in canonical types, sorted by user and pos or timestamp_ms, without exact
@@ -56,17 +63,20 @@ def validate(table: pa.Table, name: str) -> tuple[pa.Table, dict[str, int]]:
     Raises:
       DataError: anything that has no safe repair; it names file, column and row and the way out.
     """
-    table = conform(table, name)
+    table = conform(table, name, asked=asked)
     return order(as_signals(table, binary(spans(table))))
 
 
-def conform(table: pa.Table, name: str, start: int = 0) -> pa.Table:
+def conform(
+    table: pa.Table, name: str, start: int = 0, asked: Mapping[str, str] | None = None
+) -> pa.Table:
     """Casts events of one file to the canonical types; its rows keep their order and number.
 
     Args:
       table: the file, or a chunk of it.
       name: file or source, for the messages.
       start: rows of the file before this chunk.
+      asked: as `validate`; text that a rule asks for is read as what the rule compares it with.
 
     Raises:
       DataError: as `validate`.
@@ -78,29 +88,30 @@ def conform(table: pa.Table, name: str, start: int = 0) -> pa.Table:
             f"{name}: neither column `timestamp_ms` nor `pos`: add the event time in milliseconds "
             "or the position within the user"
         )
+    asked = asked or {}
     result = {}
-    for column_name in names:
+    for column_name, column in zip(names, table.columns, strict=True):
         cell = cells.Place(name, column_name, start)
-        column = flat(table[column_name])
+        if column_name in READ or column_name in asked or times.is_time(column_name):
+            column = cells.plain(column, cell)
+        else:
+            column = flat(column)
         if column_name in ("user_id", "item_id"):
             column = cells.ids(column, cell)
             cells.no_null(column, cell, "give every event its id or leave the event out")
-        elif column_name == "creator_id":
-            column = cells.ids(column, cell)
-        elif column_name == "cluster_ids":
-            column = cells.clusters(column, cell)
-        elif column_name == "split":
-            column = _split(column, cell)
-        elif column_name in (*SIGNALS, "random_exposure"):
-            column = cells.signal(column, cell)
-        elif column_name == "reason":
-            column = cells.text(column, cell)
-        elif column_name in NUMBERS:
-            column = cells.number(column, NUMBERS[column_name], cell, column_name in AT_LEAST_ZERO)
+        elif times.is_time(column_name):
+            column = times.milliseconds(column, cell)
+        elif column_name in READ:
+            column = READ[column_name](column, cell)
+        elif is_text(column.type) and column_name in asked:
+            column = _as_asked(column, cell, asked[column_name])
         elif is_number(column.type):
-            whole = pa.types.is_integer(column.type)
+            whole = pa.types.is_integer(column.type) and not pa.types.is_uint64(column.type)
             column = cells.number(column, pa.int64() if whole else pa.float64(), cell, False)
         elif not pa.types.is_boolean(column.type):
+            if column_name in asked and not pa.types.is_null(column.type):
+                remedy = "rules ask for numbers, yes or no, and text: write one of them"
+                raise cell.error(None, f"values of type {column.type}", remedy)
             continue
         result[column_name] = column
     needed = "pos" if "pos" in names else "timestamp_ms"
@@ -111,29 +122,48 @@ def conform(table: pa.Table, name: str, start: int = 0) -> pa.Table:
     return pa.table(result)
 
 
-def spans(table: pa.Table) -> dict[str, tuple[int, int]]:
-    """(smallest, largest) value of each integer column that may turn out to be a signal."""
+def _as_asked(column: pa.Array, cell: cells.Place, how: str) -> pa.Array:
+    """A text column as what rules compare it with: `number`, `bit` or `text` (rules.asked)."""
+    if how == "number":
+        return cells.number(column, pa.float64(), cell, False)
+    return cells.signal(column, cell) if how == "bit" else cells.text(column, cell)
+
+
+def spans(table: pa.Table) -> dict[str, tuple[float, float]]:
+    """(smallest, largest) value of each number column that may turn out to be a signal.
+
+    A column with a fraction in it is none: its span is the whole line.
+    """
     found = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
-        if pa.types.is_integer(column.type) and name not in (*NUMBERS, *NOT_SIGNALS):
+        if name in NUMBERS or name in NOT_SIGNALS or times.is_time(name):
+            continue
+        if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
             span = pc.min_max(column).as_py()
-            if span["min"] is not None:
-                found[name] = (span["min"], span["max"])
+            if span["min"] is None:
+                continue
+            found[name] = (span["min"], span["max"])
+            if pa.types.is_floating(column.type) and binary({name: found[name]}):
+                fractions = pc.not_equal(column, pc.round(column))
+                if pc.any(fractions, min_count=0).as_py():
+                    found[name] = (float("-inf"), float("inf"))
+        elif pa.types.is_boolean(column.type):
+            found[name] = (0, 1)
     return found
 
 
-def binary(found: dict[str, tuple[int, int]]) -> list[str]:
+def binary(found: Mapping[str, tuple[float, float]]) -> list[str]:
     """The columns of `spans` that hold nothing but 0 and 1: they are signals."""
     return [name for name, (low, high) in found.items() if low >= 0 and high <= 1]
 
 
 def as_signals(table: pa.Table, names: list[str]) -> pa.Table:
-    """The table with these integer columns as booleans."""
+    """The table with these number columns as booleans."""
+    columns = dict(zip(table.column_names, table.columns, strict=True))
     for name in names:
-        if pa.types.is_integer(table.schema.field(name).type):
-            place = table.column_names.index(name)
-            table = table.set_column(place, name, pc.cast(table[name], pa.bool_()))
-    return table
+        if cells.is_number(columns[name].type):
+            columns[name] = pc.cast(columns[name], pa.bool_())
+    return pa.table(columns)
 
 
 def order(table: pa.Table) -> tuple[pa.Table, dict[str, int]]:
@@ -166,15 +196,19 @@ def validate_items(table: pa.Table, name: str) -> pa.Table:
     """
     _require(table, name, ("item_id",))
     result = {}
-    for column_name in table.column_names:
+    for column_name, column in zip(table.column_names, table.columns, strict=True):
         cell = cells.Place(name, column_name)
-        column = flat(table[column_name])
+        if column_name not in ("item_id", "creator_id", "cluster_ids", "title", "duration_ms"):
+            continue
+        column = cells.plain(column, cell)
         if column_name in ("item_id", "creator_id"):
             result[column_name] = cells.ids(column, cell)
         elif column_name == "cluster_ids":
             result[column_name] = cells.clusters(column, cell)
         elif column_name == "title":
-            result[column_name] = pc.cast(column, pa.string())
+            result[column_name] = pc.utf8_slice_codeunits(
+                pc.cast(column, pa.string()), 0, LONGEST_TITLE
+            )
         elif column_name == "duration_ms":
             result[column_name] = cells.number(column, pa.int64(), cell, True)
     cell = cells.Place(name, "item_id")
@@ -192,14 +226,19 @@ def _require(table: pa.Table, name: str, required: tuple[str, ...]) -> None:
     for column_name in required:
         if column_name not in names:
             raise DataError(
-                f"{name}: column `{column_name}` is missing; the file has {', '.join(names)}: "
+                f"{name}: column `{column_name}` is missing; the file has {listed(names)}: "
                 "rename or add it"
             )
-    for column_name in names:
-        if names.count(column_name) > 1:
+    for column_name, count in Counter(names).items():
+        if count > 1:
             raise DataError(f"{name}: column `{column_name}` appears twice: keep one of them")
     if table.num_rows == 0:
         raise DataError(f"{name}: the table has no rows: give at least one event or item")
+
+
+def listed(names: list[str], most: int = 30) -> str:
+    """The names, for a message: of many, the first."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if names[most:] else "")
 
 
 def _split(column: pa.Array, cell: cells.Place) -> pa.Array:
@@ -232,3 +271,17 @@ def _drop_duplicates(
     keep[np.delete(near, first)] = False
     dropped = len(near) - len(first)
     return (table.filter(pa.array(keep)) if dropped else table), dropped
+
+
+def _number(kind: pa.DataType, at_least_zero: bool):
+    return lambda column, cell: cells.number(column, kind, cell, at_least_zero)
+
+
+READ = {  # how each column of ours is read, but for the ids and times of an event
+    "creator_id": cells.ids,
+    "cluster_ids": cells.clusters,
+    "split": _split,
+    "reason": cells.text,
+    **dict.fromkeys((*SIGNALS, "random_exposure"), cells.signal),
+    **{name: _number(kind, name in AT_LEAST_ZERO) for name, kind in NUMBERS.items()},
+}

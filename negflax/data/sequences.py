@@ -17,6 +17,7 @@ from negflax.data.cells import DataError
 from negflax.data.columns import as_text, factorize, floats, integers, runs
 from negflax.data.labels import label_weights
 from negflax.data.parts import Parts
+from negflax.data.rules import asked
 from negflax.data.schema import SPLITS, validate, validate_items
 from negflax.data.sources import RawData
 from negflax.data.splits import (
@@ -26,6 +27,7 @@ from negflax.data.splits import (
     split_by_column,
     split_by_time,
     split_moments,
+    user_fraction,
 )
 from negflax.data.vocabulary_growth import grow
 
@@ -92,7 +94,7 @@ def build_sequences(raw: RawData, config: Config, catalogue: Catalogue | None = 
         data.valid_fraction is 0, and under `leave_one_out`.
       ConfigError: a rule or moment that cannot be used.
     """
-    events, repairs = validate(raw.events, raw.name)
+    events, repairs = validate(raw.events, raw.name, asked(config.labels))
     kept: dict[str, list[np.ndarray]] = defaultdict(list)
 
     def keep(columns: dict[str, np.ndarray]) -> None:
@@ -154,6 +156,8 @@ def prepare(
             return np.zeros(len(user_E), np.uint8), 0
         if config.data.split == "column":
             return nondecreasing(split_by_column(events, name), user_E)
+        if config.data.split == "user_fraction":
+            return user_fraction(user_E, config.data), 0
         return nondecreasing(split_by_time(effective_times(events, user_E), moments), user_E)
 
     is_new = catalogue is None

@@ -19,6 +19,7 @@ import negflax
 from negflax.config import Config
 from negflax.data.cells import DataError
 from negflax.data.files import read_events, read_table, write_table
+from negflax.data.rules import asked
 
 # 2022-04-29 00:00 in UTC+8, the zone of KuaiRand's dates: the last two days of its part 1 validate.
 KUAIRAND_VALID_FROM_MS = 1_651_161_600_000
@@ -148,7 +149,8 @@ def _movies(folder: Path) -> pa.Table:
 
 
 def _event_log(config: Config, workdir: Path) -> tuple[pa.Table, pa.Table | None]:
-    return read_events(config.data.path, config.data.items_path)
+    data, rules = config.data, asked(config.labels)
+    return read_events(data.path, data.items_path, rules, data.columns, data.item_columns)
 
 
 def _builder(config: Config, workdir: Path) -> tuple[pa.Table, pa.Table | None]:

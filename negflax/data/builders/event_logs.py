@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from absl import logging
 
 from negflax.data import cells
 from negflax.data.builders.base import ITEMS, LogBuilder, LogConfig, Part
@@ -14,14 +16,14 @@ from negflax.data.builders.mapping import FILE, Mapping, read_mapping
 from negflax.data.builders.parquet import ARROW_SUFFIXES, batches, schema_of
 from negflax.data.builders.text import FLOAT, INT, TEXT, read_header, read_text
 from negflax.data.cells import DataError
-from negflax.data.columns import PLAIN_INTEGER, is_list, is_number, is_text
-from negflax.data.files import read_items
+from negflax.data.columns import PLAIN_INTEGER, is_binary, is_list, is_number, is_text
+from negflax.data.files import kind_of, read_items, with_partitions
 from negflax.data.parts import partition
-from negflax.data.schema import NOT_SIGNALS, NUMBERS, SIGNALS, conform
+from negflax.data.schema import NOT_SIGNALS, READ, conform
+from negflax.data.times import is_time
 
 SUFFIXES = (".parquet", ".csv", *ARROW_SUFFIXES)
 _BYTES = 40  # of an average event in a file; only the number of shards depends on it
-_KNOWN = (*NUMBERS, *SIGNALS, *NOT_SIGNALS, "reason")
 
 
 class EventLogs(LogBuilder):
@@ -85,7 +87,8 @@ def log_files(folder: Path) -> tuple[list[Path], Path | None]:
     files = [
         path
         for path in sorted(folder.rglob("*"))
-        if path.suffix in SUFFIXES
+        if (kind_of(path) or path.suffix.lower() in ARROW_SUFFIXES)
+        and path.is_file()
         and path != items
         and not any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
     ]
@@ -100,32 +103,45 @@ def chunks(files: list[Path], mapping: Mapping) -> Iterator[pa.Table]:
     Raises:
       DataError: a file is cut short or fails the schema; rows count within their file.
     """
+    found = False
+    root = Path(os.path.commonpath([path.parent for path in files]))
     for path in files:
         start = 0
-        for table in _tables(path, mapping):
+        for table in _tables(path, mapping) if path.stat().st_size else ():
             if table.num_rows:
-                yield conform(mapping.apply(table, str(path), start), str(path), start)
+                table = mapping.apply(with_partitions(table, path, root), str(path), start)
+                yield conform(table, str(path), start)
             start += table.num_rows
+        found = found or start > 0
         if not start:
-            raise DataError(f"{path}: the table has no rows: give at least one event, or remove it")
+            logging.warning("%s has no events", path)
+    if not found:
+        what = ": the table has no rows" if files[0].stat().st_size else " is empty"
+        raise DataError(f"{files[0]}{what}: give at least one event")
 
 
 def _tables(path: Path, mapping: Mapping) -> Iterator[pa.Table]:
-    if path.suffix != ".csv":
+    if kind_of(path) != ".csv":
         kinds = schema_of(path)
         useful = [n for n in kinds.names if _useful(kinds.field(n).type)]
         return batches(path, useful)
     # Columns of ours are read as text, so that a value that is none is told with its row; of the
     # others, which may be for label rules, the type has to be found out first.
     header = read_header(path)
-    ours = [n for n in header if mapping.columns.get(n, n) in _KNOWN]
+    ours = [n for n in header if _is_ours(mapping.columns.get(n, n))]
     kinds = dict.fromkeys(ours, TEXT) | _numbers(path, [n for n in header if n not in ours])
     return read_text(path, {n: kinds[n] for n in header if n in kinds})
 
 
+def _is_ours(name: str) -> bool:
+    return name in READ or name in NOT_SIGNALS or is_time(name)
+
+
 def _useful(kind: pa.DataType) -> bool:
     plain = is_text(kind) or is_number(kind) or is_list(kind) or pa.types.is_boolean(kind)
-    return plain or pa.types.is_timestamp(kind) or pa.types.is_dictionary(kind)
+    temporal = pa.types.is_timestamp(kind) or pa.types.is_date(kind)
+    encoded = pa.types.is_dictionary(kind) or pa.types.is_string_view(kind) or is_binary(kind)
+    return plain or temporal or encoded
 
 
 def _numbers(path: Path, names: list[str]) -> dict[str, pa.DataType]:

@@ -15,6 +15,7 @@ rating = -1
 from __future__ import annotations
 
 import dataclasses
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -64,12 +65,16 @@ class Mapping:
                     f"{', '.join(table.column_names)}"
                 )
         for theirs, value in self.unknown.items():
-            column = flat(table[theirs])
-            unknown = pc.equal(column, str(value) if is_text(column.type) else value)
-            table = _replace(table, theirs, pc.if_else(unknown, None, column))
+            column = cells.plain(table[theirs], cells.Place(name, theirs, start))
+            unknown = pc.fill_null(_means(column, value, f"{self.name}: [unknown] {theirs}"), False)
+            none = pa.scalar(None, column.type)
+            table = _replace(table, theirs, pc.if_else(unknown, none, column))
         for theirs, unit in self.units.items():
             place = cells.Place(name, theirs, start)
-            column = cells.number(flat(table[theirs]), pa.float64(), place, False)
+            column = flat(table[theirs])
+            if pa.types.is_temporal(column.type):
+                continue  # it says itself what it is
+            column = cells.number(column, pa.float64(), place, False)
             table = _replace(table, theirs, pc.round(pc.multiply(column, UNITS[unit])))
         ours = [self.columns.get(theirs, theirs) for theirs in table.column_names]
         double = next((column for column in ours if ours.count(column) > 1), None)
@@ -111,3 +116,30 @@ def read_mapping(folder: Path) -> Mapping:
 
 def _replace(table: pa.Table, name: str, column: pa.Array) -> pa.Table:
     return table.set_column(table.column_names.index(name), name, column)
+
+
+def _means(column: pa.Array, value: Any, name: str) -> pa.Array:
+    """Where a column says `value`: numbers as numbers, however either of them is written.
+
+    Raises:
+      DataError: the column holds numbers, and the value is none.
+    """
+    text, kind = str(value).strip(), column.type
+    number = float(text) if re.match(cells.NUMBER, text) else None
+    if isinstance(value, bool):
+        number, text = float(value), str(value).lower()
+    if pa.types.is_null(kind):
+        return pc.is_null(column)
+    if is_text(kind):
+        trimmed = pc.utf8_trim_whitespace(column)
+        same = pc.or_(pc.equal(column, str(value)), pc.equal(pc.utf8_lower(trimmed), text.lower()))
+        if number is None or isinstance(value, bool):
+            return same
+        written = pc.match_substring_regex(trimmed, cells.NUMBER)
+        numbers = pc.cast(pc.if_else(written, trimmed, pa.scalar(None, kind)), pa.float64())
+        return pc.or_(same, pc.fill_null(pc.equal(numbers, number), False))
+    if cells.numeric(kind):
+        if number is None:
+            raise DataError(f"{name} = {value!r}: the column holds numbers: write one")
+        return pc.equal(pc.cast(column, pa.float64(), safe=False), number)
+    return pc.equal(pc.cast(column, pa.string()), text)

@@ -15,6 +15,7 @@ import pyarrow.csv as csv
 
 from negflax.data.cells import DataError
 from negflax.data.columns import PLAIN_INTEGER
+from negflax.data.files import unpacked
 
 BLOCK_BYTES = 16 * 2**20  # of text that is parsed at a time
 _AT_COLUMN = re.compile(
@@ -77,8 +78,11 @@ def read_header(path: Path, delimiter: str = ",", encoding: str = "utf-8") -> li
 def _first_line(path: Path, encoding: str) -> str:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
-    with open(path, "rb") as file:
-        line = file.readline(2**20)
+    try:
+        with unpacked(path) as stream:
+            line = stream.read(2**20).split(b"\n")[0]
+    except OSError as error:
+        raise DataError(f"{path} cannot be read, it may be cut short: {error}") from error
     if not line.strip():
         raise DataError(f"{path} is empty: download or write it again")
     try:
@@ -109,7 +113,7 @@ def id_type(path: Path, column: str, **options: Any) -> pa.DataType:
 
 def _blocks(path, columns, delimiter, names, encoding, quotes) -> Iterator[pa.Table]:
     reader = csv.open_csv(
-        path,
+        unpacked(path),
         # One thread: with more, an error does not tell its row.
         csv.ReadOptions(
             use_threads=False, block_size=BLOCK_BYTES, column_names=names, encoding=encoding

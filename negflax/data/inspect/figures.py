@@ -19,7 +19,7 @@ from negflax.config import Config
 from negflax.data import features
 from negflax.data.columns import as_text, factorize
 from negflax.data.labels import match, resolve
-from negflax.data.rules import parse_buckets, parse_rule
+from negflax.data.rules import asked, parse_buckets, parse_rule
 from negflax.data.schema import SPLITS, validate, validate_items
 from negflax.data.sequences import Sequences, build_sequences
 from negflax.data.signals import Signals
@@ -64,7 +64,7 @@ def open_inspected(raw: RawData, config: Config) -> Inspected:
     """
     data = dataclasses.replace(config.data, hash_buckets=0)  # known items, one row each
     sequences = build_sequences(raw, dataclasses.replace(config, data=data))
-    events, _ = validate(raw.events, raw.name)
+    events, _ = validate(raw.events, raw.name, asked(config.labels))
     items = None if raw.items is None else validate_items(raw.items, f"{raw.name} items")
     if items is not None and items.schema.field("item_id") != events.schema.field("item_id"):
         items, events = as_text(items, "item_id"), as_text(events, "item_id")

@@ -13,9 +13,9 @@ from scipy import stats
 
 from negflax.data.columns import factorize, floats, integers, is_number
 from negflax.data.inspect.figures import Inspected
-from negflax.data.labels import TIME
 from negflax.data.schema import NOT_SIGNALS, NUMBERS
 from negflax.data.sources import RawData
+from negflax.data.times import OWN_TIME, wrong_unit
 
 FEW = 100  # users: below, intervals of a metric are wide
 FORESIGHT = 0.3  # partial rank correlation with the future above which a feature is suspect
@@ -138,7 +138,7 @@ def late_feedback(data: Inspected) -> list[Finding]:
     next_E = np.where(next_E < 0, np.iinfo(np.int64).max, next_E)
     test = s.time_E[(s.split_E == 2) & (s.time_E >= 0)]
     for name in data.events.column_names:
-        if not name.endswith(TIME):
+        if not name.endswith(OWN_TIME):
             continue
         given_E = integers(data.events[name], -1)
         late = int(np.sum(given_E > next_E))
@@ -208,13 +208,12 @@ def times(data: Inspected, figures: dict[str, Any]) -> list[Finding]:
                 "check the column `split` or the times",
             )
         )
-    newest = s.time_E.max(initial=-1)
-    if 0 <= newest < 10**11:  # in milliseconds that is March 1973
+    if unit := wrong_unit(int(s.time_E.max(initial=-1))):
         found.append(
             Finding(
                 "`timestamp_ms`",
-                "all events are before March 1973: these look like seconds",
-                "multiply by 1000: milliseconds are expected",
+                f"read as milliseconds, the newest event is implausible: these look like {unit}",
+                "write milliseconds since 1970, or a column of timestamps",
             )
         )
     return found
@@ -355,7 +354,7 @@ def _numbers(table: pa.Table, without: tuple[str, ...]) -> list[str]:
     return [
         field.name
         for field in table.schema
-        if is_number(field.type) and field.name not in without and not field.name.endswith(TIME)
+        if is_number(field.type) and field.name not in without and not field.name.endswith(OWN_TIME)
     ]
 
 
