@@ -9,7 +9,8 @@ batches.py and prefetch.py feed the device. columns.py converts columns.
 inspect.py and checks.py show and judge a data set; they are imported by name.
 """
 
-from negflax.data.batches import Batch, StreamBatches, history_batch
+from negflax.data.batch import Batch
+from negflax.data.batches import StreamBatches, history_batch
 from negflax.data.cache import open_sequences
 from negflax.data.catalogue import Catalogue
 from negflax.data.cells import DataError

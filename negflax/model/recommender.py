@@ -14,10 +14,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from negflax.config import ModelConfig
-from negflax.data import Batch, Catalogue
-from negflax.model import encoders
-from negflax.model import related_items as related_items
-from negflax.tables import TableSpec
+from negflax.data.batch import Batch
+from negflax.model import encoders, related_items
+from negflax.model.items import Items
+from negflax.tables.table import TableSpec
 
 TABLE_FEATURES = ("creator", "cluster")
 BEHAVIOUR_HEAD = "behaviour_head"  # (D, D), beside the encoder's parameters
@@ -38,11 +38,11 @@ class Recommender:
       related: creators and clusters of every item, where its vector is composed of theirs.
     """
 
-    def __init__(self, config: ModelConfig, catalogue: Catalogue):
+    def __init__(self, config: ModelConfig, items: Items):
         """The model section and the items it scores."""
-        self.config, self.num_rows = config, catalogue.num_rows
-        self.vocabulary = catalogue.fingerprint
-        num_rows, feature_sizes = catalogue.table_rows, catalogue.feature_sizes
+        self.config, self.num_rows = config, items.num_rows
+        self.vocabulary = items.fingerprint
+        num_rows, feature_sizes = items.table_rows, items.feature_sizes
         width, unit = config.embedding, 1 / math.sqrt(config.embedding)
         output = TableSpec(num_rows, width + config.item_bias, unit, bias=config.item_bias)
         self.tables = {"item": output if config.tied else TableSpec(num_rows, width, unit)}
@@ -51,7 +51,7 @@ class Recommender:
         for name in TABLE_FEATURES:
             if name in config.features:
                 self.tables[name] = TableSpec(feature_sizes[name], config.feature_dim, 1.0)
-        self.related = related_items.related_of(catalogue, config.composed)
+        self.related = related_items.related_of(items, config.composed)
         for kind in self.related:
             self.tables[related_items.table_of(kind)] = TableSpec(feature_sizes[kind], width, 0.0)
         self._dense_sizes = {

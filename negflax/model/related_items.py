@@ -1,9 +1,9 @@
 """Composed item vectors: an item's row + its creator's row + the mean of its clusters' rows.
 
 So feedback on one item reaches its related items (docs/method.md §4). The rows of creators and
-clusters are
-tables of their own, begin at 0 and serve both sides, input and output. A step composes the vectors
-that it needs; scoring composes the whole table once, and then knows nothing of related items.
+clusters are tables of their own, begin at 0 and serve both sides, input and output. A step composes
+the vectors that it needs; scoring composes the whole table once, and then knows nothing of related
+items.
 
 Shapes: V items, C creators (1) or clusters of an item, D width.
 """
@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from negflax.data import Catalogue
+from negflax.model.items import Items
 
 NOBODY = -1  # an id outside every table: it reads zeros and changes nothing
 SHARED = "candidate"  # the use whose ids are the same on every device
@@ -24,11 +24,11 @@ SHARED = "candidate"  # the use whose ids are the same on every device
 RelatedItems = dict[str, Any]  # "creator", "cluster" → (V, C) int32 ids, NOBODY where unknown
 
 
-def related_of(catalogue: Catalogue, kinds: tuple[str, ...]) -> RelatedItems:
-    """The ids of every item's related, from the catalogue; NOBODY is related of reserved rows."""
-    ids = {"creator": catalogue.creator_V[:, None], "cluster": catalogue.clusters_VC}
+def related_of(items: Items, kinds: tuple[str, ...]) -> RelatedItems:
+    """The creator and clusters of every row; NOBODY for reserved rows."""
+    ids = {"creator": items.creator_V[:, None], "cluster": items.clusters_VC}
     found = {kind: np.where(ids[kind] > 0, ids[kind], NOBODY).astype(np.int32) for kind in kinds}
-    behind = ((0, catalogue.table_rows - catalogue.num_rows), (0, 0))
+    behind = ((0, items.table_rows - items.num_rows), (0, 0))
     return {kind: np.pad(x, behind, constant_values=NOBODY) for kind, x in found.items()}
 
 

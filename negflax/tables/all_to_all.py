@@ -238,13 +238,3 @@ def merge(
     )
     square, place_W, gradient_WD = lax.fori_loop(0, rounds, add, start)
     return Merged(square, place_W, gradient_WD, rounds, one_round)
-
-
-def update(merged: Merged, table: Any, apply: Callable[[Any, jax.Array, jax.Array], Any]) -> Any:
-    """The table after `apply(table, place_W, gradient_WD)` for every round's rows, once each."""
-    table = apply(table, merged.place_W, merged.gradient_WD)
-    if merged.again is None:
-        return table
-    return lax.fori_loop(
-        0, merged.rounds - 1, lambda i, table: apply(table, *merged.again(i)), table
-    )

@@ -8,17 +8,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from negflax import tables
 from negflax.config import MeshConfig
 from negflax.mesh import AXES
 from negflax.tables import all_to_all
 from negflax.tables.all_to_all import Merged
+from negflax.tables.table import distinct, gather, scatter_index
 
 
 class Fetched(NamedTuple):
@@ -76,6 +76,16 @@ def fetch(
     return Fetched(rows_UD, index, merge)
 
 
+def update(merged: Merged, table: Any, apply: Callable[[Any, jax.Array, jax.Array], Any]) -> Any:
+    """The table after `apply(table, place_W, gradient_WD)` for every round's rows, once each."""
+    table = apply(table, merged.place_W, merged.gradient_WD)
+    if merged.again is None:
+        return table
+    return lax.fori_loop(
+        0, merged.rounds - 1, lambda i, table: apply(table, *merged.again(i)), table
+    )
+
+
 def psum_lookup(mesh: MeshConfig) -> MeshConfig:
     """The same mesh with lookups in one round, for updates of every row."""
     return dataclasses.replace(mesh, lookup="psum")
@@ -100,14 +110,14 @@ def _fetch_by_psum(shard_VD, own_K, shared_S, axes):
     """Every device gets the rows that all of them ask for."""
     nowhere = len(shard_VD) * lax.axis_size(axes)
     everyones = lax.all_gather(own_K, AXES, tiled=True)
-    ids_U, place = tables.distinct(jnp.concatenate([everyones, shared_S]), nowhere)
+    ids_U, place = distinct(jnp.concatenate([everyones, shared_S]), nowhere)
     own_place = lax.dynamic_slice_in_dim(place, lax.axis_index(AXES) * len(own_K), len(own_K))
     merge = functools.partial(_merge_by_psum, shard_VD, ids_U, axes)
-    return tables.gather(shard_VD, ids_U, axes), own_place, place[len(everyones) :], merge
+    return gather(shard_VD, ids_U, axes), own_place, place[len(everyones) :], merge
 
 
 def _merge_by_psum(shard_VD, ids_U, axes, gradient_UD) -> Merged:
-    place_U = tables.scatter_index(shard_VD, ids_U, axes)
+    place_U = scatter_index(shard_VD, ids_U, axes)
     here_U = place_U < len(shard_VD)
     gradient_UD = jnp.where(here_U[:, None], lax.psum(gradient_UD, AXES), 0)
     return Merged(jnp.sum(gradient_UD**2), place_U, gradient_UD, 1, None)
@@ -117,11 +127,11 @@ def _fetch_all_to_all(shard_VD, own_K, shared_S, axes):
     """Every device gets its own rows from their owners, and the shared ones by psum."""
     nowhere = len(shard_VD) * lax.axis_size(axes)
     copies = tuple(axis for axis in AXES if axis not in axes)
-    ids_U, own_place = tables.distinct(own_K, nowhere)
+    ids_U, own_place = distinct(own_K, nowhere)
     way = all_to_all.route(ids_U, len(shard_VD), axes, AXES)
     rows_UD = all_to_all.fetch(shard_VD, way, axes)
-    shared_SD = tables.gather(shard_VD, shared_S, axes)
-    place_S = tables.scatter_index(shard_VD, shared_S, axes)
+    shared_SD = gather(shard_VD, shared_S, axes)
+    place_S = scatter_index(shard_VD, shared_S, axes)
 
     def merge(gradient_UD: jax.Array) -> Merged:
         shared_gradient_SD = lax.psum(gradient_UD[len(ids_U) :], AXES)

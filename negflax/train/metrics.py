@@ -5,16 +5,16 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from negflax.data import Batch
-
 Metrics = dict[str, jax.Array]
 
 
-def label_sums(margins_NL: jax.Array, batch: Batch, present_BTL: jax.Array) -> Metrics:
-    """Sums over this device's labels; r and w are the labels' own, without the global weights."""
+def label_sums(
+    margins_NL: jax.Array, present_BTL: jax.Array, r_BTL: jax.Array, w_BTL: jax.Array
+) -> Metrics:
+    """Sums over this device's labels; r and w are the labels' own, without the global factors."""
     present = present_BTL.reshape(margins_NL.shape)
-    r = jnp.where(present, batch.positive_weight_BTL.reshape(present.shape), 0)
-    w = jnp.where(present, batch.negative_weight_BTL.reshape(present.shape), 0)
+    r = jnp.where(present, r_BTL.reshape(present.shape), 0)
+    w = jnp.where(present, w_BTL.reshape(present.shape), 0)
     p = jax.nn.sigmoid(margins_NL)
     return {
         "labels": jnp.sum(present),

@@ -13,7 +13,7 @@ from jax import lax
 from jax.nn import softplus
 
 from negflax.config import Config
-from negflax.data.batches import Batch
+from negflax.data.batch import Batch
 from negflax.loss import columns, objectives
 from negflax.loss.candidates import Candidates
 from negflax.loss.labels import ExtraColumns, LabelBatch, first_of_equals, margins

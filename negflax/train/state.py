@@ -19,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from negflax import mesh as meshes
 from negflax.config import Config
-from negflax.model import Recommender
+from negflax.model.recommender import Recommender
 from negflax.tables import RowOptimizer, init_rows, optimizers, pack, padded_rows
 from negflax.train.weights import init_sums
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,19 +21,35 @@ import optax
 from jax import lax
 from jax.sharding import Mesh, NamedSharding
 
-from negflax import tables
 from negflax.config import Config
-from negflax.data.batches import Batch
+from negflax.data.batch import Batch
 from negflax.loss import candidates as sampling
 from negflax.mesh import AXES, COPIED, SPLIT
-from negflax.model import Recommender
+from negflax.model.recommender import Recommender
 from negflax.model.related_items import RelatedItems
-from negflax.tables import all_to_all, lookup, optimizers, updates
+from negflax.tables import lookup, optimizers, updates
+from negflax.tables.rounding import unpack
 from negflax.train import optimizer, weights
 from negflax.train.metrics import Metrics, label_sums, metrics_of
 from negflax.train.objective import StepInputs, labels_loss
 from negflax.train.state import State, init_state, partition_specs
 from negflax.train.weights import LossWeights
+
+
+class RunTime(NamedTuple):
+    """What the compiled step is told anew each time, so that other values need no compilation.
+
+    Attributes:
+      num_rows: V of the catalogue, scalar.
+      unigram: alias table of the sampler, None where it needs none.
+      related: related items of every row.
+      loss_weights: weights of the loss's terms.
+    """
+
+    num_rows: np.int32
+    unigram: sampling.Unigram | None
+    related: RelatedItems
+    loss_weights: LossWeights
 
 
 class Trainer:
@@ -77,42 +93,28 @@ class Trainer:
         specs = partition_specs(jax.eval_shape(self.init), self.config.mesh.rows)
         self.shardings = jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), specs)
 
-        def sharded(
-            state: State,
-            batch: Batch,
-            num_rows: Any,
-            unigram: Any,
-            related: RelatedItems,
-            loss_weights: LossWeights,
-        ) -> tuple[State, Metrics]:
+        def sharded(state: State, batch: Batch, values: RunTime) -> tuple[State, Metrics]:
             # check_vma=False: each psum below is written out, none is implied.
             return jax.shard_map(
                 self._device_step,
                 mesh=self.mesh,
                 check_vma=False,
-                in_specs=(specs, SPLIT, COPIED, COPIED, COPIED, COPIED),
+                in_specs=(specs, SPLIT, COPIED),
                 out_specs=(specs, COPIED),
-            )(state, batch, num_rows, unigram, related, loss_weights)
+            )(state, batch, values)
 
         jitted = jax.jit(sharded, donate_argnums=0)
 
         def arguments(state: State, batch: Batch) -> tuple:
-            num_rows = np.int32(self.model.num_rows)  # an argument: the program does not know it
-            return state, batch, num_rows, self.unigram, self.related, self.loss_weights
+            num_rows = np.int32(self.model.num_rows)
+            return state, batch, RunTime(num_rows, self.unigram, self.related, self.loss_weights)
 
         self.lower = lambda state, batch: jitted.lower(*arguments(state, batch))
         return lambda state, batch: jitted(*arguments(state, batch))
 
-    def _device_step(
-        self,
-        state: State,
-        batch: Batch,
-        num_rows: Any,
-        unigram: Any,
-        related: RelatedItems,
-        loss_weights: LossWeights,
-    ) -> tuple[State, Metrics]:
+    def _device_step(self, state: State, batch: Batch, values: RunTime) -> tuple[State, Metrics]:
         config, step = self.config, state["step"]
+        num_rows, unigram, related, loss_weights = values
         key = jax.random.fold_in(jax.random.wrap_key_data(state["rng"]), step)
         candidate_key, dropout_key = jax.random.split(key)
         label_ids_BTL = jnp.where(batch.label_ids_BTL > 0, batch.label_ids_BTL, -1)
@@ -166,7 +168,7 @@ class Trainer:
             total, seen = labels_loss(config, self.model, dense, states_BTD, vectors, inputs)
             return total / labels, seen
 
-        rows = {n: tables.unpack(table.rows_UD, config.model.dtype) for n, table in fetched.items()}
+        rows = {n: unpack(table.rows_UD, config.model.dtype) for n, table in fetched.items()}
         (value, (margins_NL, logits_NL)), (dense_gradient, row_gradients) = jax.value_and_grad(
             loss, (0, 1), has_aux=True
         )(state["dense"], rows)
@@ -196,12 +198,15 @@ class Trainer:
             return updates.apply(self.row_optimizer, table, place_W, clip(gradient_WD), how)
 
         new_tables = {
-            name: all_to_all.update(merged[name], table, functools.partial(update, seed))
+            name: lookup.update(merged[name], table, functools.partial(update, seed))
             for (name, table), seed in zip(state["tables"].items(), rounding_seeds, strict=True)
         }
 
         # 4. what was measured: for the weight of later steps, and for people
-        sums = lax.psum(label_sums(margins_NL, batch, inputs.present_BTL), AXES)
+        sums = label_sums(
+            margins_NL, inputs.present_BTL, batch.positive_weight_BTL, batch.negative_weight_BTL
+        )
+        sums = lax.psum(sums, AXES)
         new = state | {
             "dense": optax.apply_updates(state["dense"], change),
             "tables": new_tables,

@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec
 from negflax import tables
 from negflax.config import MeshConfig
 from negflax.mesh import AXES, SPLIT, make_mesh
-from negflax.tables import all_to_all
+from negflax.tables import all_to_all, lookup
 
 DEVICES, ROWS, D = 8, 160, 3
 BOTH = ("data", "table")
@@ -34,7 +34,7 @@ def program(axes, ids):
 
         merged = all_to_all.merge(arrivals, way.rounds, len(shard))
         apply = lambda table, place, g: table.at[place].add(g, mode="drop")  # noqa: E731
-        summed = all_to_all.update(merged, jnp.zeros_like(shard), apply)
+        summed = lookup.update(merged, jnp.zeros_like(shard), apply)
         return rows[place_K], summed, lax.psum(merged.square, axes)[None], way.rounds[None]
 
     rows_spec = PartitionSpec(axes)
