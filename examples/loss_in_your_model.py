@@ -2,17 +2,16 @@
 
 python examples/loss_in_your_model.py
 
-Bring vectors of states and items; negflax.loss needs nothing else of the library.
+Bring vectors of states and items; `ntr_loss` needs nothing else of the library.
 """
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from negflax.loss import candidate_logsumexp, margins, ntr
+from negflax import ntr_loss
 
 USERS, ITEMS, WIDTH = 200, 500, 16
-ids = jnp.arange(ITEMS)
 keys = jax.random.split(jax.random.key(0), 5)
 
 # Each user likes some items and dislikes one.
@@ -28,17 +27,9 @@ parameters = {
 }
 
 
-def label_margins(parameters):
-    """Margin m of every label against all other items; p of the label is sigmoid(m)."""
-    states, items = parameters["users"], parameters["items"]
-    lse = candidate_logsumexp(states, items, candidate_ids_S=ids, exclude_ids_NL=labels)
-    logits = jnp.einsum("nd,nld->nl", states, items[labels])
-    return margins(logits, labels, lse)
-
-
 def loss(parameters):
-    """Eq. 1 of the paper, a mean over users."""
-    return jnp.sum(ntr(label_margins(parameters), r, w)) / USERS
+    """Eq. 1 of the paper, a mean over labels."""
+    return ntr_loss(parameters["users"], parameters["items"], labels, r, w)
 
 
 optimizer = optax.adam(0.05)
@@ -54,7 +45,8 @@ def step(parameters, state):
 
 def shares(parameters):
     """Mean p of a liked and of a disliked item; 1/ITEMS is chance."""
-    p = jax.nn.sigmoid(label_margins(parameters))
+    probability = jax.nn.softmax(parameters["users"] @ parameters["items"].T)
+    p = jnp.take_along_axis(probability, labels, axis=1)
     return float(p[:, :3].mean()), float(p[:, 3].mean())
 
 

@@ -3,13 +3,17 @@
 import ast
 import contextlib
 import io
+import json
 import os
+import random
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib
+import matplotlib.pyplot as plt
 import pytest
 from programs import run
 
@@ -51,9 +55,11 @@ def program(code):
     return printed.getvalue()
 
 
-def python(code):
+def python(code, names=None):
+    """What a snippet prints; it sees and leaves its names in `names`."""
+    names = {"__name__": "__main__"} if names is None else names
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        exec(compile(code, "<guide>", "exec"), {"__name__": "__main__"})
+        exec(compile(code, "<guide>", "exec"), names)
     return printed.getvalue()
 
 
@@ -64,13 +70,16 @@ def follow(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def play(page, sh=program):
-        return [{"sh": sh, "python": python}[kind](code) for kind, code in blocks(page)]
+        names = {"__name__": "__main__"}  # of all snippets of the page
+        return [
+            python(code, names) if kind == "python" else sh(code) for kind, code in blocks(page)
+        ]
 
     return play
 
 
 def test_quickstart(follow, tmp_path):
-    (trained,) = follow("docs/quickstart.md", lambda code: shell(code, tmp_path))
+    *_, trained = follow("docs/quickstart.md", lambda code: shell(code, tmp_path))
     page = (ROOT / "docs/quickstart.md").read_text()
     for name in re.findall(r"`(\w+@10)`", page):
         assert name in trained
@@ -98,10 +107,37 @@ def test_your_own_logs(follow, tmp_path):
     assert "200 users, 0 events on unknown items" in in_python
 
 
-def test_readme():
-    for kind, code in blocks("README.md"):
-        assert kind == "python"
+def test_readme(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    draw, rows = random.Random(0), ["user_id,item_id,timestamp_ms,like,dislike"]
+    for event in range(1_500):
+        like = draw.random() < 0.4
+        rows.append(
+            f"u{draw.randrange(60)},v{draw.randrange(40)},{1_700_000_000_000 + event * 10**6},"
+            f"{int(like)},{int(not like and draw.random() < 0.4)}"
+        )
+    (tmp_path / "my_events.csv").write_text("\n".join(rows))
+    snippets = blocks("README.md")
+    assert all(kind == "python" for kind, _ in snippets)
+    first, *others = [code for _, code in snippets]
+    assert len(first.splitlines()) <= 5
+    assert "'rank': 1" in python(first) and (tmp_path / "runs/mine/report.html").exists()
+    for code in others:
         python(code)
+
+
+def test_the_notebook(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    matplotlib.use("Agg")
+    notebook = json.loads((ROOT / "examples/first_steps.ipynb").read_text())
+    names = {"__name__": "__main__"}
+    for cell in notebook["cells"]:
+        assert not cell.get("outputs")  # outputs are made, not stored
+        if cell["cell_type"] == "code":
+            python("".join(cell["source"]), names)
+    before, after = names["share_before"], names["share_after"]
+    assert after < before  # of the disliked topic
+    plt.close("all")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
