@@ -40,7 +40,7 @@ def event_log_defaults(num_events: int = 0) -> Config:
         ),
         loss=LossConfig(omega=1.0, positives_only_steps=100, ramp_steps=50, exclude_seen=True),
         optimizer=OptimizerConfig(
-            tables="dense_adam",
+            tables="lazy_adam",  # with a full softmax that is Adam, and no table is too large
             learning_rate=2e-3,
             table_learning_rate=2e-3,
             final_fraction=0.02,

@@ -9,7 +9,7 @@ def test_says_what_does_not_fit_and_what_to_change(tmp_path, capsys):
     out = tmp_path / "plan.json"
     run(
         "plan",
-        "--config=configs/event_log.py",
+        "--config=configs/event_log.py:3000000",
         "--devices=1",
         "--items=3000000",
         "--config.loss.candidates=uniform",
