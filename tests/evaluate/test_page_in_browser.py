@@ -31,6 +31,7 @@ document.getElementById("f").onload = event => {{
     lists: all(".user ol").map(e => box(e)).map(b => [b.left, b.width]),
     apart: lines.every(b => b.length < 3 || b[2].left >= b[0].right - 1),
     cells: all("td").length,
+    columns: all("th").slice(0, 3).map(e => [e.textContent, box(e).right]),
     paper: style(d.body).backgroundColor, ink: style(d.body).color,
     drawn: all("svg text").map(e => style(e).fill)[0],
   }});
@@ -91,7 +92,9 @@ def test_rendered(report, tmp_path, width, dark):
     for title in ("Training: first", "Where it holds", "Calibration of p", "Example users: second"):
         assert title in found["titles"]
     assert found["cells"] > 100
-    assert len(found["charts"]) == 2 * 2 + 3 + 1 + 5 + 2
+    assert [name for name, _ in found["columns"]] == ["scorer", "hr_p@5", "hr_n@5"]
+    assert found["columns"][2][1] <= width  # both hit rates are visible without scrolling
+    assert len(found["charts"]) == 1 + 2 * 2 + 3 + 1 + 5 + 2
     for wide, high, left, right in found["charts"]:
         assert 250 < wide <= 500 and high > 100 and left >= 0 and right <= width
     assert found["letters"] >= 8.5  # px, of the smallest word in a chart

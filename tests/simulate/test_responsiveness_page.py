@@ -41,4 +41,4 @@ def test_the_page_of_skips_shows_nothing_that_was_published_of_dislikes(walks, l
     text = path.read_text()
     assert text.count("<svg") == 4 and "published" not in text and "ceiling" not in text
     assert "the other skips it" in text and "of 3 disliked" not in text
-    assert "List before a skip of" in text and "before a dislike" not in text
+    assert ": a skip of" in text and ": a dislike of" not in text

@@ -18,7 +18,8 @@ from negflax.train.restore import Trained
 NO, YES = 1, 2  # codes of Sequences.dislike_E, beside 0, unknown
 MIN_HISTORY = 4
 SHOWN_EVENTS = 8
-CANDIDATES = 64  # users among whom one is looked for whose list changes most
+CANDIDATES = 256  # users among whom one is looked for whose list changes most
+SHORTLIST = 16  # of these, who are looked at for related items
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,10 +52,10 @@ class Example:
     after: list[Line]
 
     @property
-    def change(self) -> tuple[int, int]:
-        """(related items that the dislike drives out, items that it replaces)."""
+    def related_lost(self) -> int:
+        """By how many related items the list after is poorer."""
         before, after = (sum(line.related for line in x) for x in (self.before, self.after))
-        return before - after, sum(bool(line.moved) for line in self.after)
+        return before - after
 
 
 def examples(
@@ -62,8 +63,8 @@ def examples(
 ) -> list[Example]:
     """Users with a history and a liked item later, drawn by config.eval.seed.
 
-    The first is the one of `CANDIDATES` whose list loses most related items by the dislike, and of
-    equals the one whose list changes most; the others are as they were drawn.
+    Of the `SHORTLIST` among `CANDIDATES` users whose lists change most by the dislike, the first is
+    the one that loses most related items. The others are as they were drawn.
 
     Args:
       trained: the model; one that does not read dislikes gives the same list twice.
@@ -84,13 +85,17 @@ def examples(
         queries.judged_positive_J[:0],
     )
     k = min(config.ks[0], 10)
-    lists = [_lists(trained, asked, sequences, disliked, k) for disliked in (False, True)]
-    found = [
-        _example(queries, r, sequences, before, after)
-        for r, before, after in zip(chosen, *lists, strict=True)
-    ]
-    first = max(range(len(found)), key=lambda i: found[i].change, default=0)
-    return [*found[first : first + 1], *(x for i, x in enumerate(found) if i != first)][:count]
+    before, after = (_lists(trained, asked, sequences, yes, k) for yes in (False, True))
+    replaced = [len(np.setdiff1d(*pair)) for pair in zip(before, after, strict=True)]
+    most = np.argsort(-np.array(replaced, int), kind="stable")[:SHORTLIST].tolist()
+
+    def example(i: int) -> Example:
+        return _example(queries, chosen[i], sequences, before[i], after[i])
+
+    shortlist = {i: example(i) for i in most}
+    first = max(most, key=lambda i: shortlist[i].related_lost, default=-1)
+    others = [i for i in range(len(chosen)) if i != first]
+    return [*(shortlist[i] for i in most if i == first), *map(example, others[: count - 1])]
 
 
 def _lists(

@@ -137,8 +137,8 @@ _EXAMPLES_NOTE = (
     "is the feedback of the scored period, which the model has not seen."
 )
 _CHOSEN = (
-    f" Of {CANDIDATES} users drawn at random, the one whose list loses most related items: not an "
-    "average user. Further down are users as they were drawn."
+    f" Of {CANDIDATES} users drawn at random, one whose list changes most: not an average "
+    "user. Further down are users as they were drawn."
 )
 
 
