@@ -96,3 +96,46 @@ def test_test_files_have_names_of_their_own():
     """As tests are no package, pytest cannot collect two files of one name."""
     names = [path.name for path in sources("tests") if path.name.startswith("test_")]
     assert sorted(set(names)) == sorted(names)
+
+
+def file_of(module):
+    base = ROOT / module.replace(".", "/")
+    return next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.exists()), None)
+
+
+def home_of(name):
+    """The file that a name comes from; what a package's face hands on, where that is defined."""
+    if found := file_of(name):
+        return found
+    package = file_of(name.rpartition(".")[0])
+    if package and package.name == "__init__.py":
+        for handed_on in imported(package):
+            if handed_on.rpartition(".")[2] == name.rpartition(".")[2]:
+                return home_of(handed_on)
+    return package
+
+
+def reached(path):
+    """The files of negflax/ that a file needs, itself included, but for config/."""
+    found = {path}
+    todo = [path]
+    while todo:
+        homes = {home_of(name) for name in imported(todo.pop()) if name.startswith("negflax.")}
+        new = {home for home in homes if home and room_of(home) != "config"} - found
+        found |= new
+        todo += new
+    return {str(path.relative_to(ROOT)) for path in found}
+
+
+def test_the_walk_of_a_step_is_what_it_imports():
+    section = MAP.split("## One training step")[1].split("\n## ")[0]
+    walk = re.findall(r"^\d+\. `([^`]+)`", section, re.M)
+    behind, leaves = (
+        re.findall(r"`(negflax/[^`]+)`", section.split(begins)[1].split("\n\n")[0])
+        for begins in ("\nBehind a contract", "\nLeaf utilities")
+    )
+    assert sorted(walk + behind + leaves) == sorted(reached(ROOT / "negflax/train/step.py"))
+    for leaf in leaves:
+        assert reached(ROOT / leaf) <= set(leaves), leaf
+    concepts = re.findall(r"^\| (?!---|concept \|)", section, re.M)
+    assert len(walk) <= 15 and len(concepts) <= 15
