@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from absl import logging
 
 from negflax.config import Config, DataConfig
 from negflax.data import features
 from negflax.data.catalogue import Catalogue, build_catalogue, describing, spread
 from negflax.data.cells import DataError
-from negflax.data.columns import as_text, factorize, floats, integers, runs
+from negflax.data.columns import as_text, factorize, floats, integers, is_text, runs
+from negflax.data.item_ids import like_events
 from negflax.data.labels import label_weights
 from negflax.data.parts import Parts
 from negflax.data.rules import asked
@@ -29,6 +31,7 @@ from negflax.data.splits import (
     split_moments,
     user_fraction,
 )
+from negflax.data.times import wrong_unit
 from negflax.data.vocabulary_growth import grow
 
 
@@ -135,10 +138,8 @@ def prepare(
     """
     published = config.data.split == "leave_one_out"
     if items is not None:
-        items = validate_items(items, f"{name} items")
-        item_kind = parts.first().schema.field("item_id").type
-        if items.schema.field("item_id").type != item_kind:
-            items = as_text(items, "item_id")
+        items = like_events(validate_items(items, f"{name} items"), parts)
+        if is_text(items.schema.field("item_id").type):
             parts = parts.then(lambda events: as_text(events, "item_id"))
     moments: dict[str, int] = {}
     if config.data.split == "temporal":
@@ -167,17 +168,36 @@ def prepare(
             catalogue = grow(known, catalogue, config.data.reserved_items)
 
     accumulator: Counter[tuple[str, ...]] = Counter()
-    user_ids, lengths, count_V = [], [], np.zeros(catalogue.num_rows, np.int64)
+    user_ids, lengths, newest, count_V = [], [], [], np.zeros(catalogue.num_rows, np.int64)
     for part in parts.map(lambda events: _encode(events, items, split, catalogue, config)):
         write(part.columns)
         accumulator.update(part.accumulator)
         user_ids.append(part.user_ids)
         lengths.append(part.length_U)
+        newest.append(int(part.columns["time_E"].max(initial=-1)))
         split_E = part.columns["split_E"]
         count_V += np.bincount(part.columns["item_E"][split_E == 0], minlength=catalogue.num_rows)
     count_V[0] = 0  # events in buckets
     length_U = np.concatenate(lengths)
     report = _report(accumulator)
+    if items is not None:
+        described = int(np.isin(catalogue.item_ids, factorize(items["item_id"])[1]).sum())
+        report["item_table"] = {"rows": items.num_rows, "items_described": described}
+        if 2 * described < len(catalogue.item_ids):
+            logging.warning(
+                "%s: the item table describes %d of %d items: are its ids written like the log's?",
+                name,
+                described,
+                len(catalogue.item_ids),
+            )
+    if unit := wrong_unit(max(newest, default=-1)):
+        logging.warning(
+            "%s: `timestamp_ms` looks like %s, not milliseconds, and times between events are "
+            "inputs: convert it, or write timestamps",
+            name,
+            unit,
+        )
+        report["times_look_like"] = unit
     _require_every_split(report["splits"], config, name)
     return {
         "catalogue": dataclasses.replace(catalogue, train_count_V=count_V) if is_new else catalogue,
@@ -189,6 +209,7 @@ def prepare(
             "items": len(catalogue.item_ids),
             "events": int(length_U.sum()),
             **report,
+            "tied_events": accumulator["tied",],
             "repairs": repairs | {"events_moved_to_a_later_split": accumulator["moved",]},
             **moments,
         },
@@ -261,6 +282,9 @@ def _encode(
     if config.data.split == "leave_one_out":
         split_E = leave_one_out(user_E)
     accumulator |= _count("splits", split_E, positive_E, negative_E) | {("moved",): moved}
+    key_E = integers(events["pos" if "pos" in events.column_names else "timestamp_ms"], 0)
+    tied_E = (np.diff(user_E) == 0) & (np.diff(key_E) == 0)  # in the order of the files
+    accumulator[("tied",)] = int(np.count_nonzero(tied_E))
     length_U = np.bincount(user_E, minlength=len(user_ids))
     columns = {
         "item_E": item_E,

@@ -17,8 +17,10 @@ import pyarrow as pa
 
 from negflax.config import Config
 from negflax.data import features
-from negflax.data.columns import as_text, factorize
+from negflax.data.columns import as_text, factorize, is_text
+from negflax.data.item_ids import like_events
 from negflax.data.labels import match, resolve
+from negflax.data.parts import Parts
 from negflax.data.rules import asked, parse_buckets, parse_rule
 from negflax.data.schema import SPLITS, validate, validate_items
 from negflax.data.sequences import Sequences, build_sequences
@@ -66,8 +68,10 @@ def open_inspected(raw: RawData, config: Config) -> Inspected:
     sequences = build_sequences(raw, dataclasses.replace(config, data=data))
     events, _ = validate(raw.events, raw.name, asked(config.labels))
     items = None if raw.items is None else validate_items(raw.items, f"{raw.name} items")
-    if items is not None and items.schema.field("item_id") != events.schema.field("item_id"):
-        items, events = as_text(items, "item_id"), as_text(events, "item_id")
+    if items is not None:
+        items = like_events(items, Parts([lambda: events]))
+        if is_text(items.schema.field("item_id").type):
+            events = as_text(events, "item_id")
     code_E, item_ids = factorize(events["item_id"])
     events = events.filter(pa.array(sequences.catalogue.rows(item_ids)[code_E] > 0))
     signals = Signals(events, items, parse_buckets(config.labels.skip))
