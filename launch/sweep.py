@@ -20,7 +20,6 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from launch import flags as shared
 from negflax.config import Config, ConfigError, from_config_dict
 from negflax.data import Sequences, open_sequences
 from negflax.evaluate import Result, format_table, paired_bootstrap, run
@@ -31,6 +30,8 @@ from negflax.fitting import refit, train_run
 from negflax.mesh import make_mesh
 from negflax.train.loop import LOWER_IS_BETTER, open_checkpoints
 from negflax.train.restore import REFIT, load_trained
+
+from . import flags as shared
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "One of configs/*.py.")
 WORKDIR = flags.DEFINE_string(
@@ -56,12 +57,21 @@ def settings(config: Config, key: str, values: list[str]) -> dict[str, Config]:
     found = {BASELINE: _replaced(config, "loss", "objective", "ssm")}
     for text in values:
         try:
-            value = tuple(text.split("|")) if kind is tuple else kind(text)
+            value = _value(text, kind)
             folder = re.sub(r"[^\w.=-]+", "_", f"{name}={text}")
             found[folder] = _replaced(config, section, name, value)
         except ValueError as error:
             raise ConfigError(f"--values: {text!r} is no {kind.__name__}, as {key} is") from error
     return found
+
+
+def _value(text: str, kind: type) -> Any:
+    """A value from its text; bool("False") would be True."""
+    if kind is bool:
+        if text.lower() not in ("true", "false", "1", "0"):
+            raise ValueError(text)
+        return text.lower() in ("true", "1")
+    return tuple(text.split("|")) if kind is tuple else kind(text)
 
 
 def _replaced(config: Config, section: str, name: str, value: Any) -> Config:

@@ -211,13 +211,15 @@ def _gather(sequences: Sequences, seen_BT: np.ndarray, label_NL: np.ndarray) -> 
     seen_BT, label_BTL = np.maximum(seen_BT, 0), np.maximum(label_BTL, 0)
 
     def read(column_E: np.ndarray | None) -> np.ndarray:
-        if column_E is None:
+        if column_E is None or not len(column_E):  # no one has an event: all are newcomers
             return np.zeros(seen_BT.shape, np.int32)
         value_BT = column_E[seen_BT].astype(np.int32)
         value_BT[unseen_BT] = 0
         return value_BT
 
     def labels(column_E: np.ndarray) -> np.ndarray:
+        if not len(column_E):
+            return np.zeros(label_BTL.shape, column_E.dtype)
         value_BTL = column_E[label_BTL]
         value_BTL[absent_BTL] = 0
         return value_BTL

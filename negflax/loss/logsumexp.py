@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
@@ -188,7 +189,8 @@ def fold_masks(
     elif candidate_ids_S is None:
         raise ValueError("exclude_ids_NL needs candidate_ids_S to compare with")
     else:
-        ids_S, exclude_NL = jnp.asarray(candidate_ids_S), jnp.asarray(exclude_ids_NL)
+        ids_S = _whole_ids(candidate_ids_S, "candidate_ids_S")
+        exclude_NL = _whole_ids(exclude_ids_NL, "exclude_ids_NL")
     for name, array, shape in (
         ("bias_S", bias_S, (s,)),
         ("candidate_ids_S", ids_S, (s,)),
@@ -203,6 +205,22 @@ def fold_masks(
             "candidate_ids_S and exclude_ids_NL must be integers: ids lose bits as floats"
         )
     return bias_S, ids_S, exclude_NL
+
+
+def _whole_ids(ids: ArrayLike, name: str) -> jax.Array:
+    """The ids as an array of JAX, which without jax_enable_x64 drops the high bits of 64.
+
+    Raises:
+      ValueError: an id would lose bits.
+    """
+    if isinstance(ids, jax.Array):
+        return ids
+    given, kept = np.asarray(ids), jnp.asarray(ids)
+    if given.dtype.kind in "iu" and not np.array_equal(given, np.asarray(kept)):
+        raise ValueError(
+            f"{name} holds ids beyond {kept.dtype}: give row numbers, or set jax_enable_x64"
+        )
+    return kept
 
 
 def accumulator(dtype: jnp.dtype) -> jnp.dtype:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from programs import figures, run
 
-from negflax.config import ConfigError
+from launch.sweep import settings
+from negflax.config import Config, ConfigError
 from negflax.train.writers import read_metrics
 
 # ml_collections loads config files in a way that Python 3.12 deprecates.
@@ -30,6 +31,13 @@ SMALL = {
     "eval.history": 10,
     "eval.bootstrap": 20,
 }
+
+
+def test_a_yes_no_setting_is_read_as_one():
+    found = settings(Config(), "data.spread_rows", ["True", "False"])
+    assert [c.data.spread_rows for n, c in found.items() if n != "ssm"] == [True, False]
+    with pytest.raises(ConfigError, match="'maybe' is no bool"):
+        settings(Config(), "data.spread_rows", ["maybe"])
 
 
 def sweep(workdir, *arguments):

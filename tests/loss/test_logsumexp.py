@@ -196,3 +196,14 @@ def test_no_array_of_states_times_candidates():
 def test_bad_arguments_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         candidate_logsumexp(jnp.zeros((2, 4)), jnp.zeros((3, 4)), **options)
+
+
+def test_ids_that_would_lose_their_high_bits_are_refused():
+    states, candidates = jnp.zeros((2, 3)), jnp.zeros((4, 3))
+    ids = np.arange(4) + 2**40
+    if jax.config.jax_enable_x64:
+        pytest.skip("64-bit ids survive")
+    with pytest.raises(ValueError, match="candidate_ids_S holds ids beyond int32"):
+        candidate_logsumexp(
+            states, candidates, candidate_ids_S=ids, exclude_ids_NL=np.zeros((2, 1), np.int64)
+        )

@@ -118,6 +118,14 @@ def test_unknown_items_are_counted_and_say_nothing(recommender):
     assert [item for item, _ in found[2]] == [item for item, _ in lists(known)[2]]
 
 
+def test_unknown_items_alone_give_the_list_of_a_newcomer(recommender):
+    table, report = recommender.recommend(log([1, 2], [98, 99]), 3)
+    assert (report["users_without_history"], report["events"]) == (2, 0)
+    beside, _ = recommender.recommend(log([1, 2, 3], [98, 99, 10]), 3)
+    for user in (1, 2):
+        assert [i for i, _ in lists(table)[user]] == [i for i, _ in lists(beside)[user]]
+
+
 def test_ids_may_be_text_or_numbers(recommender, trained):
     numbers, _ = recommender.recommend(log([1, 1], [10, 11]), 3)
     as_text, report = recommender.recommend(log([1, 1, 1], ["10", "11", "new"]), 3)
