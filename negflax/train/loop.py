@@ -226,10 +226,9 @@ class _Progress:
 
     def validated(self, step: int, found: dict[str, float]) -> None:
         self._writer.write(step, "valid", found)
-        shown = ("hr_p", "ndcg_p", "hr_n", "delta", "weighted_loss")
-        line = [
-            f"{k} {v:.4f}" for k, v in found.items() if k.split("@")[0] in shown and v is not None
-        ]
+        first = min((int(k.split("@")[1]) for k in found if k.startswith("hr_p@")), default=0)
+        shown = [f"{name}@{first}" for name in ("hr_p", "hr_n", "ndcg_p", "delta")]
+        line = [f"{k} {found[k]:.4f}" for k in shown if found.get(k) is not None]
         logging.info("valid %d/%d  %s", step, self._steps, "  ".join(line))
 
 
