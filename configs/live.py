@@ -5,12 +5,12 @@
 About 11 CPU minutes a seed on one core: two surfaces, nine arms, 14 simulated days (docs/live.md).
 """
 
-from configs import synthetic
+from negflax import config as negflax_config
 
 
 def get_config():
     """What the arms of launch/live.py have in common."""
-    config = synthetic.get_config()
+    config = negflax_config.shipped("synthetic")
     config.name = "live"
     config.world.num_users = 3_000
     config.world.num_items = 2_000

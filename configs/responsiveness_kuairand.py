@@ -8,7 +8,7 @@ dwell times. A skip is an input by its dwell time and watch ratio, so `no_signal
 kuairand-pure-mini under $NEGFLAX_DATA_DIR; about three CPU minutes a run.
 """
 
-from configs import kuairand
+from negflax import config as negflax_config
 
 FEATURES = {
     "no_signal": ("gap", "surface", "cluster"),
@@ -21,7 +21,7 @@ def get_config(arm: str = "input_and_label"):
     """The recipe; the arms differ in the inputs that tell a skip, and in the objective."""
     if arm not in FEATURES:
         raise ValueError(f"configs/responsiveness_kuairand.py:{arm}: one of {', '.join(FEATURES)}")
-    config = kuairand.get_config()
+    config = negflax_config.shipped("kuairand")
     config.name = arm
     config.model.features = FEATURES[arm]
     config.model.composed = ("cluster",)  # 7,583 items have 6,510 creators

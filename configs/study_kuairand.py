@@ -7,12 +7,12 @@ epochs three quarters are shared by all objectives. About 3 CPU-minutes an objec
 besides; --objectives and --stability choose. Results: docs/choosing_an_objective.md.
 """
 
-from configs import kuairand
+from negflax import config as negflax_config
 
 
 def get_config():
     """The run that every objective starts from."""
-    config = kuairand.get_config()
+    config = negflax_config.shipped("kuairand")
     config.name = "study_kuairand"
     config.train.epochs = 2.0
     config.eval.history = 64

@@ -6,12 +6,12 @@ Every objective with equally many settings, five seeds of the chosen ones. Resum
 CPU-minutes. Results: docs/choosing_an_objective.md.
 """
 
-from configs import movielens_100k
+from negflax import config as negflax_config
 
 
 def get_config():
     """The run that every objective starts from."""
-    config = movielens_100k.get_config()
+    config = negflax_config.shipped("movielens_100k")
     config.name = "study_movielens_100k"
     config.eval.rate_betas = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
     return config

@@ -6,12 +6,12 @@ Every objective with equally many settings, five seeds of the chosen ones. Resum
 at this size; --quick is a trial.
 """
 
-from configs import synthetic
+from negflax import config as negflax_config
 
 
 def get_config():
     """The run that every objective starts from."""
-    config = synthetic.get_config()
+    config = negflax_config.shipped("synthetic")
     config.name = "study_synthetic"
     config.eval.rate_betas = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
     return config

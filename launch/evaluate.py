@@ -23,7 +23,6 @@ from typing import Any
 import jax
 from absl import flags
 
-from launch import flags as shared
 from negflax.config import ConfigError, MeshConfig
 from negflax.data import Catalogue, open_sequences
 from negflax.evaluate import comparison, format_table, run
@@ -35,6 +34,8 @@ from negflax.mesh import make_mesh
 from negflax.model import Recommender
 from negflax.train.checkpoint import read_config
 from negflax.train.restore import CATALOGUE, load_trained
+
+from . import flags as shared
 
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run; several, parted by commas, are compared."

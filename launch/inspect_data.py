@@ -14,7 +14,6 @@ import tempfile
 from absl import flags
 from ml_collections import config_flags
 
-from launch import flags as shared
 from negflax.config import from_config_dict
 from negflax.data import open_source
 from negflax.data.inspect.figures import inspect_data, open_inspected
@@ -22,6 +21,8 @@ from negflax.data.inspect.findings import check_data
 from negflax.evaluate import format_table
 from negflax.evaluate.report import data_page
 from negflax.files import write_json
+
+from . import flags as shared
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "One of configs/*.py.")
 WORKDIR = flags.DEFINE_string("workdir", "", "Folder of a run, to look at its synthetic data set.")

@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from launch import flags as shared
 from negflax.config import Config, ConfigError
 from negflax.config import to_dict as config_dict
 from negflax.evaluate import format_table
@@ -30,6 +29,8 @@ from negflax.simulate.live.live_settings import LiveSettings, replicate
 from negflax.simulate.live.served_models import Models
 from negflax.simulate.live.user_metrics import METRICS, Sums
 from negflax.world.environment import SURFACES
+
+from . import flags as shared
 
 EXPERIMENT = "experiment.json"  # config and settings of what the working folder holds
 

@@ -20,7 +20,6 @@ import jax
 from absl import flags
 from ml_collections import config_flags
 
-from launch import flags as shared
 from negflax.config import Config, ConfigError, from_config_dict
 from negflax.data import build_sequences, open_source
 from negflax.data.features import NUM_VALUES
@@ -28,6 +27,8 @@ from negflax.evaluate import format_table
 from negflax.files import write_json
 from negflax.mesh import make_mesh
 from negflax.train import plan as planning
+
+from . import flags as shared
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "One of configs/*.py.")
 DEVICES = flags.DEFINE_integer("devices", 1, "Devices of the run.", lower_bound=1)

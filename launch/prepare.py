@@ -21,10 +21,11 @@ from typing import Any
 
 from absl import flags, logging
 
-from launch import flags as shared
 from negflax.data import DataError
 from negflax.data.builders import prepared
 from negflax.files import write_json
+
+from . import flags as shared
 
 DATA_SET = flags.DEFINE_string("data_set", None, "Builder and variant, such as kuairand/pure.")
 DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of all prepared data sets.")

@@ -11,11 +11,12 @@ from __future__ import annotations
 import pyarrow as pa
 from absl import flags
 
-from launch import flags as shared
 from negflax.data import read_events, require_suffix, write_table
 from negflax.evaluate import format_table
 from negflax.files import write_json
 from negflax.serve import TrainedRecommender
+
+from . import flags as shared
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "latest, best or a step.")
@@ -44,8 +45,8 @@ def main(argv: list[str]) -> None:
     del argv
     require_suffix(OUT.value)  # not after the work is done
     shared.start(WORKDIR.value)
-    events, _ = read_events(EVENTS.value)
     recommender = TrainedRecommender.load(WORKDIR.value, CHECKPOINT.value)
+    events, _ = read_events(EVENTS.value, columns=recommender.trained.config.data.columns)
     lists, report = recommender.recommend(
         events, K.value, exclude_seen=EXCLUDE_SEEN.value, name=EVENTS.value
     )

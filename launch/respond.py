@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from launch import flags as shared
 from negflax.config import ConfigError, MeshConfig
 from negflax.data import Sequences, open_sequences
 from negflax.evaluate import build_queries, evaluate_scorer, format_table
@@ -23,6 +22,8 @@ from negflax.simulate import responsiveness_page as page
 from negflax.simulate.measures import ENDS
 from negflax.simulate.responsiveness import Settings
 from negflax.train.restore import Trained, load_trained
+
+from . import flags as shared
 
 SEED_FOLDER = "seed"  # runs of one arm that differ in their training seed: <arm>/seed0, seed1, …
 REFERENCE = "input_only"  # the arm that the cost of the others is told against

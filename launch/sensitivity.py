@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 
-from launch import flags as shared
 from negflax.config import Config, ConfigError, MeshConfig
 from negflax.data import open_sequences
 from negflax.evaluate import format_table
@@ -21,6 +20,8 @@ from negflax.simulate import measures, pairs, responsiveness
 from negflax.simulate.responsiveness import Settings
 from negflax.train.restore import load_trained
 from negflax.world.parameters import DEFAULT
+
+from . import flags as shared
 
 # What decides how much a dislike tells, and how much lists can follow it.
 PARAMETERS = (

@@ -33,9 +33,6 @@ import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
-from launch import flags as shared
-from launch import live as live_experiment
-from launch import respond, sensitivity
 from negflax.config import Config, ConfigError, DataConfig, from_config_dict
 from negflax.data import open_source
 from negflax.evaluate import format_table
@@ -45,6 +42,10 @@ from negflax.simulate.live.arms import DEFAULT_ARMS
 from negflax.simulate.live.live_settings import LiveSettings
 from negflax.simulate.responsiveness import Settings
 from negflax.simulate.walk import SIGNALS, Plan
+
+from . import flags as shared
+from . import live as live_experiment
+from . import respond, sensitivity
 
 DISLIKE_RATES = (0.001, 0.01, 0.02, 0.05, 0.07)
 

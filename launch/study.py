@@ -20,7 +20,6 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from launch import flags as shared
 from negflax import study
 from negflax.config import ConfigError, from_config_dict
 from negflax.data import open_sequences
@@ -33,6 +32,8 @@ from negflax.study.personal import AVERSION, WITHIN, on_beta
 from negflax.study.quality import RATE_ADJUSTED, SPREAD, Judge
 from negflax.study.settings import BASELINE
 from negflax.train.checkpoint import write_config
+
+from . import flags as shared
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "One of configs/study_*.py.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the study.")

@@ -14,9 +14,10 @@ from absl import flags
 from ml_collections import config_flags
 
 import negflax
-from launch import flags as shared
 from negflax.evaluate import run as evaluation
 from negflax.files import write_json
+
+from . import flags as shared
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "One of configs/*.py.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, metrics, report.")
