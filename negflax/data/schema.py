@@ -92,7 +92,8 @@ def conform(
     result = {}
     for column_name, column in zip(names, table.columns, strict=True):
         cell = cells.Place(name, column_name, start)
-        if column_name in READ or column_name in asked or times.is_time(column_name):
+        ours = column_name in READ or column_name in ("user_id", "item_id")
+        if ours or column_name in asked or times.is_time(column_name):
             column = cells.plain(column, cell)
         else:
             column = flat(column)
