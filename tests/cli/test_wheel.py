@@ -83,9 +83,8 @@ def test_negflax_train_outside_the_repository(installed):
     for user in range(30):
         for place in range(12):
             item = (5 * user + 7 * place) % 20
-            rows.append(
-                f"{user},{item},{1 + 4 * ((user + place) % 2)},{1_000_000_000 + 86_400 * user + place}"
-            )
+            stars, time = 1 + 4 * ((user + place) % 2), 1_000_000_000 + 86_400 * user + place
+            rows.append(f"{user},{item},{stars},{time}")
     (installed.folder / "ratings.csv").write_text("\n".join(rows) + "\n")
     done = installed(
         COMMAND,

@@ -1,0 +1,101 @@
+"""What `negflax train FILE` makes of a file before it trains."""
+
+import sys
+
+import pyarrow as pa
+import pytest
+
+from negflax.cli import look, main
+from negflax.cli.roles import EVENT_ROLES, guess
+from negflax.cli.train_file import prepared
+from negflax.config import ConfigError, parse_tuple
+from negflax.data import DataError
+
+RULES = ("--like=stars >= 4", "--dislike=stars <= 2")
+
+
+def log(path, time="timestamp", base=1_600_000_000, step=1):
+    rows = [f"userId,movieId,stars,{time}"]
+    for user in range(60):
+        for place in range(12):
+            when = base + step * (10_000 * place + user)
+            rows.append(f"{user},{(user + place) % 20},{1 + (user * place) % 5},{when}")
+    path.write_text("\n".join(rows) + "\n")
+    return str(path)
+
+
+def settings(arguments):
+    return dict(a.removeprefix("--config.").split("=", 1) for a in arguments if "--config." in a)
+
+
+@pytest.mark.parametrize(("unit", "scale"), [("s", 1), ("ms", 10**3), ("us", 10**6), ("ns", 10**9)])
+def test_a_ratings_file_is_understood_in_any_unit_of_time(tmp_path, capsys, unit, scale):
+    path = log(tmp_path / "r.csv", base=1_600_000_000 * scale, step=scale)
+    found = settings(prepared([path, *RULES]))
+    time = "timestamp" + (f":{unit}" if unit != "ms" else "")
+    assert parse_tuple(found["data.columns"]) == (
+        "user_id=userId",
+        "item_id=movieId",
+        f"timestamp_ms={time}",
+    )
+    assert parse_tuple(found["labels.positive"]) == ("stars >= 4",)
+    assert found["data.split"] == "temporal"
+    told = capsys.readouterr().out
+    assert "720 events of 60 users on 20 items, 2020-09-13 to 2020-09-14" in told
+    assert "the same as" in told and "split: temporal" in told
+
+
+def test_settings_of_the_user_win_and_positives_alone_are_enough(tmp_path):
+    path = log(tmp_path / "r.csv")
+    found = settings(prepared([path, RULES[0], "--config.data.split=leave_one_out"]))
+    assert found["data.split"] == "leave_one_out" and found["loss.objective"] == "ssm"
+
+
+def test_without_rules_some_are_proposed(tmp_path):
+    with pytest.raises(ConfigError, match='--like="stars >= 4" --dislike="stars <= 2"'):
+        prepared([log(tmp_path / "r.csv")])
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("a,b", r"user_id; no column looks like item_id; .* timestamp_ms \(or pos\)"),
+        ("customer_id,member_id,item,ts", "user_id may be customer_id or member_id"),
+        ("uid,item,date,datetime", "may be date or datetime"),
+        ("sid,ts", "may be sid; item_id may be sid"),
+    ],
+)
+def test_what_is_missing_or_unclear_is_named_at_once(header, message):
+    schema = pa.schema([(name, pa.int64()) for name in header.split(",")])
+    with pytest.raises(DataError, match=message):
+        guess(schema, "x.csv", {}, EVENT_ROLES)
+
+
+def test_a_name_that_fits_two_roles_takes_the_free_one():
+    schema = pa.schema([(name, pa.int64()) for name in ("uid", "sid", "event_time")])
+    columns = guess(schema, "x.csv", {}, EVENT_ROLES).columns
+    assert columns == {"user_id": "uid", "item_id": "sid", "timestamp_ms": "event_time"}
+
+
+@pytest.mark.parametrize("values", [[1, 2, 30], [1_600_000_000, 1_600_000_000_000]])
+def test_numbers_that_are_no_times_are_refused(values):
+    with pytest.raises(DataError, match="no times since 1970 in one unit"):
+        look.unit_of(pa.chunked_array([values]), "x.csv: column `day`")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "no such file"), ("", "is empty"), ("a\n1\n", "no column")]
+)
+def test_bad_files_are_told_in_a_sentence(tmp_path, monkeypatch, content, message):
+    path = tmp_path / "x.csv"
+    if content is not None:
+        path.write_text(content)
+    monkeypatch.setattr(sys, "argv", ["negflax", "train", str(path), *RULES])
+    with pytest.raises(SystemExit, match=message):
+        main.main()
+
+
+def test_help(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["negflax"])
+    main.main()
+    assert "negflax train ratings.csv" in capsys.readouterr().out
