@@ -32,9 +32,9 @@ from negflax.files import write_json
 from negflax.fitting import mesh_of, refit, train_run
 from negflax.mesh import make_mesh
 from negflax.serve import TrainedRecommender
-from negflax.train.checkpoint import compare_config
+from negflax.train.checkpoint import compare_config, read_config
 from negflax.train.loop import Outcome
-from negflax.train.restore import REFIT, Trained, load_trained
+from negflax.train.restore import REFIT, Trained, best_folder, load_trained
 from negflax.train.warm_start import catalogue_of
 
 RESULTS, REPORT = "results.json", "report.html"
@@ -66,10 +66,11 @@ class Run:
         mesh = make_mesh(MeshConfig(), jax.devices())
         return load_trained(self.workdir, self.checkpoint, mesh)
 
-    @property
+    @functools.cached_property
     def config(self) -> Config:
-        """What the run was trained by."""
-        return self.trained.config
+        """What the run was trained by; read without its parameters."""
+        best = self.checkpoint == "best"
+        return read_config(best_folder(self.workdir) if best else self.workdir)
 
     @property
     def catalogue(self) -> Catalogue:
