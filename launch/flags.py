@@ -38,15 +38,15 @@ def start(workdir: str | Path) -> None:
 
 
 def run(main: Callable[[list[str]], None]) -> None:
-    """Runs a program; what the user can mend is told in a line, without a traceback."""
+    """Runs a program; errors that the user can fix are one line, without a traceback."""
 
-    def told(argv: list[str]) -> None:
+    def main_of(argv: list[str]) -> None:
         try:
             main(argv)
         except (CheckpointError, ConfigError, DataError, EvaluationError, ModelError) as error:
             sys.exit(f"{type(error).__name__}: {error}")
 
-    app.run(told, flags_parser=_parse)
+    app.run(main_of, flags_parser=_parse)
 
 
 def _parse(argv: list[str]) -> list[str]:

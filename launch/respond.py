@@ -26,7 +26,7 @@ from negflax.train.restore import Trained, load_trained
 from . import flags as shared
 
 SEED_FOLDER = "seed"  # runs of one arm that differ in their training seed: <arm>/seed0, seed1, …
-REFERENCE = "input_only"  # the arm that the cost of the others is told against
+REFERENCE = "input_only"  # the arm that the cost of the others is measured against
 SHOWN_STEPS = ("k+5", "k+10", "k+20")
 TELLS = {"dislike": {"dislike"}, "skip": {"dwell", "watch_ratio"}}  # features that tell a signal
 

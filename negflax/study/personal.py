@@ -42,7 +42,7 @@ def front(found: Estimates, name: str, *metrics: str) -> list[tuple[Estimate, ..
 
 
 def beyond_rate_adjusted(found: Estimates, name: str) -> dict[str, Estimate]:
-    """Metric → an arm's figure minus that of the baseline at the arm's HR_p (or more)."""
+    """Metric → an arm's figure minus that of the rate-adjusted front at its HR_p or more."""
     baseline = front(found, BASELINE, "hr_p", "hr_n")
     return {
         metric: found[name, metric].minus(
@@ -54,7 +54,7 @@ def beyond_rate_adjusted(found: Estimates, name: str) -> dict[str, Estimate]:
 
 
 def fronts_apart(found: Estimates, name: str) -> dict[float, Estimate]:
-    """Share of the baseline's HR_p → HR_n of (arm + β) minus HR_n of (baseline + β) there."""
+    """Share of the HR_p of `ssm` → HR_n of (arm + β) minus HR_n of (`ssm` + β) there."""
     apart = {}
     for level in LEVELS:
         hr_p = scaled(found[BASELINE, "hr_p"], level)
@@ -66,6 +66,6 @@ def fronts_apart(found: Estimates, name: str) -> dict[float, Estimate]:
 
 
 def shown(difference: Estimate) -> str:
-    """Whether less HR_n than the baseline's is shown: yes, no (more is), or not shown."""
+    """Whether HR_n is shown to be below the rate-adjusted baseline's, above it, or neither."""
     _, low, high = difference.interval()
     return "yes" if high < 0 else "no: more" if low > 0 else "not shown"

@@ -163,7 +163,7 @@ def tune(runs: Runs, judge: Judge, name: str, trials: int, arm: Contender | None
 
 
 def tune_rate_adjusted(runs: Runs, judge: Judge) -> Tuned:
-    """β of the baseline, by the same rule and as many settings as an objective has."""
+    """β of the rate-adjusted baseline, by the rule and number of settings of an objective."""
     build = spread(runs, "valid", filters=False)
     found = runs.run(BASELINE, ARMS[BASELINE], 0.0, "valid", 0, build)
     trials = [

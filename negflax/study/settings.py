@@ -73,7 +73,7 @@ UNCORRECTED = Contender(
 
 
 def next_strength(kept: Mapping[float, float]) -> float:
-    """Where to look next: strength → share of the baseline's HR_p it kept, NaN where it diverged.
+    """Where to look next: strength → share of the HR_p of `ssm` it kept, NaN where it diverged.
 
     Between the strongest that keeps KEPT_HR_P and the next stronger one, half-way on a logarithmic
     scale; beyond the end if all or none keep it.
@@ -89,7 +89,7 @@ def next_strength(kept: Mapping[float, float]) -> float:
 def chosen(hr_p: Mapping[Any, float], hr_n: Mapping[Any, float], baseline_hr_p: float) -> Any:
     """The setting by the study's one rule, on validation figures.
 
-    The least HR_n among settings that keep KEPT_HR_P of the baseline's HR_p; if none does, the most
+    The least HR_n among settings that keep KEPT_HR_P of the HR_p of `ssm`; if none does, the most
     HR_p. Runs without figures (diverged) are left out.
 
     Raises:

@@ -81,7 +81,7 @@ def against_baseline(found: Estimates, trained: Sequence[str], others: Sequence[
 
 
 def beyond_rate_adjusted(found: Estimates, names: Sequence[str], metrics: Sequence[str]) -> Rows:
-    """Arms minus the baseline at equal HR_p."""
+    """Arms minus the rate-adjusted baseline at equal HR_p."""
     rows = []
     for name in names:
         differences = personal.beyond_rate_adjusted(found, name)

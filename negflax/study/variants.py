@@ -1,4 +1,4 @@
-"""NTR where a personal effect has the best chance: uncorrected candidates, related in the model.
+"""NTR where a personal effect is likeliest: uncorrected candidates, related items in the model.
 
 Each variant is compared with positives only in the same model, and with their β-front.
 """

@@ -24,7 +24,7 @@ class ArmSpec:
       sees: the model reads past dislikes.
       negative: rules of negative labels; without any, a disliked long view is a positive label.
       loss: settings of config.loss.
-      block: filter on the lists, see live_lists.BLOCKS.
+      block: filter on the lists, see served_lists.BLOCKS.
       order: added to config.batch.seed: the same arm with its users in another order of training.
     """
 
