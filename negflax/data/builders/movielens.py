@@ -119,7 +119,7 @@ def _movies_dat(path: Path) -> Iterator[Part]:
     if not path.stat().st_size:
         raise DataError(f"{path} is empty: download it again")
     rows = []
-    for row, line in enumerate(path.read_text("latin-1").splitlines()):
+    for row, line in enumerate(path.read_text("latin-1").removesuffix("\n").split("\n")):
         cells = line.split("::")
         if len(cells) != 3 or not cells[0].isdigit():
             raise DataError(f"{path}: row {row}: `{line}` is not id::title::genres; cut short?")
