@@ -1,7 +1,7 @@
 """One training step: events → rows → states → log-sum-exp → objective → gradients → update.
 
 The body runs on every device over its share of the batch and of the tables' rows; what devices
-exchange stands out as a psum, or is in `rows.fetch` and its `merge`. Its cost depends on the rows
+exchange stands out as a psum, or is in `lookup.fetch` and its `merge`. Its cost depends on the rows
 touched, not on the catalogue (candidates="full" touches every row).
 
 Shapes: B rows of this device, T steps, N = T·B states, L labels a state, S candidates, U distinct

@@ -1,5 +1,7 @@
 """Item-based nearest neighbours: the cosine of item columns, k neighbours an item.
 
+The similarity and the score::
+
     cos(i, j) = |U_i ∩ U_j| / √(|U_i| · |U_j|),  score of i = Σ cos(i, j) over liked j among i's k
 
 U_i are the users with positive feedback on i (B. Sarwar et al.: Item-Based Collaborative Filtering
