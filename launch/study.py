@@ -116,11 +116,11 @@ def main(argv: list[str]) -> None:
             tables.quality(found, finite, baselines, settings, front),
             page.NOTES["quality"],
         ),
-        "Personal, or item quality? Rejected items, at the baseline's HR_p": (
+        "Personal, or item quality? Rejected items, against `rate_adjusted`": (
             tables.beyond_rate_adjusted(found, objectives, AVERSION),
             page.NOTES["baseline"],
         ),
-        "Personal, or item quality? Order within a user, at the baseline's HR_p": (
+        "Personal, or item quality? Order within a user, against `rate_adjusted`": (
             tables.beyond_rate_adjusted(found, objectives, WITHIN),
             page.NOTES["within"],
         ),
@@ -128,11 +128,11 @@ def main(argv: list[str]) -> None:
             tables.fronts_apart(found, [n for n in SPREAD if n in objectives]),
             page.NOTES["apart"],
         ),
-        "Personal, or item quality? NTR in other forms, at their own baseline's HR_p": (
+        "Personal, or item quality? NTR in other forms, each against its own `rate_adjusted`": (
             varied,
             page.NOTES["varied"],
         ),
-        "The baseline's front, test period": (
+        "The front of `rate_adjusted`, test period": (
             tables.rate_adjusted_front(found),
             page.NOTES["front"],
         ),

@@ -22,7 +22,7 @@ METHOD = (
     "Tuning. One scalar of each objective, {trials} settings each: a weak and a strong one, then "
     "by bisection. One rule chooses on the validation period, seed 0: the least HR_n among "
     "settings that keep {kept:.0%} of the HR_p of positives only, else the most HR_p. "
-    "The baseline's "
+    "The rate-adjusted baseline's "
     "β is chosen by the same rule among {betas}. The test period was scored with the chosen "
     "settings alone, and with the fronts over β.\n\n"
     "Ranking. Full catalogue of {items:,} items, seen items masked (kept for the stratum "
@@ -43,14 +43,14 @@ NOTES = {
     "interval of the paired difference, and in the mean no worse in the other.",
     "quality": "Front: no other trained arm has at least its HR_p for at most its HR_n, by the "
     "means. hr_p, ndcg_p, delta = hr_p − hr_n, auc: higher is better; hr_n, anti_ndcg: lower.",
-    "baseline": "HR_n minus the least that the baseline's front (positives only + β · log of "
-    "the item's "
-    "positive rate, β from 0 up) has at the arm's HR_p or more: below 0 is personal. Related, "
+    "baseline": "HR_n minus the least that the front of the rate-adjusted baseline "
+    "(positives only + β · log of the item's positive rate, β from 0 up) has at the arm's "
+    "HR_p or more: below 0 is personal. Related, "
     "creator=rejected and cluster=rejected: the user had rejected an item of that creator or "
     "cluster before; there a personal effect belongs.",
-    "within": "AUC between the liked and rejected items of one user, minus the baseline's at equal "
-    "HR_p: above 0 is better. quality=…: among items of about equal positive rate, so that item "
-    "quality explains little.",
+    "within": "AUC between the liked and rejected items of one user, minus the rate-adjusted "
+    "baseline's at equal HR_p: above 0 is better. quality=…: among items of about equal "
+    "positive rate, so that item quality explains little.",
     "apart": "Both with β · log of the item's positive rate added, from 0 up: HR_n of the arm's "
     "front minus that of positives only, at shares of the HR_p of positives only.",
     "front": "Scored on the test period whole, so that arms can be compared at equal HR_p; the β "
