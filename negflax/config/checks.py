@@ -1,50 +1,85 @@
-"""Whether settings are in their ranges and agree with each other."""
+"""Whether every setting is what its type says, and whether settings agree with each other."""
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+import math
+import typing
+from typing import Annotated, Any, Literal
 
-from negflax.config.choices import AT_LEAST_ONE, CHOICES, NOT_NEGATIVE, POSITIVES_ONLY, SHARES
 from negflax.config.errors import ConfigError
-from negflax.config.loss import LossConfig
+from negflax.config.kinds import OneOf, Range
+from negflax.config.loss import OBJECTIVES, LossConfig, positives_only
+from negflax.config.registry import Registry, choose_from
 from negflax.config.run import Config
 
 
 def check(config: Config) -> None:
-    """Raises a ConfigError that names the first setting that is not accepted."""
+    """Checks a config, however it was built.
 
-    def get(key: str) -> Any:
-        section, name = key.split(".")
-        return getattr(getattr(config, section), name)
-
-    for key, allowed in CHOICES.items():
-        value = get(key)
-        for one in value if isinstance(value, tuple) else (value,):
-            if key == "data.source" and "/" in one:
-                continue  # a builder, whose variants are known once it is imported
-            if one not in allowed:
-                raise ConfigError(f"config.{key} = {one!r}: choose from {', '.join(allowed)}")
-    for key in SHARES:
-        if not 0 <= get(key) < 1 and key != "optimizer.final_fraction":
-            raise ConfigError(f"config.{key} = {get(key)}: a share from 0 up to, not including, 1")
-    for key in AT_LEAST_ONE:
-        if get(key) < 1:
-            raise ConfigError(f"config.{key} = {get(key)}: at least 1 is needed")
-    if any(k < 1 for k in config.eval.ks) or not config.eval.ks:
-        raise ConfigError(f"config.eval.ks = {config.eval.ks}: list lengths of at least 1")
-    if not 0.001 <= config.world.dislike_rate <= 0.07:
+    Raises:
+      ConfigError: the first setting that has a wrong type, is out of its range, or does not go
+        together with another one; the message names its key and says what to do.
+    """
+    if not isinstance(config, Config):
         raise ConfigError(
-            f"config.world.dislike_rate = {config.world.dislike_rate}: a share from 0.001 to 0.07"
+            f"config is a {type(config).__name__}: a negflax.Config is needed; "
+            "negflax.config.from_config_dict makes one from a ConfigDict or a dict"
         )
+    _check_section(config, "config")
+    _check_agreement(config)
+    if not positives_only(config.loss.objective):
+        _check_weight(config.loss)
+    _check_objective(config)
+
+
+def _check_section(section: Any, key: str) -> None:
+    kinds = typing.get_type_hints(type(section), include_extras=True)
+    for name, kind in kinds.items():
+        value = getattr(section, name)
+        if not dataclasses.is_dataclass(kind):
+            _check_setting(kind, value, f"{key}.{name}")
+        elif not isinstance(value, kind):
+            raise ConfigError(f"{key}.{name} is a section: give it a {kind.__name__}")
+        else:
+            _check_section(value, f"{key}.{name}")
+
+
+def _check_setting(kind: Any, value: Any, key: str) -> None:
+    """Holds one value to its type, as the types of kinds.py are written."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            shown = repr(tuple(value)) if isinstance(value, (list, set)) else f"({value!r},)"
+            raise ConfigError(f"{key} = {value!r} is a tuple: write {shown}")
+        for one in value:
+            _check_setting(arguments[0], one, key)
+    elif origin is Literal:
+        _check_setting(Annotated[str, OneOf(*arguments)], value, key)
+    elif origin is Annotated:
+        kind, accepted = arguments
+        _check_setting(kind, value, key)
+        if accepted.accepts(value):
+            return
+        if isinstance(accepted, Range):
+            raise ConfigError(f"{key} = {value!r}: {accepted.said}")
+        if isinstance(accepted, Registry):
+            raise ConfigError(accepted.unknown(value))
+        raise ConfigError(f"{key} = {value!r}: {choose_from(value, accepted.words)}")
+    elif kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            raise ConfigError(f"{key} = {value!r}: a finite number is needed")
+    elif not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ConfigError(
+            f"{key} = {value!r}: expected {kind.__name__}, not {type(value).__name__}"
+        )
+
+
+def _check_agreement(config: Config) -> None:
+    if not config.eval.ks:
+        raise ConfigError("config.eval.ks is empty: give at least one list length, such as (10,)")
     if not config.eval.rate_betas:
         raise ConfigError("config.eval.rate_betas is empty: give at least one value of β")
-    if any(one < 0 for one in config.eval.lambdas):
-        raise ConfigError(f"config.eval.lambdas = {config.eval.lambdas}: numbers of at least 0")
-    for key in NOT_NEGATIVE:
-        if get(key) < 0:
-            raise ConfigError(f"config.{key} = {get(key)}: a number of at least 0")
-    _check_weight(config.loss)
-    _check_objective(config)
     if 0 < config.labels.propensity_cap < 1 or config.labels.propensity_cap < 0:
         raise ConfigError(
             f"config.labels.propensity_cap = {config.labels.propensity_cap}: 0 (off) or at least 1"
@@ -65,8 +100,6 @@ def check(config: Config) -> None:
 
 
 def _check_weight(loss: LossConfig) -> None:
-    if loss.objective in POSITIVES_ONLY:
-        return
     policy = f"config.loss.weight_policy = {loss.weight_policy!r}"
     if loss.weight_policy in ("running_p", "balance") and not loss.w_max:
         raise ConfigError(
@@ -82,27 +115,30 @@ def _check_weight(loss: LossConfig) -> None:
 
 def _check_objective(config: Config) -> None:
     loss, objective = config.loss, f"config.loss.objective = {config.loss.objective!r}"
+    own = loss.objective in OBJECTIVES.modules
+    samples = OBJECTIVES.traits[loss.objective].extra == "sampled"
     if loss.negative_candidates == "uncorrected" and loss.candidates == "full":
         raise ConfigError(
             "config.loss.negative_candidates = 'uncorrected' needs sampled candidates: a full "
             "softmax has no correction; set config.loss.candidates to 'uniform' or 'unigram'"
         )
-    if loss.temperature <= 0:
-        raise ConfigError(f"config.loss.temperature = {loss.temperature}: a number above 0")
-    if loss.gbce_t > 1:
-        raise ConfigError(f"config.loss.gbce_t = {loss.gbce_t}: a number from 0 to 1")
     if loss.objective == "negative_weight_limited" and not loss.w_max:
         raise ConfigError(f"{objective} holds weights below a cap: set config.loss.w_max above 0")
-    if loss.objective == "gbce" and loss.candidates != "uniform":
+    if loss.exclude_seen and loss.implementation not in ("auto", "xla"):
+        raise ConfigError(
+            f"config.loss.implementation = {loss.implementation!r} does not know "
+            "config.loss.exclude_seen: set it to 'auto', or exclude_seen to False"
+        )
+    if samples and loss.candidates != "uniform":
         raise ConfigError(
             f"{objective} draws its negatives uniformly: set config.loss.candidates = 'uniform'"
         )
-    if loss.objective == "gbce" and loss.num_candidates < loss.gbce_negatives:
+    if samples and loss.num_candidates < loss.gbce_negatives:
         raise ConfigError(
             f"config.loss.gbce_negatives = {loss.gbce_negatives}: at most "
             f"config.loss.num_candidates = {loss.num_candidates}"
         )
-    if config.model.behaviour_head and loss.objective != "reinforce":
+    if config.model.behaviour_head and loss.objective != "reinforce" and not own:
         raise ConfigError(f"config.model.behaviour_head serves 'reinforce' alone, not {objective}")
     if (
         loss.objective == "reinforce"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated, Literal
+
+from negflax.config.kinds import Count, Natural, OneOf, Range, Share
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,12 +21,20 @@ class DataConfig:
         prepared (into `root`, or else <workdir>/data) if it is not yet.
       path: for `event_log`: a .parquet or .csv file, or a folder of them.
       items_path: for `event_log`: optional item table (item_id, creator_id, cluster_ids, title).
-      split: `temporal` (global, by time), `leave_one_out` (last event of a user is the test, the
-        one before it validation; for published tables only) or `column` (the source's own split).
+      columns: for `event_log`: columns that the file calls otherwise, as in `item_id=movieId`, our
+        name first; a time that is not in milliseconds with its unit, s, us or ns:
+        `timestamp_ms=rated_at:s`.
+      item_columns: the same of the item table.
+      split: `temporal` (global, by time), `user_fraction` (the last events of each user test, the
+        ones before them validate; for logs whose users are active at different times),
+        `leave_one_out` (last event of a user is the test, the one before it validation; for
+        published tables only) or `column` (the source's own split).
       valid_from: first moment of the validation period, ISO 8601 with a zone; empty: by fraction.
       test_from: first moment of the test period, ISO 8601 with a zone; empty: by fraction.
-      valid_fraction: share of the events, by time, that validate when `valid_from` is empty.
-      test_fraction: share of the events, by time, that test when `test_from` is empty.
+      valid_fraction: share of the events, by time, that validate when `valid_from` is empty; under
+        `user_fraction` of each user's events, rounded down.
+      test_fraction: share of the events, by time, that test when `test_from` is empty; under
+        `user_fraction` of each user's events, rounded down.
       min_item_events: items with fewer events in the training period are unknown items.
       spread_rows: give popular items rows far from each other, so that shards of the item tables
         are asked for equally many rows; else rows are in the order of the item ids.
@@ -37,20 +48,32 @@ class DataConfig:
         runs; empty means <workdir>/data.
     """
 
-    source: str = "synthetic"
+    source: Annotated[
+        str,
+        OneOf(
+            "synthetic",
+            "kuairand_mini",
+            "movielens_100k",
+            "ml1m_sequences",
+            "event_log",
+            also=lambda name: "/" in name,  # a builder: known once it is imported
+        ),
+    ] = "synthetic"
     root: str = ""
     manual_dir: str = ""
     path: str = ""
     items_path: str = ""
-    split: str = "temporal"
+    columns: tuple[str, ...] = ()
+    item_columns: tuple[str, ...] = ()
+    split: Literal["temporal", "user_fraction", "leave_one_out", "column"] = "temporal"
     valid_from: str = ""
     test_from: str = ""
-    valid_fraction: float = 0.1
-    test_fraction: float = 0.1
-    min_item_events: int = 1
+    valid_fraction: Share = 0.1
+    test_fraction: Share = 0.1
+    min_item_events: Count = 1
     spread_rows: bool = False
-    reserved_items: int = 0
-    hash_buckets: int = 0
+    reserved_items: Natural = 0
+    hash_buckets: Natural = 0
     cache_dir: str = ""
 
 
@@ -75,15 +98,17 @@ class WorldConfig:
         `aversion_loss = 3.0`; for sensitivity, another world than the default.
     """
 
-    seed: int = 0
-    num_users: int = 12_000
-    num_items: int = 5_000
-    num_creators: int = 800
-    num_clusters: int = 40
-    steps: int = 70
-    latent_dim: int = 16
-    dislike_rate: float = 0.05
-    dislikes: str = "taste"
+    seed: Natural = 0
+    num_users: Count = 12_000
+    num_items: Count = 5_000
+    num_creators: Count = 800
+    num_clusters: Count = 40
+    steps: Count = 70
+    latent_dim: Count = 16
+    dislike_rate: Annotated[float, Range("a share from 0.001 to 0.07", least=0.001, most=0.07)] = (
+        0.05
+    )
+    dislikes: Literal["taste", "random"] = "taste"
     platform_reacts: bool = False
     parameters: tuple[str, ...] = ()
 
@@ -114,7 +139,7 @@ class LabelConfig:
     explicit: tuple[str, ...] = ("dislike", "dismissal")
     skip: tuple[str, ...] = ()
     propensity_cap: float = 0.0
-    horizon: int = 1
+    horizon: Count = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +154,7 @@ class BatchConfig:
       prefetch: batches prepared ahead on the host.
     """
 
-    rows: int = 32
-    length: int = 100
-    seed: int = 0
-    prefetch: int = 2
+    rows: Count = 32
+    length: Count = 100
+    seed: Natural = 0
+    prefetch: Count = 2

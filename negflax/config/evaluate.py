@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
+
+from negflax.config.kinds import Count, Natural, NotNegative
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,14 +30,14 @@ class EvalConfig:
       seed: of samples, random baseline and bootstrap.
     """
 
-    ks: tuple[int, ...] = (10, 20)
-    lambdas: tuple[float, ...] = (0.0, 1.0, 2.0, 5.0)
-    history: int = 100
-    users_per_block: int = 256
-    state: str = "last_only"
-    valid_users: int = 2_000
-    loss_weight_negative: float = 3.0
+    ks: tuple[Count, ...] = (10, 20)
+    lambdas: tuple[NotNegative, ...] = (0.0, 1.0, 2.0, 5.0)
+    history: Count = 100
+    users_per_block: Count = 256
+    state: Literal["last_only", "successive"] = "last_only"
+    valid_users: Natural = 2_000
+    loss_weight_negative: NotNegative = 3.0
     negative_popularity: float = 1.0
     rate_betas: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
-    bootstrap: int = 10_000
-    seed: int = 0
+    bootstrap: Natural = 10_000
+    seed: Natural = 0

@@ -3,6 +3,49 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated, Literal, NamedTuple
+
+from negflax.config.kinds import Count, Natural, NotNegative, Positive, Range, UpToOne
+from negflax.config.registry import Registry
+
+
+class Traits(NamedTuple):
+    """What a run has to know about an objective besides its function.
+
+    Attributes:
+      positives_only: it has no term for negative labels.
+      extra: which items of a state's own it reads besides the candidates (negflax/loss/columns.py):
+        `recent_negatives`, `sampled`, or none.
+    """
+
+    positives_only: bool = False
+    extra: Literal["", "recent_negatives", "sampled"] = ""
+
+
+OBJECTIVES = Registry(
+    "loss.objective",
+    "negflax.register_objective",
+    {
+        "ntr": Traits(),
+        "ssm": Traits(positives_only=True),
+        "ssm_upweighted": Traits(positives_only=True, extra="recent_negatives"),
+        "negative_weight": Traits(),
+        "negative_weight_limited": Traits(),
+        "smoothed": Traits(),
+        "probability_regularized": Traits(),
+        "focal": Traits(),
+        "reinforce": Traits(),
+        "gbce": Traits(extra="sampled"),
+        "contrastive": Traits(extra="recent_negatives"),
+    },
+)
+POSITIVES_ONLY = tuple(name for name in OBJECTIVES.words if OBJECTIVES.traits[name].positives_only)
+
+
+def positives_only(objective: str) -> bool:
+    """Whether an objective, built in or registered, has no term for negative labels."""
+    traits = OBJECTIVES.traits.get(objective)
+    return traits is not None and traits.positives_only
 
 
 @dataclasses.dataclass(frozen=True)
@@ -10,7 +53,8 @@ class LossConfig:
     """The objective and its candidates (docs/method.md §2 and 3).
 
     Attributes:
-      objective: `ntr`, `ssm` (positives only) or another of docs/choosing_an_objective.md.
+      objective: `ntr`, `ssm` (positives only) or another of
+        docs/choosing_an_objective.md, or one of your own (docs/extending.md).
       candidates: `full` (the whole catalogue), `uniform`, `unigram` (frequency to the power
         `alpha`) or `in_batch` (the batch's labels plus `num_candidates` uniform draws).
       num_candidates: S, draws a step, shared by all states.
@@ -40,34 +84,37 @@ class LossConfig:
       gbce_negatives: K, sampled negatives of a state in `gbce`.
       contrastive: weight of the contrastive term of `contrastive`.
       temperature: τ of that term.
+      exclude_seen: items that a user has had are no candidates after that, as in lists without seen
+        items. Costs little with candidates = `full`, more with sampled ones.
       block_elements: budget, in elements, of the block of logits that is alive at a time.
       implementation: of the log-sum-exp: `auto` (by platform), `xla`, or the Pallas kernels
         `mosaic_gpu` and `mosaic_tpu` (docs/kernel.md).
     """
 
-    objective: str = "ntr"
-    candidates: str = "full"
-    num_candidates: int = 2048
+    objective: Annotated[str, OBJECTIVES] = "ntr"
+    candidates: Literal["full", "uniform", "unigram", "in_batch"] = "full"
+    num_candidates: Count = 2048
     alpha: float = 0.75
-    weight_policy: str = "frozen_p"
-    omega: float = 0.3
-    w: float = 1.0
-    w_max: float = 0.0
-    r: float = 1.0
-    positives_only_steps: int = 200
-    ramp_steps: int = 100
-    averaging_steps: int = 100
-    negative_candidates: str = "corrected"
-    upweight: float = 100.0
-    recent_negatives: int = 4
-    epsilon: float = 1e-4
-    penalty: float = 1.0
-    gamma: float = 2.0
-    rho_max: float = 10.0
-    top_k: float = 1.0
-    gbce_t: float = 0.75
-    gbce_negatives: int = 64
-    contrastive: float = 0.1
-    temperature: float = 1.0
-    block_elements: int = 8_000_000
-    implementation: str = "auto"
+    weight_policy: Literal["constant", "frozen_p", "running_p", "density", "balance"] = "frozen_p"
+    omega: NotNegative = 0.3
+    w: NotNegative = 1.0
+    w_max: NotNegative = 0.0
+    r: NotNegative = 1.0
+    positives_only_steps: Natural = 200
+    ramp_steps: Natural = 100
+    averaging_steps: Count = 100
+    negative_candidates: Literal["corrected", "uncorrected"] = "corrected"
+    upweight: NotNegative = 100.0
+    recent_negatives: Count = 4
+    epsilon: NotNegative = 1e-4
+    penalty: NotNegative = 1.0
+    gamma: NotNegative = 2.0
+    rho_max: NotNegative = 10.0
+    top_k: Annotated[float, Range("at least 1 is needed", least=1)] = 1.0
+    gbce_t: UpToOne = 0.75
+    gbce_negatives: Count = 64
+    contrastive: NotNegative = 0.1
+    temperature: Positive = 1.0
+    exclude_seen: bool = False
+    block_elements: Count = 8_000_000
+    implementation: Literal["auto", "xla", "mosaic_gpu", "mosaic_tpu"] = "auto"

@@ -3,6 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
+from typing import Annotated, Literal
+
+from negflax.config.kinds import Count, Share
+from negflax.config.registry import Registry
+
+Feature = Literal[
+    "dislike", "dismissal", "dwell", "watch_ratio", "gap", "surface", "creator", "cluster"
+]
+FEATURES: tuple[str, ...] = typing.get_args(Feature)
+ENCODERS = Registry("model.encoder", "negflax.register_encoder", {"gru": None, "gru_memory": None})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -10,7 +21,8 @@ class ModelConfig:
     """The user encoder and the item vectors (docs/method.md §4).
 
     Attributes:
-      encoder: recurrent cell: `gru`.
+      encoder: `gru`, `gru_memory` (a GRU beside a sum over the whole history: where taste hardly
+        changes, as in ratings), or one of your own (docs/extending.md).
       hidden: H, width of the encoder's state.
       embedding: D, width of an item's row.
       feature_dim: width of the embedding of each feedback feature.
@@ -29,16 +41,16 @@ class ModelConfig:
       behaviour_head: estimate the logging policy from the state, for the objective `reinforce`.
     """
 
-    encoder: str = "gru"
-    hidden: int = 64
-    embedding: int = 64
-    feature_dim: int = 8
-    features: tuple[str, ...] = ("dislike", "dwell", "watch_ratio", "gap")
+    encoder: Annotated[str, ENCODERS] = "gru"
+    hidden: Count = 64
+    embedding: Count = 64
+    feature_dim: Count = 8
+    features: tuple[Feature, ...] = ("dislike", "dwell", "watch_ratio", "gap")
     latent_cross: bool = False
     tied: bool = True
-    composed: tuple[str, ...] = ()
+    composed: tuple[Literal["creator", "cluster"], ...] = ()
     item_bias: bool = True
-    dropout_input: float = 0.1
-    dropout_output: float = 0.1
-    dtype: str = "float32"
+    dropout_input: Share = 0.1
+    dropout_output: Share = 0.1
+    dtype: Literal["float32", "float64"] = "float32"
     behaviour_head: bool = False

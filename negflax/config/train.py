@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
+
+from negflax.config.kinds import Count, Natural, NotNegative, Share, UpToOne
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,20 +33,29 @@ class OptimizerConfig:
       adagrad_init: first value of Adagrad's accumulators.
     """
 
-    dense: str = "adam"
-    tables: str = "rowwise_adagrad"
-    table_dtype: str = "model"
-    learning_rate: float = 2e-3
-    table_learning_rate: float = 0.1
-    table_weight_decay: float = 0.0
-    momentum: float = 0.9
-    adam_b2: float = 0.98
-    warmup_steps: int = 50
-    schedule: str = "linear"
-    final_fraction: float = 0.05
-    clip_norm: float = 1.0
-    clip_value: float = 0.0
-    adagrad_init: float = 1e-7
+    dense: Literal["adam", "adagrad", "sgd"] = "adam"
+    tables: Literal[
+        "rowwise_adagrad",
+        "adagrad",
+        "sgd",
+        "momentum",
+        "lazy_adam",
+        "rowwise_adam",
+        "dense_adagrad",
+        "dense_adam",
+    ] = "rowwise_adagrad"
+    table_dtype: Literal["model", "bfloat16"] = "model"
+    learning_rate: NotNegative = 2e-3
+    table_learning_rate: NotNegative = 0.1
+    table_weight_decay: NotNegative = 0.0
+    momentum: Share = 0.9
+    adam_b2: Share = 0.98
+    warmup_steps: Natural = 50
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    final_fraction: UpToOne = 0.05
+    clip_norm: NotNegative = 1.0
+    clip_value: NotNegative = 0.0
+    adagrad_init: NotNegative = 1e-7
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,18 +78,18 @@ class TrainConfig:
       loggers: services that get the metrics as well: `wandb`, `mlflow` (extra `loggers`).
     """
 
-    seed: int = 0
-    epochs: float = 5.0
-    steps: int = 0
-    eval_every: int = 200
-    checkpoint_every: int = 200
-    keep_latest: int = 2
+    seed: Natural = 0
+    epochs: NotNegative = 5.0
+    steps: Natural = 0
+    eval_every: Natural = 200
+    checkpoint_every: Count = 200
+    keep_latest: Count = 2
     metric: str = "ndcg_p@10"
-    patience: int = 0
+    patience: Natural = 0
     refit: bool = False
-    log_every: int = 50
-    splits: tuple[str, ...] = ("train",)
-    loggers: tuple[str, ...] = ()
+    log_every: Count = 50
+    splits: tuple[Literal["train", "valid"], ...] = ("train",)
+    loggers: tuple[Literal["wandb", "mlflow"], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +106,7 @@ class MeshConfig:
         less (negflax/tables/all_to_all.py, `form`).
     """
 
-    data: int = 0
-    table: int = 1
-    rows: tuple[str, ...] = ("data", "table")
-    lookup: str = "auto"
+    data: Natural = 0
+    table: Count = 1
+    rows: tuple[Literal["data", "table"], ...] = ("data", "table")
+    lookup: Literal["auto", "psum", "all_to_all"] = "auto"

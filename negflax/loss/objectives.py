@@ -9,14 +9,17 @@ can vmap them.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.nn import softplus
 
+from negflax import config
+from negflax.config import ConfigError
 from negflax.loss.labels import Labels, logsumexp
 
 
@@ -238,12 +241,69 @@ OBJECTIVES: dict[str, Objective] = {
 }
 
 
-def get(name: str) -> Objective:
-    """The objective of that name.
+_REGISTERED: dict[str, Objective] = {}  # users' own; the names stand in config.OBJECTIVES too
+
+
+def register_objective(
+    name: str,
+    function: Objective,
+    *,
+    positives_only: bool = False,
+    extra: Literal["", "recent_negatives", "sampled"] = "",
+) -> None:
+    """Makes `name` a choice of config.loss.objective, for training, saving and loading.
+
+    Call it where a module of yours is imported: before the config is checked, and again before a
+    run with that objective is loaded. Of registered objectives the config checks nothing but the
+    name, and `function` is all that is called::
+
+        def hinge(labels, scalars):
+            m = labels.margins_NL
+            return labels.r_NL * jnp.maximum(0, 1 - m) + labels.w_NL * jnp.maximum(0, 1 + m)
+
+        negflax.register_objective("hinge", hinge)
+
+    Args:
+      name: a letter, then letters, digits, `_`, `.` or `-`.
+      function: (Labels, Scalars) → (N, L), the cost of every label; differentiable in the margins
+        and logits, and traced by JAX. Where r and w are 0 there is no label: what it returns there
+        must be finite, and is left out.
+      positives_only: it ignores the negative labels' weights: no warm-up, no weight policy.
+      extra: the state's own items that it reads as `labels.extra_NLE`: its `recent_negatives`
+        (config.loss.recent_negatives of them), or `sampled` ones (config.loss.gbce_negatives).
 
     Raises:
-      ValueError: it is unknown; the message lists the known ones.
+      ConfigError: the name is built in or another module's; or `function` or `extra` is unfit.
     """
-    if name not in OBJECTIVES:
-        raise ValueError(f"objective {name!r} is unknown; choose from {', '.join(OBJECTIVES)}")
-    return OBJECTIVES[name]
+    if not callable(function):
+        raise ConfigError(f"negflax.register_objective({name!r}, …): give a function")
+    if extra not in ("", "recent_negatives", "sampled"):
+        raise ConfigError(
+            f"negflax.register_objective({name!r}, …, extra={extra!r}): choose 'recent_negatives' "
+            "or 'sampled', or leave it out"
+        )
+    config.OBJECTIVES.add(name, config.Traits(positives_only, extra), config.calling_module())
+    _REGISTERED[name] = functools.partial(_own, name, function)
+
+
+def _own(name: str, function: Objective, labels: Labels, scalars: Scalars) -> jax.Array:
+    """A user's objective, held to the shape of the labels; absent labels cost nothing."""
+    cost_NL = jnp.asarray(function(labels, scalars))
+    if cost_NL.shape != labels.margins_NL.shape:
+        raise ConfigError(
+            f"config.loss.objective = {name!r} returns shape {cost_NL.shape}: the cost of every "
+            f"label is needed, shape {labels.margins_NL.shape} as labels.margins_NL"
+        )
+    return jnp.where((labels.r_NL != 0) | (labels.w_NL != 0), cost_NL, 0)
+
+
+def get(name: str) -> Objective:
+    """The objective of that name, built in or registered.
+
+    Raises:
+      ConfigError: it is unknown; the message lists the known ones.
+    """
+    objective = OBJECTIVES.get(name) or _REGISTERED.get(name)
+    if objective is None:
+        raise ConfigError(config.OBJECTIVES.unknown(name))
+    return objective

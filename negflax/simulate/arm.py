@@ -130,7 +130,7 @@ def encode(model: Recommender, arm: Arm, batch: Batch, last: Any) -> tuple[jax.A
         for use, ids in uses.items()
         if use != "label"
     }
-    states_STD, last = model.states(arm.dense, vectors, batch, start_BH=last)
+    states_STD, last = model.states(arm.dense, vectors, batch, start=last)
     return states_STD[:, -1], last
 
 

@@ -17,7 +17,7 @@ import jax
 from absl import logging
 
 from negflax import mesh as meshes
-from negflax.config import POSITIVES_ONLY, Config
+from negflax.config import Config, positives_only
 from negflax.data import Batch, StreamBatches, prefetch
 from negflax.files import write_json
 from negflax.model import Recommender
@@ -59,7 +59,7 @@ def planned_steps(config: Config, batches: StreamBatches) -> int:
 
 def warm_up_steps(config: Config) -> int:
     """Steps before the learning rate and the weight of the negative term are what they will be."""
-    if config.loss.objective in POSITIVES_ONLY:
+    if positives_only(config.loss.objective):
         return config.optimizer.warmup_steps
     return max(
         config.optimizer.warmup_steps, config.loss.positives_only_steps + config.loss.ramp_steps

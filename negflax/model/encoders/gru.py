@@ -1,4 +1,4 @@
-"""The user encoder: item vector ⊕ feedback features → recurrent cell → state (docs/method.md §4).
+"""The GRU encoder: item vector ⊕ feedback features → recurrent cell → state (docs/method.md §4).
 
 Shapes: B rows, T steps, D item width, F features together, H hidden.
 """
@@ -10,13 +10,13 @@ import jax.numpy as jnp
 from flax import nnx
 
 from negflax.config import ModelConfig
-from negflax.model.dropout import dropout
-from negflax.model.gru import gru
+from negflax.model.encoders.dropout import dropout
+from negflax.model.encoders.gru_cell import gru
 
 RECURRENT_GAIN = 0.7  # of the orthogonal blocks; 1 learns more slowly at high learning rates
 
 
-class Encoder(nnx.Module):
+class GRU(nnx.Module):
     """A GRU over events; a step's input holds the item and what the user did with it."""
 
     def __init__(self, config: ModelConfig, feature_sizes: dict[str, int], *, rngs: nnx.Rngs):
@@ -54,6 +54,13 @@ class Encoder(nnx.Module):
         if hidden != config.embedding:
             self.output = nnx.Param(glorot(rngs.params(), (hidden, config.embedding), dtype))
 
+    def vectors(
+        self, feature_ids: dict[str, jax.Array], feature_vectors: dict[str, jax.Array]
+    ) -> list[jax.Array]:
+        """(B, T, feature_dim) embeddings of each of `config.features`, from here or a table."""
+        looked_up = {name: table[...][feature_ids[name]] for name, table in self.features.items()}
+        return [(looked_up | feature_vectors)[name] for name in self.config.features]
+
     def __call__(
         self,
         items_BTD: jax.Array,
@@ -61,7 +68,7 @@ class Encoder(nnx.Module):
         feature_vectors: dict[str, jax.Array],
         reset_BT: jax.Array,
         *,
-        start_BH: jax.Array | None = None,
+        start: jax.Array | None = None,
         dropout_seed: jax.Array | None = None,
         first_row: jax.Array | int = 0,
     ) -> tuple[jax.Array, jax.Array]:
@@ -72,13 +79,12 @@ class Encoder(nnx.Module):
           feature_ids: (B, T) integer values of the dense features.
           feature_vectors: (B, T, feature_dim) vectors of the features that live in tables.
           reset_BT: True where a new user begins.
-          start_BH: state of the cell before the first step; zeros if absent.
+          start: state of the cell before the first step, (B, H); zeros if absent.
           dropout_seed: uint32 scalar; None switches dropout off.
           first_row: place of row 0 in the global batch, for dropout.
         """
         config = self.config
-        looked_up = {name: table[...][feature_ids[name]] for name, table in self.features.items()}
-        vectors = [(looked_up | feature_vectors)[name] for name in config.features]
+        vectors = self.vectors(feature_ids, feature_vectors)
         if config.latent_cross:  # Beutel et al. 2018: item ⊙ (1 + W c)
             context_BTF = jnp.concatenate(vectors, axis=-1)
             items_BTD = items_BTD * (1 + context_BTF @ self.cross[...])
@@ -87,10 +93,10 @@ class Encoder(nnx.Module):
         if dropout_seed is not None:
             inputs_BTF = dropout(inputs_BTF, config.dropout_input, dropout_seed, first_row)
         gates_TB3H = jnp.swapaxes(inputs_BTF, 0, 1) @ self.kernel[...] + self.bias[...]
-        if start_BH is None:
-            start_BH = jnp.zeros((len(items_BTD), config.hidden), items_BTD.dtype)
+        if start is None:
+            start = jnp.zeros((len(items_BTD), config.hidden), items_BTD.dtype)
         states_TBH = gru(
-            gates_TB3H, self.recurrent[...], self.recurrent_bias[...], reset_BT.T, start_BH
+            gates_TB3H, self.recurrent[...], self.recurrent_bias[...], reset_BT.T, start
         )
         states_BTH = jnp.swapaxes(states_TBH, 0, 1)
         if dropout_seed is not None:
