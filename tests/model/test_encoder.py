@@ -6,8 +6,8 @@ import pytest
 from negflax.config import ModelConfig
 from negflax.data import Batch, Catalogue
 from negflax.model import Recommender
-from negflax.model.dropout import dropout
-from negflax.model.gru import gru
+from negflax.model.encoders.dropout import dropout
+from negflax.model.encoders.gru_cell import gru
 
 T, B, H = 7, 3, 4
 

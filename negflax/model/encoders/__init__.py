@@ -26,9 +26,9 @@ alone, in plain attributes, nnx.Dict or nnx.List; randomness comes from `dropout
     dropout_seed     uint32 scalar, new each step; None where nothing is dropped
     first_row        place of row 0 in the batch over all devices, for negflax.model.dropout
 
-and returns (states_BTD, last). The states after each event have width D and dtype `config.dtype`, and
-depend on this event and earlier ones only; `last` is what it needs to go on later, any tree of arrays
-whose first axis is B.
+and returns (states_BTD, last). The states after each event have width D and dtype `config.dtype`,
+and depend on this event and earlier ones only; `last` is what it needs to go on later, any tree of
+arrays whose first axis is B.
 """
 
 from __future__ import annotations
