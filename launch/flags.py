@@ -6,17 +6,34 @@ import logging as standard_logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import app, flags, logging
+from ml_collections import config_flags
+from ml_collections.config_flags import tuple_parser
 
-from negflax.config import ConfigError
+from negflax.config import ConfigError, parse_tuple
 from negflax.data import DataError
 from negflax.evaluate import EvaluationError
 from negflax.serve import ModelError
 from negflax.train.checkpoint import CheckpointError
 
 JSON = flags.DEFINE_string("json", "", "Write the printed figures to this file.")
+
+
+class _TupleParser(tuple_parser.TupleParser):
+    """Tuples as plain text too: --config.labels.negative="returned: 2; rating <= 2".
+
+    ml_collections asks for the type, as such a flag may be given several times.
+    """
+
+    def parse(self, argument: Any) -> tuple[Any, ...]:
+        """The tuple that a flag's text means."""
+        return parse_tuple(argument) if isinstance(argument, str) else super().parse(argument)
+
+
+config_flags.register_flag_parser_for_type(tuple, _TupleParser())
 
 
 def start(workdir: str | Path) -> None:
