@@ -28,7 +28,7 @@ def test_defaults_survive_the_trip_through_a_config_dict_and_json():
         ({"batch": {"rows": 1.5}}, r"config.batch.rows = 1.5: expected int"),
         ({"batch": {"rows": True}}, "config.batch.rows = True"),
         ({"batch": {"rows": 0}}, "config.batch.rows = 0: at least 1"),
-        ({"eval": {"ks": 10}}, r"config.eval.ks is a tuple: write \(10,\)"),
+        ({"eval": {"ks": 10}}, r"config.eval.ks = 10 is a tuple: write \(10,\)"),
         ({"eval": {"ks": ()}}, "config.eval.ks"),
         ({"loss": {"objective": "bce"}}, "choose from ntr, ssm"),
         ({"model": {"features": ("dwel",)}}, "choose from dislike, dismissal, dwell"),
@@ -49,3 +49,38 @@ def test_a_bad_setting_is_named(values, message):
 
 def test_an_integer_is_a_float_too():
     assert from_config_dict({"loss": {"omega": 1}}).loss.omega == 1.0
+
+
+@pytest.mark.parametrize(
+    ("section", "changes", "message"),
+    [
+        ("batch", {"rows": -3}, "config.batch.rows = -3: at least 1"),
+        ("batch", {"rows": True}, "config.batch.rows = True: expected int, not bool"),
+        ("loss", {"objective": "nrt"}, "config.loss.objective = 'nrt': did you mean 'ntr'"),
+        ("model", {"encoder": "gru_memry"}, "config.model.encoder.*did you mean 'gru_memory'"),
+        ("loss", {"omega": float("nan")}, "config.loss.omega = nan: a finite number"),
+        ("eval", {"ks": [5, 10]}, r"config.eval.ks = \[5, 10\] is a tuple: write \(5, 10\)"),
+        ("eval", {"ks": (5, "10")}, "config.eval.ks = '10': expected int, not str"),
+    ],
+)
+def test_a_config_built_in_python_is_checked_alike(section, changes, message):
+    values = dataclasses.replace(getattr(Config(), section), **changes)
+    with pytest.raises(ConfigError, match=message):
+        configs.check(dataclasses.replace(Config(), **{section: values}))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("returned: 2", ("returned: 2",)),
+        ("like, rating >= 4", ("like", "rating >= 4")),
+        ("returned: 2; reason == 'a, b'", ("returned: 2", "reason == 'a, b'")),
+        ("('like', 'rating >= 4')", ("like", "rating >= 4")),
+        ("(10, 50)", (10, 50)),
+        ("10", (10,)),
+        ("", ()),
+        ("()", ()),
+    ],
+)
+def test_a_tuple_as_text(text, value):
+    assert configs.parse_tuple(text) == value
