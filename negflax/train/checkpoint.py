@@ -1,6 +1,7 @@
 """Checkpoints: Orbax behind a few calls, and what lies beside them in the working folder.
 
-<workdir>/config.json       the config and the format version
+<workdir>/config.json       the config, the format version, and the modules that registered the
+                            run's own objective and encoder
 <workdir>/catalogue.npz     the vocabulary
 <workdir>/checkpoints/STEP  the training state (layout: negflax.train.state) and its fingerprints
 <workdir>/unreadable/STEP   a checkpoint that a resumed run could not restore, and went on without
@@ -19,7 +20,15 @@ import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint import checkpoint_managers as policies
 
-from negflax.config import FORMAT_VERSION, Config, ConfigError, from_config_dict, to_dict
+from negflax.config import (
+    ENCODERS,
+    FORMAT_VERSION,
+    OBJECTIVES,
+    Config,
+    ConfigError,
+    from_config_dict,
+    to_dict,
+)
 from negflax.files import write_json
 from negflax.train.fingerprint import fingerprints
 
@@ -284,7 +293,12 @@ def write_config(workdir: Path, config: Config) -> None:
       CheckpointError: as compare_config.
     """
     compare_config(workdir, config)
-    stored = {"format_version": FORMAT_VERSION, "config": to_dict(config)}
+    chosen = ((OBJECTIVES, config.loss.objective), (ENCODERS, config.model.encoder))
+    stored = {
+        "format_version": FORMAT_VERSION,
+        "config": to_dict(config),
+        "registered_by": {x.key: x.modules[name] for x, name in chosen if name in x.modules},
+    }
     write_json(Path(workdir) / "config.json", stored)
 
 
@@ -292,7 +306,8 @@ def read_config(workdir: Path) -> Config:
     """The config of a run.
 
     Raises:
-      CheckpointError: none there, or of another format version.
+      CheckpointError: none there, or of another format version; or its objective or encoder is not
+        registered, and the message names the module to import.
     """
     path = Path(workdir) / "config.json"
     if not path.exists():
@@ -306,4 +321,17 @@ def read_config(workdir: Path) -> Config:
             f"{path} has format version {stored.get('format_version')}, this negflax reads "
             f"{FORMAT_VERSION}: use the release that wrote it, or train again"
         )
-    return from_config_dict(stored["config"])
+    values = stored["config"]
+    if "hubs" in values.get("train", {}):  # the former name
+        values["train"]["loggers"] = values["train"].pop("hubs")
+    _check_registered(values, stored.get("registered_by", {}))
+    return from_config_dict(values)
+
+
+def _check_registered(values: Mapping[str, Any], modules: Mapping[str, str]) -> None:
+    """Whether the names of the run's own objective and encoder are known, before `check` asks."""
+    for registry in (OBJECTIVES, ENCODERS):
+        section, key = registry.key.split(".")
+        name, module = values.get(section, {}).get(key), modules.get(registry.key)
+        if module is not None and not registry.accepts(name):
+            raise CheckpointError(registry.missing(name, module))

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.nn import softplus
 
-from negflax.config import Config
+from negflax.config import OBJECTIVES, Config
 from negflax.data.batch import Batch
 from negflax.loss import columns, objectives
 from negflax.loss.candidates import Candidates
@@ -151,8 +151,8 @@ def _extra_columns(
 ) -> ExtraColumns | None:
     """The state's own columns, for the objectives that ask for some."""
     rows, steps, width = states_BTD.shape
-    batch = inputs.batch
-    if config.loss.objective in ("ssm_upweighted", "contrastive"):
+    batch, asked = inputs.batch, OBJECTIVES.traits[config.loss.objective].extra
+    if asked == "recent_negatives":
         negative_BTL = inputs.present_BTL & (batch.negative_weight_BTL > 0)
         place_BTE = columns.recent_negatives(
             negative_BTL, batch.reset_BT, config.loss.recent_negatives
@@ -165,7 +165,7 @@ def _extra_columns(
         ids = jnp.where(there, take(batch.label_ids_BTL.reshape(rows, -1), at), -1)
         ids_NE = ids.reshape(rows * steps, -1)
         ids_NE = jnp.where(first_of_equals(ids_NE), ids_NE, -1)
-    elif config.loss.objective == "gbce":
+    elif asked == "sampled":
         ids_S = inputs.candidates.ids_S
         place_BK = columns.candidate_windows(
             inputs.first_row, rows, config.loss.gbce_negatives, len(ids_S)
