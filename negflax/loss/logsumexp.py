@@ -215,8 +215,8 @@ def _whole_ids(ids: ArrayLike, name: str) -> jax.Array:
     """
     if isinstance(ids, jax.Array):
         return ids
-    given, kept = np.asarray(ids), jnp.asarray(ids)
-    if given.dtype.kind in "iu" and not np.array_equal(given, np.asarray(kept)):
+    given, kept = np.asarray(ids), jnp.asarray(ids)  # under jit `kept` has no value as yet
+    if given.dtype.kind in "iu" and not np.array_equal(given, given.astype(kept.dtype)):
         raise ValueError(
             f"{name} holds ids beyond {kept.dtype}: give row numbers, or set jax_enable_x64"
         )

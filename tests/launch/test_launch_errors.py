@@ -68,7 +68,10 @@ def test_a_misspelt_setting(events, tmp_path):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("loss.objective=nrt", "config.loss.objective = 'nrt': choose from ntr, ssm"),
+        (
+            "loss.objective=nrt",
+            "config.loss.objective = 'nrt': did you mean 'ntr'. choose from ntr, ssm",
+        ),
         ("labels.positive=liked", "the log has no signal `liked`; it has: like, dislike"),
         ("labels.positive=like > many", "`like > many` is no rule; write `signal` or"),
         ("data.test_from=2024-01-01", "2024-01-01' has no zone: append"),

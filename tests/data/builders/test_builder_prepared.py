@@ -124,7 +124,9 @@ def test_two_processes_prepare_it_once(write, tmp_path):
 
 
 def test_names_that_are_none(tmp_path):
-    with pytest.raises(ConfigError, match="data.source = 'movie_lens': choose from synthetic"):
+    with pytest.raises(
+        ConfigError, match="data.source = 'movie_lens': did you mean .* choose from synthetic"
+    ):
         config(source="movie_lens")
     for source, message in (
         ("movielens/100k", "movielens/100k is no data set; choose from kuairand/…, .*movie_lens/"),
