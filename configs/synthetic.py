@@ -2,8 +2,8 @@
 
   python -m launch.train --config=configs/synthetic.py --workdir=runs/synthetic
 
-One minute on two CPU cores. Test period: HR_p@10 .41, NDCG_p@10 .11, HR_n@10 .23, where popularity
-has .30, .07, .26.
+One to two minutes on two CPU cores. Test period: HR_p@10 .41, NDCG_p@10 .11, HR_n@10 .23, where
+popularity has .30, .07, .26 and EASE .45, .13, .28.
 """
 
 from negflax import config as negflax_config

@@ -86,7 +86,7 @@ def main(argv: list[str]) -> None:
     ]
     for name in ("block_creator", "drop_disliked"):
         columns[name] = [judge.columns(one.ranks[name], whole=False) for one in tested[BASELINE]]
-    for name, ranks in runs.floors("test").ranks.items():
+    for name, ranks in runs.baselines("test").ranks.items():
         columns[name] = [judge.columns(ranks, whole=False)] * len(seeds)
     found = judge.estimates(columns)
     baselines = [n for n in columns if n not in finite and "+beta" not in n]

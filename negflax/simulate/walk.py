@@ -155,9 +155,9 @@ def _walk_block(
 
     branches = [feedback(arm, codes_k, name) for name in BRANCHES]
     both = [branches[0], branches[BRANCHES.index(plan.signal)]]
-    kin_S2 = _kin(jax.random.fold_in(key, 2 * k), arm, item_S, taken_SN)
-    last_items = [kin_S2[:, 0], kin_S2[:, 1], item_S]
-    taken_too_SN = jnp.concatenate([early[1], kin_S2, item_S[:, None]], axis=1)
+    related_S2 = _related(jax.random.fold_in(key, 2 * k), arm, item_S, taken_SN)
+    last_items = [related_S2[:, 0], related_S2[:, 1], item_S]
+    taken_too_SN = jnp.concatenate([early[1], related_S2, item_S[:, None]], axis=1)
 
     def list_after_dose(dose: jax.Array) -> jax.Array:
         without, signalled = (
@@ -197,7 +197,7 @@ def _serve(
     return item_S1[:, 0]
 
 
-def _kin(key: jax.Array, arm: Arm, item_S: jax.Array, taken_SN: jax.Array) -> jax.Array:
+def _related(key: jax.Array, arm: Arm, item_S: jax.Array, taken_SN: jax.Array) -> jax.Array:
     """(S, DOSES − 1) random items of item k's cluster, not consumed; any item where it has none."""
     luck_SV = jax.random.uniform(key, (len(item_S), len(arm.cluster_V)))
     luck_SV += arm.cluster_V == arm.cluster_V[item_S][:, None]

@@ -85,7 +85,7 @@ class Runs(Training):
 
         return self.once(f"{split}-{name}-{strength:.4g}-{seed}", work)
 
-    def floors(self, split: str) -> Found:
+    def baselines(self, split: str) -> Found:
         """Scorers that need no training, by name."""
 
         def work(place: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Metric writers: one JSON line a step, always, TensorBoard beside it, hub loggers when asked."""
+"""Metric writers: one JSON line a step, always, TensorBoard beside it, loggers when asked."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def test_a_run_is_made_once_and_judged(runs):
     assert found["", "hr_p"].value == pytest.approx(means["hr_p"])
     assert found["", "delta"].value == pytest.approx(means["hr_p"] - means["hr_n"])
     assert ("", "quality=low/auc") in found
-    assert "random" in runs.floors("valid").ranks
+    assert "random" in runs.baselines("valid").ranks
 
 
 def test_parts_hold_every_negative_once(runs):
