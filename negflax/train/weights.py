@@ -10,8 +10,8 @@ A negative's p is about its share of the catalogue, so a plain w of order 1 does
 
 `frozen_p` and `constant` have the fixed point of docs/method.md §3. With `running_p` and `balance`
 the push w·p does not fall with p: once ω ≥ Λ/B only the cap w_max ends it, so they demand one.
-The sums live in the state, so they are in every checkpoint; loss weights are run-time values, so that
-a sweep can vmap over them and other weights need no new compilation.
+The sums live in the state, so they are in every checkpoint; loss weights are run-time values, so
+that a sweep can vmap over them and other weights need no new compilation.
 """
 
 from __future__ import annotations
