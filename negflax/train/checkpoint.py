@@ -1,7 +1,6 @@
 """Checkpoints: Orbax behind a few calls, and what lies beside them in the working folder.
 
-<workdir>/config.json       the config, the format version, and the modules that registered the
-                            run's own objective and encoder
+<workdir>/config.json       the config, its format version, the modules of registered names
 <workdir>/catalogue.npz     the vocabulary
 <workdir>/checkpoints/STEP  the training state (layout: negflax.train.state) and its fingerprints
 <workdir>/unreadable/STEP   a checkpoint that a resumed run could not restore, and went on without
