@@ -202,7 +202,7 @@ def test_ids_that_would_lose_their_high_bits_are_refused():
     states, candidates = jnp.zeros((2, 3)), jnp.zeros((4, 3))
     ids = np.arange(4) + 2**40
     if jax.config.jax_enable_x64:
-        pytest.skip("64-bit ids survive")
+        pytest.skip("runs where jax_enable_x64 is off, as by default")
     with pytest.raises(ValueError, match="candidate_ids_S holds ids beyond int32"):
         candidate_logsumexp(
             states, candidates, candidate_ids_S=ids, exclude_ids_NL=np.zeros((2, 1), np.int64)
