@@ -28,7 +28,7 @@ from configs import ml1m_sequences  # noqa: E402
 from launch import flags as shared  # noqa: E402
 from negflax.config import Config, from_config_dict  # noqa: E402
 from negflax.data import build_sequences, open_source  # noqa: E402
-from negflax.evaluate import format_table, run  # noqa: E402
+from negflax.evaluate import evaluation, format_table  # noqa: E402
 from negflax.files import write_json  # noqa: E402
 from negflax.fitting import train_run  # noqa: E402
 from negflax.mesh import make_mesh  # noqa: E402
@@ -46,7 +46,7 @@ def run_seed(config: Config, seed: int, workdir: Path) -> dict[str, Any]:
     sequences = build_sequences(open_source(config, workdir), config)
     outcome = train_run(config, workdir, sequences)
     trained = load_trained(workdir, "latest", make_mesh(config.mesh))
-    metrics = run.evaluate_trained(trained, "test", workdir, sequences).metrics
+    metrics = evaluation.evaluate_trained(trained, "test", workdir, sequences).metrics
     return {
         "seed": seed,
         "steps": outcome.step,

@@ -31,11 +31,11 @@ PARTS = 10
 
 
 def negflax(log: Path, out: Path) -> None:
-    from negflax.data import files, parts
+    from negflax.data import event_files, parts
 
-    names = files.event_files(str(log))
-    chunks = files.event_chunks(names, files.CHUNK_EVENTS)
-    parts.partition(chunks, files.count_events(names), out, "log")
+    names = event_files.event_files(str(log))
+    chunks = event_files.event_chunks(names, event_files.CHUNK_EVENTS)
+    parts.partition(chunks, event_files.count_events(names), out, "log")
 
 
 def polars_by_parts(log: Path, out: Path) -> None:

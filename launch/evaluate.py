@@ -25,7 +25,7 @@ from absl import flags
 
 from negflax.config import ConfigError, MeshConfig
 from negflax.data import Catalogue, open_sequences
-from negflax.evaluate import comparison, format_table, run
+from negflax.evaluate import comparison, evaluation, format_table
 from negflax.evaluate.calibration import calibration_figures
 from negflax.evaluate.follow import follow
 from negflax.evaluate.report import run_page as page
@@ -72,12 +72,12 @@ def evaluate_one(workdir: Path, split: str) -> None:
     shared.start(workdir)
     trained = load_trained(workdir, CHECKPOINT.value, make_mesh(MeshConfig(), jax.devices()))
     sequences = open_sequences(trained.config, workdir, trained.catalogue)
-    result = run.evaluate_trained(trained, split, workdir, sequences)
-    print(run.result_table(result, trained.config.eval.ks))
+    result = evaluation.evaluate_trained(trained, split, workdir, sequences)
+    print(evaluation.result_table(result, trained.config.eval.ks))
     shown = page.look_at(trained.config.name, trained, result, sequences, split, workdir)
     path = Path(HTML.value or workdir / f"evaluation-{split}.html")
     print(f"page: {page.write_page(path, split, [shown])}")
-    print(run.verdict_text(result))
+    print(evaluation.verdict_text(result))
     write_json(
         shared.JSON.value or workdir / f"evaluation-{split}.json",
         {"step": trained.step} | result.metrics | calibration_figures(shown.calibration),
@@ -103,7 +103,7 @@ def compare_runs(workdirs: list[Path], split: str) -> None:
         config = dataclasses.replace(trained.config, eval=settings)
         trained = dataclasses.replace(trained, config=config)
         name = str(workdir) if same_name else workdir.name
-        result = run.evaluate_trained(trained, split, workdir, sequences)
+        result = evaluation.evaluate_trained(trained, split, workdir, sequences)
         shown.append(page.look_at(name, trained, result, sequences, split, workdir))
     results = {one.name: one.result for one in shown}
     rows = comparison.compare(results, first.config.eval)
@@ -137,11 +137,11 @@ def follow_run(workdir: Path) -> None:
 
     def evaluate(snapshot: Path, step: int) -> dict[str, Any]:
         trained = load_trained(snapshot, str(step), mesh, model)
-        return run.evaluate_model(trained, "valid", sequences).metrics
+        return evaluation.evaluate_model(trained, "valid", sequences).metrics
 
     evaluations = follower.run(evaluate, POLL.value, TIMEOUT.value)
     best = follower.best()
-    print(run.steps_table(evaluations, best, config))
+    print(evaluation.steps_table(evaluations, best, config))
     if best is not None:
         print(f"best by {follower.metric}: step {best}, {out / 'best'}")
     if shared.JSON.value:

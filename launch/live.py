@@ -22,8 +22,8 @@ from negflax.config import to_dict as config_dict
 from negflax.evaluate import format_table
 from negflax.evaluate.report import html
 from negflax.files import plain, write_arrays, write_json
+from negflax.simulate.live import closed_loop as live
 from negflax.simulate.live import live_report, user_metrics
-from negflax.simulate.live import loop as live
 from negflax.simulate.live.arms import ARMS, CONTROL
 from negflax.simulate.live.live_settings import LiveSettings, replicate
 from negflax.simulate.live.served_models import Models

@@ -37,7 +37,7 @@ from negflax.config import Config, ConfigError, DataConfig, from_config_dict
 from negflax.data import open_source
 from negflax.evaluate import format_table
 from negflax.files import write_json
-from negflax.simulate import calibration
+from negflax.simulate import log_statistics
 from negflax.simulate.live.arms import DEFAULT_ARMS
 from negflax.simulate.live.live_settings import LiveSettings
 from negflax.simulate.responsiveness import Settings
@@ -88,7 +88,7 @@ def calibrate() -> None:
     with tempfile.TemporaryDirectory() as folder:
         real = open_source(Config(data=DataConfig(source="kuairand_mini")), folder)
         world = open_source(Config(), folder)
-        rows = calibration.compare(*map(calibration.describe, (real, world)))
+        rows = log_statistics.compare(*map(log_statistics.describe, (real, world)))
         print(format_table(rows))
         curve = []
         for rate in DISLIKE_RATES:

@@ -22,7 +22,7 @@ from ml_collections import config_flags
 
 from negflax.config import Config, ConfigError, from_config_dict
 from negflax.data import Sequences, open_sequences
-from negflax.evaluate import Result, format_table, paired_bootstrap, run
+from negflax.evaluate import Result, evaluation, format_table, paired_bootstrap
 from negflax.evaluate.report import html, plots
 from negflax.evaluate.report.tabulate import summary_rows
 from negflax.files import write_json
@@ -93,7 +93,7 @@ def score(config: Config, folder: Path, sequences: Sequences, split: str) -> dic
     if path.exists():
         return json.loads(path.read_text())
     trained = load_trained(folder, str(best_step(config, folder)), make_mesh(config.mesh))
-    metrics = run.evaluate_trained(trained, split, folder, sequences).metrics
+    metrics = evaluation.evaluate_trained(trained, split, folder, sequences).metrics
     write_json(path, {"step": trained.step} | metrics)
     return {"step": trained.step} | metrics
 
@@ -102,7 +102,9 @@ def compared(config: Config, folders: dict[str, Path], sequences: Sequences) -> 
     """Test results of the retrained runs."""
     mesh = make_mesh(config.mesh)
     return {
-        name: run.evaluate_trained(load_trained(folder, "best", mesh), "test", folder, sequences)
+        name: evaluation.evaluate_trained(
+            load_trained(folder, "best", mesh), "test", folder, sequences
+        )
         for name, folder in folders.items()
     }
 
@@ -111,7 +113,7 @@ def ratio_rows(config: Config, chosen: str, results: dict[str, Result]) -> list[
     """The chosen setting over the baseline: user-clustered paired bootstrap of ratios of means."""
     k, rows = config.eval.ks[0], []
     for metric in (f"hr_p@{k}", f"ndcg_p@{k}", f"hr_n@{k}", f"anti_ndcg@{k}"):
-        a, b = (results[name].values[True, run.MODEL][metric] for name in (chosen, BASELINE))
+        a, b = (results[name].values[True, evaluation.MODEL][metric] for name in (chosen, BASELINE))
         value, low, high = paired_bootstrap(
             a.value_R,
             b.value_R,
@@ -147,13 +149,15 @@ def main(argv: list[str]) -> None:
         refit(runs[name], folders[name], events, best_step(runs[name], workdir / name))
     results = compared(config, folders, sequences)
 
-    keys = run.headline_keys(config.eval.ks)
+    keys = evaluation.headline_keys(config.eval.ks)
     tables = {
         "Validation period": _rows(valid, keys),
         "Test period, retrained on training + validation": _rows(
             {name: result.metrics for name, result in results.items()}, keys
         ),
-        "Baselines, test period": summary_rows(results[BASELINE].metrics, run.SCORERS[1:], keys),
+        "Baselines, test period": summary_rows(
+            results[BASELINE].metrics, evaluation.SCORERS[1:], keys
+        ),
         "Chosen setting against the baseline, test period": ratio_rows(config, chosen, results),
     }
     for title, rows in tables.items():
@@ -174,7 +178,7 @@ def _rows(metrics: dict[str, dict[str, Any]], keys: list[str]) -> list[dict[str,
     """One row a setting, `value [low, high]`."""
     return [
         {"setting": name}
-        | {k: v for k, v in summary_rows(m, [run.MODEL], keys)[0].items() if k != "scorer"}
+        | {k: v for k, v in summary_rows(m, [evaluation.MODEL], keys)[0].items() if k != "scorer"}
         for name, m in metrics.items()
     ]
 

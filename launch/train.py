@@ -14,7 +14,7 @@ from absl import flags
 from ml_collections import config_flags
 
 import negflax
-from negflax.evaluate import run as evaluation
+from negflax.evaluate import evaluation
 from negflax.files import write_json
 
 from . import flags as shared

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from negflax.config import Config, ConfigError
 from negflax.data import Catalogue, Sequences, StreamBatches
 from negflax.evaluate import build_queries, evaluate_scorer
-from negflax.evaluate.checks import check_list_lengths
+from negflax.evaluate.circumstances import check_list_lengths
 from negflax.evaluate.scorer import model_scorer
 from negflax.files import write_json
 from negflax.mesh import make_mesh

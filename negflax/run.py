@@ -21,12 +21,12 @@ from negflax.config import (
     from_config_dict,
 )
 from negflax.data import Catalogue, open_sequences
-from negflax.data.files import count_events, event_files
+from negflax.data.event_files import count_events, event_files
 from negflax.data.tabular import Data, arrow_table, as_file, is_path
 from negflax.evaluate import Result
 from negflax.evaluate import run as evaluation
 from negflax.evaluate.calibration import calibration_figures
-from negflax.evaluate.checks import check_list_lengths
+from negflax.evaluate.circumstances import check_list_lengths
 from negflax.evaluate.report import run_page
 from negflax.files import write_json
 from negflax.fitting import mesh_of, refit, train_run

@@ -63,7 +63,7 @@ def test_heavy_packages_stay_outside():
         assert not packages & {"tensorflow", "pandas", "sklearn", "torch"}
         builds = path.parent.name == "builders"  # sources.py imports them once one is asked for
         assert builds or not packages & {"tensorflow_datasets", "array_record"}, path
-        if path != ROOT / "negflax/config/run.py":
+        if path != ROOT / "negflax/config/config.py":
             assert "ml_collections" not in packages, path
 
 
@@ -144,3 +144,8 @@ def test_the_walk_of_a_step_is_what_it_imports():
         assert reached(ROOT / leaf) <= set(leaves), leaf
     concepts = re.findall(r"^\| (?!---|concept \|)", section, re.M)
     assert len(walk) <= 15 and len(concepts) <= 15
+
+
+def test_a_file_name_is_used_once_in_the_house():
+    names = [p.name for p in (ROOT / "negflax").rglob("*.py") if p.name != "__init__.py"]
+    assert not {name for name in names if names.count(name) > 1}

@@ -12,7 +12,7 @@ from negflax.config import DataConfig, LabelConfig
 from negflax.data import DataError
 from negflax.data.cells import NUMBER
 from negflax.data.columns import factorize, integers, is_number, is_text
-from negflax.data.labels import label_weights
+from negflax.data.labelling import label_weights
 from negflax.data.splits import effective_times, split_by_time, split_moments
 from negflax.data.times import wrong_unit
 

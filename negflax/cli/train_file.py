@@ -22,7 +22,7 @@ from negflax.config import (
 )
 from negflax.data import DataError, read_events
 from negflax.data.columns import is_number
-from negflax.data.files import event_files, kind_of, read_table
+from negflax.data.event_files import event_files, kind_of, read_table
 from negflax.data.renaming import Renaming, renaming
 from negflax.data.rules import asked, parse_rule
 from negflax.data.schema import validate

@@ -4,11 +4,12 @@
 result into frozen dataclasses, once, and names the key of anything it does not accept.
 
 data.py, model.py, loss.py, train.py and evaluate.py hold the sections, whose types say what a
-setting may be (kinds.py), and run.py a whole run; reading.py builds it, checks.py checks it.
+setting may be (kinds.py), and config.py a whole run; reading.py builds it, checks.py checks it.
 registry.py holds the names of objectives and encoders, to which users add their own.
 """
 
 from negflax.config.checks import check
+from negflax.config.config import FORMAT_VERSION, Config, defaults, to_dict
 from negflax.config.data import BatchConfig, DataConfig, LabelConfig, WorldConfig
 from negflax.config.errors import ConfigError
 from negflax.config.evaluate import EvalConfig
@@ -17,7 +18,6 @@ from negflax.config.loss import OBJECTIVES, POSITIVES_ONLY, LossConfig, Traits, 
 from negflax.config.model import ENCODERS, FEATURES, ModelConfig
 from negflax.config.reading import from_config_dict, parse_tuple
 from negflax.config.registry import calling_module
-from negflax.config.run import FORMAT_VERSION, Config, defaults, to_dict
 from negflax.config.shipped import shipped, shipped_path
 from negflax.config.train import MeshConfig, OptimizerConfig, TrainConfig
 

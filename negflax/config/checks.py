@@ -7,11 +7,11 @@ import math
 import typing
 from typing import Annotated, Any, Literal
 
+from negflax.config.config import Config
 from negflax.config.errors import ConfigError
 from negflax.config.kinds import OneOf, Range
 from negflax.config.loss import OBJECTIVES, LossConfig, positives_only
 from negflax.config.registry import Registry, choose_from
-from negflax.config.run import Config
 
 
 def check(config: Config) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
+from negflax.config.config import Config
 from negflax.config.data import BatchConfig, DataConfig, LabelConfig
 from negflax.config.evaluate import EvalConfig
 from negflax.config.loss import LossConfig
 from negflax.config.model import ModelConfig
-from negflax.config.run import Config
 from negflax.config.train import OptimizerConfig, TrainConfig
 
 # Numbers of events from which a log is of another size: what is set changes there.

@@ -14,8 +14,8 @@ class Traits(NamedTuple):
 
     Attributes:
       positives_only: it has no term for negative labels.
-      extra: which items of a state's own it reads besides the candidates (negflax/loss/columns.py):
-        `recent_negatives`, `sampled`, or none.
+      extra: which items of a state's own it reads besides the candidates (see
+        negflax/loss/extra_columns.py): `recent_negatives`, `sampled`, or none.
     """
 
     positives_only: bool = False

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from negflax.config.checks import check
+from negflax.config.config import Config
 from negflax.config.errors import ConfigError
-from negflax.config.run import Config
 
 
 def from_config_dict(values: Any) -> Config:

@@ -1,12 +1,12 @@
 """From feedback events to training batches.
 
-schema.py and cells.py say what an event log is and check it; files.py and sources.py read it;
-rules.py, signals.py and labels.py turn feedback into label weights; splits.py, catalogue.py,
+schema.py and cells.py say what an event log is and check it; event_files.py and sources.py read it;
+rules.py, signals.py and labelling.py turn feedback into label weights; splits.py, catalogue.py,
 features.py and sequences.py build per-user arrays, parts.py for logs larger than memory, and
 histories.py those to serve from; inputs.py, cache.py and column_files.py keep them on disk;
 batches.py and prefetch.py feed the device. columns.py converts columns.
 
-inspect.py and checks.py show and judge a data set; they are imported by name.
+inspect/ shows and judges a data set; it is imported by name.
 """
 
 from negflax.data.batch import Batch
@@ -14,9 +14,9 @@ from negflax.data.batches import StreamBatches, history_batch
 from negflax.data.cache import open_sequences
 from negflax.data.catalogue import Catalogue
 from negflax.data.cells import DataError
-from negflax.data.files import read_events, require_suffix, write_table
+from negflax.data.event_files import read_events, require_suffix, write_table
 from negflax.data.histories import build_histories
-from negflax.data.labels import label_weights
+from negflax.data.labelling import label_weights
 from negflax.data.prefetch import prefetch
 from negflax.data.rules import Condition, Rule, parse_rule
 from negflax.data.schema import SPLITS, validate, validate_items

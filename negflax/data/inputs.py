@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from negflax.config import Config
 from negflax.data.cells import DataError
-from negflax.data.files import (
+from negflax.data.event_files import (
     CHUNK_EVENTS,
     Reading,
     count_events,

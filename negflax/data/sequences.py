@@ -17,7 +17,7 @@ from negflax.data.catalogue import Catalogue, build_catalogue, describing, sprea
 from negflax.data.cells import DataError
 from negflax.data.columns import as_text, factorize, floats, integers, is_text, runs
 from negflax.data.item_ids import like_events
-from negflax.data.labels import label_weights
+from negflax.data.labelling import label_weights
 from negflax.data.parts import Parts
 from negflax.data.rules import asked
 from negflax.data.schema import SPLITS, validate, validate_items

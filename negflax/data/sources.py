@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import negflax
 from negflax.config import Config
 from negflax.data.cells import DataError
-from negflax.data.files import read_events, read_table, write_table
+from negflax.data.event_files import read_events, read_table, write_table
 from negflax.data.rules import asked
 
 # 2022-04-29 00:00 in UTC+8, the zone of KuaiRand's dates: the last two days of its part 1 validate.

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from negflax.data.cells import DataError
-from negflax.data.files import read_events, write_table
+from negflax.data.event_files import read_events, write_table
 from negflax.data.inputs import digest
 
 # A path, a pyarrow.Table, or any object with __arrow_c_stream__: pandas, polars, duckdb.

@@ -30,7 +30,7 @@ import numpy as np
 from negflax.config import EvalConfig
 from negflax.data import Sequences
 from negflax.evaluate.bootstrap import percentile_interval, ratio, resampled_means
-from negflax.evaluate.lists import catalogue_coverage, diversity
+from negflax.evaluate.diversity import catalogue_coverage, diversity
 from negflax.evaluate.metrics import QueryValues, aggregate, query_values
 from negflax.evaluate.protocol import Queries, Scorer, build_queries
 from negflax.evaluate.ranking import Ranks, rank_queries, rank_scorers

@@ -18,7 +18,7 @@ from negflax.data import Sequences, history_batch
 from negflax.evaluate.protocol import LazyScores, Queries, Scorer
 from negflax.mesh import COPIED, SPLIT
 from negflax.model import Recommender
-from negflax.serve.lists import scored_tables, state_function
+from negflax.serve.scoring import scored_tables, state_function
 
 
 @functools.lru_cache(maxsize=32)

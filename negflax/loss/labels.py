@@ -20,7 +20,7 @@ EMPTY_MARGIN = 1000.0
 
 
 class ExtraColumns(NamedTuple):
-    """A few items of each state's own, beside the candidates that all states share (columns.py).
+    """A few items of each state's own, beside the shared candidates (extra_columns.py).
 
     Attributes:
       logits_NE: their logits.
@@ -68,8 +68,8 @@ class Labels(NamedTuple):
       logits_NL: z_y.
       r_NL: weights of positive labels, 0 where none.
       w_NL: weights of negative labels, 0 where none.
-      extra_NLE: logits of the state's extra columns (columns.py), −inf where there is none or it
-        is the label itself; None for objectives that ask for none.
+      extra_NLE: logits of the state's extra columns (extra_columns.py), −inf where there is
+        none or it is the label itself; None for objectives that ask for none.
       log_behaviour_NL: log β(y|s) of the policy that chose the label, behind a stop_gradient; None
         where the weights carry 1/β already, or nobody asks.
     """

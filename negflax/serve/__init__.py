@@ -1,6 +1,6 @@
 """Serving: a trained run as a recommender."""
 
-from negflax.serve.lists import ModelError
-from negflax.serve.recommender import TrainedRecommender
+from negflax.serve.scoring import ModelError
+from negflax.serve.trained import TrainedRecommender
 
 __all__ = ["ModelError", "TrainedRecommender"]

@@ -48,7 +48,7 @@ def top_k_function(mesh: Mesh, num_rows: int, k: int, recall: float = 1.0) -> An
     Returns:
       A function that gives int32 rows by falling score, 0 with score -inf where a list has ended,
       and float32 scores, NaN for a user whose query is not finite. `excluded` holds rows that are
-      not listed, filled up with 0. The table must be finite (`check_finite` of lists.py): maxima
+      not listed, filled up with 0. The table must be finite (`check_finite` of scoring.py): maxima
       need not show a NaN.
     """
     on_shard = functools.partial(top_k_of_shard, num_rows=num_rows, k=k, recall=recall)

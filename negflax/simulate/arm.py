@@ -14,7 +14,7 @@ from jax import lax
 
 from negflax.data import Batch, features
 from negflax.model import Recommender
-from negflax.serve.lists import scored_tables
+from negflax.serve.scoring import scored_tables
 from negflax.train.restore import Trained
 
 BRANCHES = ("none", "dislike", "skip", "dismissal")

@@ -14,7 +14,7 @@ from jax.nn import softplus
 
 from negflax.config import OBJECTIVES, Config
 from negflax.data.batch import Batch
-from negflax.loss import columns, objectives
+from negflax.loss import extra_columns, objectives
 from negflax.loss.candidates import Candidates
 from negflax.loss.labels import ExtraColumns, LabelBatch, first_of_equals, margins
 from negflax.loss.logsumexp import CandidateSet, KernelOptions, label_logsumexp
@@ -154,7 +154,7 @@ def _extra_columns(
     batch, asked = inputs.batch, OBJECTIVES.traits[config.loss.objective].extra
     if asked == "recent_negatives":
         negative_BTL = inputs.present_BTL & (batch.negative_weight_BTL > 0)
-        place_BTE = columns.recent_negatives(
+        place_BTE = extra_columns.recent_negatives(
             negative_BTL, batch.reset_BT, config.loss.recent_negatives
         )
         there, at = place_BTE >= 0, jnp.maximum(place_BTE, 0)
@@ -167,7 +167,7 @@ def _extra_columns(
         ids_NE = jnp.where(first_of_equals(ids_NE), ids_NE, -1)
     elif asked == "sampled":
         ids_S = inputs.candidates.ids_S
-        place_BK = columns.candidate_windows(
+        place_BK = extra_columns.candidate_windows(
             inputs.first_row, rows, config.loss.gbce_negatives, len(ids_S)
         )
         logits_BTE = jnp.einsum("btd,bkd->btk", states_BTD, item.vectors[place_BK])

@@ -30,9 +30,9 @@ from negflax.model.related_items import RelatedItems
 from negflax.tables import lookup, optimizers, updates
 from negflax.tables.rounding import unpack
 from negflax.train import optimizer, weights
-from negflax.train.metrics import Metrics, label_sums, metrics_of
 from negflax.train.objective import StepInputs, labels_loss
 from negflax.train.state import State, init_state, partition_specs
+from negflax.train.step_metrics import Metrics, label_sums, metrics_of
 from negflax.train.weights import LossWeights
 
 

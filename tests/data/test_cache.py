@@ -23,7 +23,7 @@ from negflax.data import (
     Sequences,
     build_sequences,
     cache,
-    files,
+    event_files,
     inputs,
     open_sequences,
     parts,
@@ -88,7 +88,7 @@ def test_parts_give_what_one_table_gives(
         table = pa.concat_tables([table, table.slice(3, 20)])  # exact duplicates
     log = write_log(tmp_path / "log", table)
     config = config_of(make_config, log, split=split, min_item_events=3)
-    raw = RawData(files.read_events(str(log))[0], None, "event_log")
+    raw = RawData(event_files.read_events(str(log))[0], None, "event_log")
     expected = build_sequences(raw, config)
     found = open_sequences(config, tmp_path)
     assert_same(found, expected, same_order=False)
@@ -112,7 +112,7 @@ def test_a_part_is_freed_as_soon_as_it_is_done(tmp_path, random_log, make_config
 def test_a_small_log_keeps_the_order_of_its_users(tmp_path, random_log, make_config):
     log = write_log(tmp_path / "log", random_log(1))
     config = config_of(make_config, log)
-    raw = RawData(files.read_events(str(log))[0], None, "event_log")
+    raw = RawData(event_files.read_events(str(log))[0], None, "event_log")
     assert_same(open_sequences(config, tmp_path), build_sequences(raw, config))
 
 
@@ -125,9 +125,9 @@ def test_files_of_different_columns_and_kinds_of_ids(
     log.mkdir()
     pq.write_table(table.slice(0, num), log / "a.parquet")
     rest = table.slice(num).drop_columns(["surface", "skip"])
-    files.write_table(rest, log / "b.csv")  # read as text, and 17 and "17" are one user
+    event_files.write_table(rest, log / "b.csv")  # read as text, and 17 and "17" are one user
     config = config_of(make_config, log)
-    raw = RawData(files.read_events(str(log))[0], None, "event_log")
+    raw = RawData(event_files.read_events(str(log))[0], None, "event_log")
     assert_same(open_sequences(config, tmp_path), build_sequences(raw, config), same_order=False)
 
 
@@ -319,7 +319,7 @@ def test_a_killed_build_leaves_nothing_that_is_read(config, tmp_path):
     found = open_sequences(config, tmp_path)
     (only,) = folders(tmp_path)  # what the killed one left is gone
     assert only.startswith("sequences-")
-    raw = RawData(files.read_events(config.data.path)[0], None, "event_log")
+    raw = RawData(event_files.read_events(config.data.path)[0], None, "event_log")
     assert_same(found, build_sequences(raw, config))
 
 
@@ -357,7 +357,7 @@ def test_builds_that_are_killed_at_any_time(config, tmp_path):
         process.kill()
         ended(process)
     found = open_sequences(config, tmp_path)
-    raw = RawData(files.read_events(config.data.path)[0], None, "event_log")
+    raw = RawData(event_files.read_events(config.data.path)[0], None, "event_log")
     assert_same(found, build_sequences(raw, config))
     assert len(folders(tmp_path)) == 1
 

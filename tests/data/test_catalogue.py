@@ -6,7 +6,7 @@ import pytest
 
 from negflax.data import Catalogue, DataError
 from negflax.data.catalogue import build_catalogue, spread
-from negflax.data.files import read_table
+from negflax.data.event_files import read_table
 from negflax.data.schema import validate, validate_items
 
 

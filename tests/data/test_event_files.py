@@ -10,7 +10,7 @@ import pytest
 
 from negflax.data import DataError, open_sequences
 from negflax.data.builders.mapping import Mapping
-from negflax.data.files import Reading, event_chunks, event_files, read_events
+from negflax.data.event_files import Reading, event_chunks, event_files, read_events
 
 HEADER = "user_id,item_id,timestamp_ms,like\n"
 

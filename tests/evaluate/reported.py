@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from negflax.config import Config, EvalConfig, MeshConfig, ModelConfig
-from negflax.evaluate import run
+from negflax.evaluate import evaluation
 from negflax.evaluate.report import run_page as page
 from negflax.evaluate.report.examples import NO, YES
 from negflax.mesh import make_mesh
@@ -37,7 +37,7 @@ def make_runs(log, workdir):
     model = Recommender(CONFIG.model, catalogue)
     state = Trainer(CONFIG, model, catalogue.train_count_V, 1, mesh).init()
     trained = Trained(CONFIG, catalogue, model, state, 3, mesh)
-    result = run.evaluate_trained(trained, "test", "", sequences)
+    result = evaluation.evaluate_trained(trained, "test", "", sequences)
     writer = MetricWriter(workdir)
     for step in (1, 2, 3):
         writer.write(step, "train", {"loss": 3.0 / step, "loss_negative": 0.1})

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from negflax.evaluate import build_queries, rank_queries
-from negflax.evaluate.lists import catalogue_coverage, diversity
+from negflax.evaluate.diversity import catalogue_coverage, diversity
 from negflax.evaluate.ranking import rank_scorers
 from negflax.evaluate.slices import STRATA, negative_strata, slices
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from programs import figures, run
 
-from negflax.data.files import read_table
+from negflax.data.event_files import read_table
 
 # ml_collections loads config files in a way that Python 3.12 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")

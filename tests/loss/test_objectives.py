@@ -19,7 +19,7 @@ from negflax.loss import (
     LabelBatch,
     Labels,
     Scalars,
-    columns,
+    extra_columns,
     objective_sum,
     objectives,
 )
@@ -244,7 +244,7 @@ def test_learns_liked_items_in_a_free_table(name):
     assert (logits[users, liked] > 0.5).all()
 
 
-newest_negatives = jax.jit(columns.recent_negatives, static_argnums=2)
+newest_negatives = jax.jit(extra_columns.recent_negatives, static_argnums=2)
 
 
 @settings(max_examples=20, deadline=None)

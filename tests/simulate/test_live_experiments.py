@@ -12,7 +12,7 @@ import pytest
 
 from negflax.config import BatchConfig, Config, LossConfig, ModelConfig, TrainConfig, WorldConfig
 from negflax.data import features
-from negflax.simulate.live import loop as live
+from negflax.simulate.live import closed_loop as live
 from negflax.simulate.live import served_day, served_lists, user_log, user_metrics
 from negflax.simulate.live.arms import ARMS, PUBLISHED, config_of, reproduced
 from negflax.simulate.live.changes import changes

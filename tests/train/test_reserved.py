@@ -14,7 +14,7 @@ from negflax.evaluate.baselines.popularity import default_baselines
 from negflax.evaluate.ranking import rank_scorers
 from negflax.evaluate.scorer import model_scorer
 from negflax.loss import candidates as sampling
-from negflax.serve.lists import list_function, scored_tables
+from negflax.serve.scoring import list_function, scored_tables
 
 
 def test_only_items_are_drawn():

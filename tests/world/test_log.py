@@ -10,7 +10,7 @@ import pytest
 from negflax import world
 from negflax.config import ConfigError, WorldConfig
 from negflax.data.sources import RawData
-from negflax.simulate import calibration
+from negflax.simulate import log_statistics
 from negflax.world import Parameters, mechanisms
 
 # More clusters than items: some clusters are empty.
@@ -61,7 +61,7 @@ def test_default_sizes_and_rates(default_world):
 
 
 def test_a_users_own_past_tells_as_much_as_in_the_real_log(default_world):
-    found = calibration.describe(RawData(*default_world, "synthetic"))
+    found = log_statistics.describe(RawData(*default_world, "synthetic"))
     liked, never = (v for k, v in found.items() if k.startswith("long_view |"))
     assert 0.41 < liked < 0.45 and 0.18 < never < 0.21  # .44 and .19
 

@@ -12,7 +12,7 @@ from negflax.data.builders.kuairec import Kuairec
 from negflax.data.builders.mind import Mind
 from negflax.data.builders.movielens import MovieLens
 from negflax.data.builders.recbole import Recbole
-from negflax.data.builders.sequences import S3rec, Sasrec
+from negflax.data.builders.sequence_text import S3rec, Sasrec
 from negflax.data.builders.yambda import Yambda
 
 BUILDERS: dict[str, type[LogBuilder]] = {

@@ -17,7 +17,7 @@ from negflax.data.builders.parquet import ARROW_SUFFIXES, batches, schema_of
 from negflax.data.builders.text import FLOAT, INT, TEXT, read_header, read_text
 from negflax.data.cells import DataError
 from negflax.data.columns import PLAIN_INTEGER, is_binary, is_list, is_number, is_text
-from negflax.data.files import kind_of, read_items, with_partitions
+from negflax.data.event_files import kind_of, read_items, with_partitions
 from negflax.data.parts import partition
 from negflax.data.schema import NOT_SIGNALS, READ, conform
 from negflax.data.times import is_time

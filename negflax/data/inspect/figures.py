@@ -1,7 +1,7 @@
 """What a data set looks like under a config: sizes, label mix, dwell, nulls; and what looks wrong.
 
 `inspect_data` counts over the events that a run would see (known items only), E of them, in the
-order of `Sequences`; checks.py judges.
+order of `Sequences`; findings.py judges.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from negflax.config import Config
 from negflax.data import features
 from negflax.data.columns import as_text, factorize, is_text
 from negflax.data.item_ids import like_events
-from negflax.data.labels import match, resolve
+from negflax.data.labelling import match, resolve
 from negflax.data.parts import Parts
 from negflax.data.rules import asked, parse_buckets, parse_rule
 from negflax.data.schema import SPLITS, validate, validate_items

@@ -12,7 +12,7 @@ import numpy as np
 from negflax.data import Catalogue, Sequences, history_batch
 from negflax.data.histories import padded_history_items
 from negflax.evaluate.protocol import Queries
-from negflax.serve.lists import list_function, scored_tables
+from negflax.serve.scoring import list_function, scored_tables
 from negflax.train.restore import Trained
 
 NO, YES = 1, 2  # codes of Sequences.dislike_E, beside 0, unknown

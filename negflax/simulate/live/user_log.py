@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from negflax.config import LabelConfig
 from negflax.data import Catalogue, Sequences
-from negflax.data.labels import label_weights
+from negflax.data.labelling import label_weights
 from negflax.simulate.live.served_day import Visits
 from negflax.world import Items
 

@@ -166,7 +166,7 @@ def test_beam_gives_the_same_shards_of_whole_users(write, tmp_path):
     """The local runner. Beam 2.77 wants older packages than our pins: an environment of its own."""
     pytest.importorskip("apache_beam", reason="needs the extra `beam`")
     from negflax.data.builders import beam
-    from negflax.data.files import read_events
+    from negflax.data.event_files import read_events
 
     folder = write(FILES | {"mapping.toml": MAPPING})
     manifest = beam.run(str(folder), str(tmp_path / "shards"), 4, ["--runner=DirectRunner"])

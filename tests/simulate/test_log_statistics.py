@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from negflax.data.sources import RawData
-from negflax.simulate.calibration import compare, describe
+from negflax.simulate.log_statistics import compare, describe
 
 
 def test_rates_and_repeat_effects_by_hand():

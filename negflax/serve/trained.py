@@ -18,7 +18,7 @@ from negflax.data import Sequences, build_histories, history_batch
 from negflax.data.histories import padded_history_items
 from negflax.data.tabular import Data, as_events
 from negflax.mesh import make_mesh
-from negflax.serve.lists import ModelError, check_finite, list_function, scored_tables
+from negflax.serve.scoring import ModelError, check_finite, list_function, scored_tables
 from negflax.train.restore import Trained, load_trained
 
 

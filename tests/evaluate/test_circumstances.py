@@ -9,7 +9,7 @@ import jax
 import pytest
 
 from negflax.config import Config, ConfigError, EvalConfig, MeshConfig, ModelConfig
-from negflax.evaluate import run
+from negflax.evaluate import evaluation
 from negflax.evaluate.report import run_page as page
 from negflax.mesh import make_mesh
 from negflax.model import Recommender
@@ -35,7 +35,7 @@ def trained(make_sequences):
 
 
 def evaluate(trained, sequences):
-    return run.evaluate_trained(trained, "test", "", sequences)
+    return evaluation.evaluate_trained(trained, "test", "", sequences)
 
 
 def test_no_history_gets_a_newcomers_list(trained, make_sequences):
@@ -65,7 +65,7 @@ def test_one_sign_alone(trained, make_sequences, sign, undefined, defined, caplo
             assert result.metrics[f"{name}_low"] is None
     assert result.metrics[defined] is not None
     json.dumps(result.metrics, allow_nan=False)
-    assert "–" in run.result_table(result, CONFIG.eval.ks)
+    assert "–" in evaluation.result_table(result, CONFIG.eval.ks)
     shown = page.look_at("run", trained, result, sequences, "test", tmp_path)
     path = page.write_page(tmp_path / "page.html", "test", [shown])
     assert "nan" not in path.read_text().replace("nan-", "").lower().split("</style>")[1]

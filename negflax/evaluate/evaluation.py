@@ -13,7 +13,7 @@ from negflax.data import Sequences, open_sequences
 from negflax.evaluate.baselines.item_based import MAX_ITEMS, item_baselines
 from negflax.evaluate.baselines.popularity import cached, default_baselines
 from negflax.evaluate.baselines.rate_adjusted import model_baselines
-from negflax.evaluate.checks import check_list_lengths, circumstances
+from negflax.evaluate.circumstances import check_list_lengths, circumstances
 from negflax.evaluate.report.run_page import headline_keys
 from negflax.evaluate.report.tabulate import (
     count_row,
@@ -25,7 +25,7 @@ from negflax.evaluate.report.tabulate import (
 from negflax.evaluate.report.verdict import judge
 from negflax.evaluate.scoreboard import MODEL, Result, evaluate_scorers, metric_key
 from negflax.evaluate.scorer import model_scorer
-from negflax.serve.lists import check_finite
+from negflax.serve.scoring import check_finite
 from negflax.train.loop import warm_up_steps
 from negflax.train.restore import Trained
 
