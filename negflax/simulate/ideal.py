@@ -54,13 +54,13 @@ def ideal_lists(
     p, population = mechanisms(world), draw_population(world)
     place_I = np.argsort(np.asarray(population.items.item_id_I))  # by public id, which is from 0
     place_V = np.append(0, place_I[sequences.catalogue.item_ids])
-    past = _past(sequences, event_ST, place_V)
     user_S = np.searchsorted(sequences.offsets_U1, event_ST[:, 0], side="right") - 1
     user_S = sequences.user_ids[user_S].astype(np.int64)
+    histories = _past(sequences, event_ST, place_V), user_S
     known_I = np.zeros(len(place_I), bool)
     known_I[place_V[1:]] = True
     run = functools.partial(
-        _lists, population, past, user_S, known_I, p=p, length=length, signal=signal
+        _lists, population, histories, known_I, p=p, length=length, signal=signal
     )
     found_S2K, p_negative_S2, negative_S2 = run(w=0.0)
     if omega:
@@ -87,15 +87,17 @@ def _past(sequences: Sequences, event_ST: np.ndarray, place_V: np.ndarray) -> Pa
 @functools.partial(jax.jit, static_argnames=("p", "length", "signal"))
 def _lists(
     population: Population,
-    past: Past,
-    user_S: Any,
+    histories: tuple[Past, Array],
     known_I: Any,
     w: Any,
     p: Parameters,
     length: int,
     signal: str,
 ) -> tuple[Array, Array, Array]:
-    """((S, 2, K) items, Σ b·p and Σ b over items, (S, 2) each), b the rate of dislikes."""
+    """((S, 2, K) items, Σ b·p and Σ b over items, (S, 2) each), b the rate of dislikes.
+
+    `histories` are the events of S users and the users' numbers in the population.
+    """
     items = population.items
     edge_I1 = jnp.append(0, items.popularity_I)
     share_I = jnp.diff(edge_I1)
@@ -132,7 +134,7 @@ def _lists(
 
         return jax.vmap(after)(jnp.array([False, True]))
 
-    return lax.map(one, (past, jnp.asarray(user_S)), batch_size=50)
+    return lax.map(one, histories, batch_size=50)
 
 
 def _stationary(a_I: Array, wb_I: Array) -> Array:

@@ -20,7 +20,7 @@ from jax import lax
 
 from negflax.model import Recommender
 from negflax.simulate.arm import BRANCHES, Arm, Events, best, feedback, read
-from negflax.world.serving import UNWANTED, Serving, serve_list
+from negflax.world.serving import UNWANTED, Context, Serving, serve_list
 
 SIGNALS = ("dislike", "skip")  # what later lists and doses, and the headline, are about
 DOSES = 3  # signals at most; as many last items are of one cluster
@@ -184,16 +184,13 @@ def _serve(
     """(S,) the item that a platform shows next, given the model's candidates."""
     row_SM, score_SM = candidates
     recent_SR = lax.dynamic_slice_in_dim(taken_SN, t, MEMORY, axis=1)
-    item_S1, _ = serve_list(
-        key,
-        row_SM,
-        jnp.maximum(score_SM, UNWANTED),
-        1,
-        PLATFORM,
+    context = Context(
+        released_I=jnp.zeros(model.num_rows).at[0].set(jnp.inf),
         cluster_I=arm.cluster_V,
         recent_UR=jnp.where(recent_SR > 0, recent_SR, -1),
-        released_I=jnp.zeros(model.num_rows).at[0].set(jnp.inf),
     )
+    score_SM = jnp.maximum(score_SM, UNWANTED)
+    item_S1, _ = serve_list(key, row_SM, score_SM, 1, PLATFORM, context)
     return item_S1[:, 0]
 
 

@@ -9,9 +9,10 @@ from negflax.world.environment import Platform
 from negflax.world.log import generate
 from negflax.world.parameters import Parameters, mechanisms
 from negflax.world.population import Items, Population, Users, draw_population
-from negflax.world.serving import Serving, serve_list
+from negflax.world.serving import Context, Serving, serve_list
 
 __all__ = [
+    "Context",
     "Items",
     "Parameters",
     "Platform",

@@ -54,6 +54,22 @@ class Feedback(NamedTuple):
     dismissal_U: Array
 
 
+class Event(NamedTuple):
+    """What each of U users was shown and did.
+
+    Attributes:
+      item_U: int32 indices into the catalogue.
+      feedback: on it.
+      happened_U: bool; users without an event keep their state.
+      ends_session_U: bool, the user leaves the session after it.
+    """
+
+    item_U: Array
+    feedback: Feedback
+    happened_U: Array
+    ends_session_U: Array
+
+
 def first_state(population: Population, p: Parameters) -> UserState:
     """Everybody present, rested and with their lasting taste."""
     users, clusters = population.users.averse_cluster_UC.shape
@@ -183,16 +199,10 @@ def leave_session(key: Array, feedback: Feedback, p: Parameters) -> Array:
 
 
 def update(
-    state: UserState,
-    population: Population,
-    item_U: Array,
-    feedback: Feedback,
-    online_U: Array,
-    left_session_U: Array,
-    round_index: Array,
-    p: Parameters,
+    state: UserState, population: Population, event: Event, round_index: Array, p: Parameters
 ) -> UserState:
-    """The state after the event; users who are not online keep theirs."""
+    """The state after the event of a round; users without one keep theirs."""
+    item_U, feedback, happened_U, ends_session_U = event
     memory = F32(p.satisfaction_memory)
     satisfaction_U = memory * state.satisfaction_U + (1 - memory) * feedback.long_view_U
     items = population.items
@@ -205,16 +215,16 @@ def update(
     back_UW = p.taste_return * (population.users.taste_UW - state.taste_UW)
 
     slot = round_index % state.shown_UR.shape[1]
-    online_U1 = online_U[:, None]
+    happened_U1 = happened_U[:, None]
     return state._replace(
-        taste_UW=state.taste_UW + jnp.where(online_U1, towards_UW + back_UW, F32(0)),
-        boredom_UC=jnp.where(online_U1, boredom_UC, state.boredom_UC),
-        shown_UR=state.shown_UR.at[:, slot].set(jnp.where(online_U, item_U, -1)),
-        disliked_UR=state.disliked_UR.at[:, slot].set(online_U & feedback.dislike_U),
-        clock_s_U=state.clock_s_U + jnp.where(online_U, feedback.dwell_ms_U / F32(1_000), 0),
-        session_U=state.session_U + online_U,
-        satisfaction_U=jnp.where(online_U, satisfaction_U, state.satisfaction_U),
-        left_session_U=jnp.where(online_U, left_session_U, state.left_session_U),
+        taste_UW=state.taste_UW + jnp.where(happened_U1, towards_UW + back_UW, F32(0)),
+        boredom_UC=jnp.where(happened_U1, boredom_UC, state.boredom_UC),
+        shown_UR=state.shown_UR.at[:, slot].set(jnp.where(happened_U, item_U, -1)),
+        disliked_UR=state.disliked_UR.at[:, slot].set(happened_U & feedback.dislike_U),
+        clock_s_U=state.clock_s_U + jnp.where(happened_U, feedback.dwell_ms_U / F32(1_000), 0),
+        session_U=state.session_U + happened_U,
+        satisfaction_U=jnp.where(happened_U, satisfaction_U, state.satisfaction_U),
+        left_session_U=jnp.where(happened_U, ends_session_U, state.left_session_U),
     )
 
 

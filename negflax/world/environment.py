@@ -127,7 +127,8 @@ def _item(key, population, state, item_U, round_index, p):
     keys = jax.random.split(key, 3)
     state, pause_s_U = behaviour.pause(keys[0], population, state, state.present_U, p)
     feedback = behaviour.respond(keys[1], population, state, item_U, p)
-    return _after(keys[2], population, state, item_U, feedback, pause_s_U, round_index, p, {})
+    after, observation = _after(keys[2], population, state, item_U, feedback, round_index, p)
+    return after, observation | {"pause_s": pause_s_U}, after.present_U
 
 
 @functools.partial(jax.jit, static_argnums=5)
@@ -136,33 +137,34 @@ def _page(key, population, state, item_UL, round_index, p):
     state, pause_s_U = behaviour.pause(keys[0], population, state, state.present_U, p)
     page = home.visit(keys[1], population, state, item_UL, p)
     there_U1 = state.present_U[:, None]
-    seen = {
+    after, observation = _after(
+        keys[2], population, state, page.item_U, page.feedback, round_index, p
+    )
+    observation |= {
+        "pause_s": pause_s_U,
         "looked": page.looked_UL & there_U1,
         "click": page.click_UL & there_U1,
         "dismissal": page.dismissal_UL & there_U1,
     }
-    return _after(
-        keys[2], population, state, page.item_U, page.feedback, pause_s_U, round_index, p, seen
-    )
+    return after, observation, after.present_U
 
 
-def _after(key, population, state, item_U, feedback, pause_s_U, round_index, p, seen):
-    """(state after the event, observation, who is still there)."""
+def _after(key, population, state, item_U, feedback, round_index, p):
+    """(state after the event, what the platform sees of it)."""
     exit_key, leave_key = jax.random.split(key)
     feedback = jax.tree.map(lambda x: jnp.where(state.present_U, x, jnp.zeros_like(x)), feedback)
     event_U = state.present_U & (item_U >= 0)
     left_U = behaviour.leave_session(exit_key, feedback, p)
-    after = behaviour.update(state, population, item_U, feedback, event_U, left_U, round_index, p)
+    event = behaviour.Event(item_U, feedback, event_U, left_U)
+    after = behaviour.update(state, population, event, round_index, p)
     stays_U = jax.random.uniform(leave_key, event_U.shape) >= p.leave
     after = after._replace(present_U=after.present_U & stays_U)
     observation = {
         "item": jnp.where(event_U, item_U, -1),
         "session": after.session_U,
         **_named(feedback),
-        "pause_s": pause_s_U,
-        **seen,
     }
-    return after, observation, after.present_U
+    return after, observation
 
 
 def _named(feedback: Feedback) -> dict[str, Any]:

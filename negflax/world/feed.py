@@ -42,9 +42,8 @@ def serve(key: Array, items: Items, state: UserState, p: Parameters) -> tuple[Ar
     )
     score_UM = jnp.where(shown_UM | (age_s_UM < 0), serving.UNWANTED, score_UM)
     layer = serving.Serving(exploration=p.exploration)
-    item_U1, explored_U1 = serving.serve_list(
-        pick_key, item_UM, score_UM, 1, layer, released_I=items.release_s_I, now_U=state.clock_s_U
-    )
+    context = serving.Context(items.release_s_I, state.clock_s_U)
+    item_U1, explored_U1 = serving.serve_list(pick_key, item_UM, score_UM, 1, layer, context)
     return item_U1[:, 0], explored_U1[:, 0]
 
 

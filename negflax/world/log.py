@@ -95,9 +95,8 @@ def play(key: Array, population: Population, rounds: int, p: Parameters) -> Roun
         item_U, explored_U = feed.serve(keys[2], population.items, state, p)
         feedback = behaviour.respond(keys[3], population, state, item_U, p)
         left_U = behaviour.leave_session(keys[4], feedback, p)
-        state = behaviour.update(
-            state, population, item_U, feedback, online_U, left_U, round_index, p
-        )
+        event = behaviour.Event(item_U, feedback, online_U, left_U)
+        state = behaviour.update(state, population, event, round_index, p)
         state = state._replace(present_U=state.present_U & (uniform_2U[1] >= p.leave))
         return state, Rounds(online_U, item_U, explored_U, pause_s_U, feedback)
 

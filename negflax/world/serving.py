@@ -9,6 +9,7 @@ Sizes as suffixes: U users, M candidates, L slots of the list, R remembered item
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,17 +34,29 @@ class Serving:
     exploration: float = 0.05
 
 
+class Context(NamedTuple):
+    """What the layer knows of the catalogue and of this moment.
+
+    Attributes:
+      released_I: float32, the moment from which exploration may show an item; (I,).
+      now_U: float32, the present moment in the same unit.
+      cluster_I: int32 cluster of every item; needed for a cap.
+      recent_UR: int32 items shown before, −1 for none; they count against the cap.
+    """
+
+    released_I: Array
+    now_U: Array | float = 0.0
+    cluster_I: Array | None = None
+    recent_UR: Array | None = None
+
+
 def serve_list(
     key: Array,
     item_UM: Array,
     score_UM: Array,
     length: int,
     layer: Serving,
-    *,
-    cluster_I: Array | None = None,
-    recent_UR: Array | None = None,
-    released_I: Array,
-    now_U: Array | float = 0.0,
+    context: Context,
 ) -> tuple[Array, Array]:
     """A list for every user, slot by slot; no item twice among the candidates' picks.
 
@@ -53,14 +66,17 @@ def serve_list(
       score_UM: float32; `UNWANTED` or below for what should not be shown.
       length: L.
       layer: the rules.
-      cluster_I: int32 cluster of every item; needed for a cap.
-      recent_UR: int32 items shown before, −1 for none; they count against the cap.
-      released_I: float32, the moment from which exploration may show an item; (I,).
-      now_U: float32, the present moment in the same unit.
+      context: releases, clusters and what was shown before.
+
+    Raises:
+      ValueError: a cap without clusters.
 
     Returns:
       item_UL (int32) and explored_UL (bool).
     """
+    released_I, now_U, cluster_I, recent_UR = context
+    if layer.cap and cluster_I is None:
+        raise ValueError("a cap needs the clusters: give Context(cluster_I=…)")
     users, count = item_UM.shape[0], released_I.shape[0]
     luck_key, slot_key, random_key = jax.random.split(key, 3)
     luck_UM = layer.temperature * jax.random.gumbel(luck_key, score_UM.shape, F32)

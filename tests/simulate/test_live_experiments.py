@@ -76,9 +76,7 @@ def test_states_carried_event_by_event_are_those_of_the_whole_history(start, mod
         start.population,
         before,
         arm,
-        p=start.p,
-        plan=Plan(),
-        model=model,
+        Plan(start.p, model),
     )
     day = user_log.visits_of(SETTINGS.log_days, visits)
     log = user_log.joined([start.log, day])
@@ -161,22 +159,11 @@ def test_filters_keep_what_was_disliked_from_the_lists(start, models):
     online_U = jnp.arange(USERS) % 3 > 0
     layer = dataclasses.replace(Plan.layer, exploration=0.0)
     for block, bad in (("items", np.arange(3)), ("creators", of_them)):
-        plan = Plan(surface="home", block=block, layer=layer, users_at_a_time=16)
+        plan = Plan(start.p, model, "home", block, layer=layer, users_at_a_time=16)
 
         @jax.jit
         def listed(live, plan=plan):
-            return served_lists.lists(
-                start.key,
-                start.population,
-                arm,
-                start.p,
-                plan,
-                model,
-                online_U,
-                live.world,
-                live.dropped_UN,
-                live.state_UD,
-            )
+            return served_lists.lists(start.key, start.population, arm, plan, live, online_U)
 
         list_UL = np.asarray(listed(before))[np.asarray(online_U)]
         assert not np.isin(list_UL, bad).any()

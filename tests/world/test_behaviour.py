@@ -30,9 +30,8 @@ def feedback(dwell_ms: int, long_view: bool, dislike: bool = False) -> behaviour
 def shown(population, state, one, online=None):
     """The state after item 7 with that feedback."""
     item, online = jnp.full(U, 7, jnp.int32), state.present_U if online is None else online
-    return behaviour.update(
-        state, population, item, one, online, jnp.zeros(U, bool), jnp.int32(0), P
-    )
+    event = behaviour.Event(item, one, online, jnp.zeros(U, bool))
+    return behaviour.update(state, population, event, jnp.int32(0), P)
 
 
 def test_only_users_online_change(population):

@@ -22,8 +22,8 @@ from negflax.data import Catalogue
 from negflax.simulate.live import served_day, user_log, user_metrics
 from negflax.simulate.live.arms import ARMS
 from negflax.simulate.live.live_settings import LiveSettings
-from negflax.simulate.live.served_day import Live, play_day
-from negflax.simulate.live.served_lists import Plan
+from negflax.simulate.live.served_day import play_day
+from negflax.simulate.live.served_lists import Live, Plan
 from negflax.simulate.live.served_models import Models, read_histories
 from negflax.simulate.live.user_log import Log
 from negflax.world import Parameters, Population, draw_population, mechanisms
@@ -62,9 +62,9 @@ def prepare(config: Config, settings: LiveSettings) -> Start:
         key = jax.random.fold_in(world_key(config.world.seed), 3)
         width = config.model.embedding, config.model.hidden
         live, logs = served_day.arrive(key, population, p, width), []
-        serve = functools.partial(play_day, key, p=p, plan=Plan(), model=None)
+        serve = functools.partial(play_day, key, arm=None, plan=Plan(p))
         for day in range(settings.log_days):
-            live, visits = serve(jnp.int32(day), population, live, None)
+            live, visits = serve(jnp.int32(day), population, live)
             logs.append(user_log.visits_of(day, visits))
     log = user_log.joined(logs)
     played_I = np.bincount(log["item"], minlength=config.world.num_items)
@@ -90,9 +90,10 @@ def run_arm(
       models: likewise.
       on_day_end: called with the number of each simulated day once it is over.
     """
-    spec, settings, p = ARMS[name], start.settings, start.p
+    spec, settings = ARMS[name], start.settings
     config, state = models.first(spec)
-    model, plan = models.model(config), Plan(surface=surface, block=spec.block)
+    model = models.model(config)
+    plan = Plan(start.p, model, surface, spec.block)
     member_U = members(start, share)
     world = start.live.world
     live = start.live._replace(world=world._replace(present_U=world.present_U & member_U))
@@ -106,14 +107,7 @@ def run_arm(
             state_UD, cell_UH = read_histories(model, arm, sequences, config.eval.history)
             live = live._replace(state_UD=state_UD, cell_UH=cell_UH)
         live, visits = play_day(
-            start.key,
-            jnp.int32(first + day),
-            start.population,
-            live,
-            arm,
-            p=p,
-            plan=plan,
-            model=model,
+            start.key, jnp.int32(first + day), start.population, live, arm, plan
         )
         log = user_log.joined([log, user_log.visits_of(first + day, visits)])
         on_day_end(day)

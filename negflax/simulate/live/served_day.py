@@ -18,33 +18,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from negflax.data import features
-from negflax.model import Recommender
 from negflax.simulate.arm import Arm, Events, read
-from negflax.simulate.live.served_lists import Plan, lists, of_those
+from negflax.simulate.live.served_lists import Live, Plan, lists, of_those
 from negflax.world import Parameters, Population, behaviour, feed, home
 
 DISLIKES = 64  # newest dislikes of a user that a filter knows
-
-
-class Live(NamedTuple):
-    """Users of one arm between two visits.
-
-    Attributes:
-      world: what the simulator knows; `clock_s_U` is the moment of the next visit, `shown_UR` and
-        `disliked_UR` hold the newest R items played, newest last.
-      begins_U: bool, the next visit begins a session.
-      since_s_U: float32 seconds since the start of the newest event; < 0: there was none.
-      dropped_UN: int32 newest disliked items, −1 for none.
-      state_UD: user states that the model multiplies item vectors with.
-      cell_UH: state of the encoder's cell.
-    """
-
-    world: behaviour.UserState
-    begins_U: jax.Array
-    since_s_U: jax.Array
-    dropped_UN: jax.Array
-    state_UD: jax.Array
-    cell_UH: jax.Array
 
 
 class Visits(NamedTuple):
@@ -90,17 +68,14 @@ def arrive(key: jax.Array, population: Population, p: Parameters, width: tuple[i
     )
 
 
-@functools.partial(jax.jit, static_argnames=("p", "plan", "model"))
+@functools.partial(jax.jit, static_argnames="plan")
 def play_day(
     key: jax.Array,
     day: jax.Array,
     population: Population,
     live: Live,
     arm: Arm | None,
-    *,
-    p: Parameters,
     plan: Plan,
-    model: Recommender | None,
 ) -> tuple[Live, Visits]:
     """Everything that happens on a day.
 
@@ -109,10 +84,8 @@ def play_day(
       day: int32 number of the day, whose visits lie before the moment (day + 1) · 24 h.
       population: users and items; item i is the model's row i + 1.
       live: the users in the evening before.
-      arm: the model's arrays; None: the logging platform serves.
-      p: mechanisms of the world.
-      plan: sizes and switches.
-      model: of the arm.
+      arm: arrays of the plan's model; None: the logging platform serves.
+      plan: the world's mechanisms, the model, sizes and switches.
     """
     key = jax.random.fold_in(key, day)
     evening_s = (day + 1) * jnp.float32(86_400)
@@ -120,7 +93,7 @@ def play_day(
     def one_round(live: Live, number: jax.Array) -> tuple[Live, Visits]:
         online_U = live.world.present_U & (live.world.clock_s_U < evening_s)
         visit = functools.partial(
-            _visit, jax.random.fold_in(key, number), population, arm, p, plan, model, online_U
+            _visit, jax.random.fold_in(key, number), population, arm, plan, online_U
         )
         nothing = jax.tree.map(
             lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(lambda: visit(live)[1])
@@ -134,30 +107,17 @@ def _visit(
     key: jax.Array,
     population: Population,
     arm: Arm | None,
-    p: Parameters,
     plan: Plan,
-    model: Recommender | None,
     online_U: jax.Array,
     live: Live,
 ) -> tuple[Live, Visits]:
     """lists → feedback → what it changes in the users → what the model makes of it → pauses."""
     keys = jax.random.split(key, 5)
-    world, items = live.world, population.items
+    world, p = live.world, plan.p
     if arm is None:
-        page_UL = feed.serve(keys[0], items, world, p)[0][:, None]
+        page_UL = feed.serve(keys[0], population.items, world, p)[0][:, None]
     else:
-        page_UL = lists(
-            keys[0],
-            population,
-            arm,
-            p,
-            plan,
-            model,
-            online_U,
-            world,
-            live.dropped_UN,
-            live.state_UD,
-        )
+        page_UL = lists(keys[0], population, arm, plan, live, online_U)
     if plan.surface == "home":
         page = home.visit(keys[1], population, world, page_UL, p)
         item_U, feedback, seen_U = page.item_U, page.feedback, page.looked_UL.sum(1)
@@ -168,7 +128,8 @@ def _visit(
         seen_U, dismissals_U = jnp.ones_like(item_U), feedback.dismissal_U.astype(jnp.int32)
     event_U = online_U & (item_U >= 0)
     left_U = behaviour.leave_session(keys[2], feedback, p)
-    after = behaviour.update(world, population, item_U, feedback, event_U, left_U, jnp.int32(0), p)
+    event = behaviour.Event(item_U, feedback, event_U, left_U)
+    after = behaviour.update(world, population, event, jnp.int32(0), p)
     stays_U = jax.random.uniform(keys[3], event_U.shape) >= p.leave
     after = after._replace(
         # By event, not by round: rounds of the day in which a user is away push nothing out.
@@ -182,7 +143,7 @@ def _visit(
     after, pause_s_U = behaviour.pause(keys[4], population, after, online_U, p)
     state_UD, cell_UH = live.state_UD, live.cell_UH
     if arm is not None:
-        state_UD, cell_UH = _read_events(arm, model, plan, item_U, codes, event_U, live)
+        state_UD, cell_UH = _read_events(arm, plan, item_U, codes, event_U, live)
     since_s_U = jnp.where(event_U, dwell_s_U, live.since_s_U)
     new = Live(
         world=after,
@@ -206,12 +167,12 @@ def _visit(
     return new, visits
 
 
-def _read_events(arm, model, plan, item_U, codes, event_U, live) -> tuple[jax.Array, jax.Array]:
+def _read_events(arm, plan, item_U, codes, event_U, live) -> tuple[jax.Array, jax.Array]:
     """(state_UD, cell_UH) after the event, where there was one."""
 
     def some(cell_BH, event_B):
         events = Events(**{name: x[:, None] for name, x in event_B.items()})
-        return read(model, arm, events, cell_BH)
+        return read(plan.model, arm, events, cell_BH)
 
     event = {"item": item_U + 1, "surface": jnp.zeros_like(item_U), **codes}
     before = live.state_UD, live.cell_UH

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from jax import lax
 from negflax.model import Recommender
 from negflax.simulate.arm import Arm
 from negflax.simulate.walk import CANDIDATES, MEMORY, PLATFORM
-from negflax.world import Parameters, Population, Serving, behaviour, serve_list
+from negflax.world import Context, Parameters, Population, Serving, behaviour, serve_list
 from negflax.world.serving import UNWANTED
 
 BLOCKS = ("", "items", "creators")
@@ -28,6 +28,8 @@ class Plan:
     """What the compiler knows of a day.
 
     Attributes:
+      p: mechanisms of the world.
+      model: that serves; None: the logging platform does.
       surface: `feed` or `home`.
       block: filter on the lists: disliked `items`, all items of disliked `creators`, or none.
       rounds: K, visits of a user in a day at most; who would have more goes on the next day.
@@ -35,44 +37,60 @@ class Plan:
       layer: the serving layer between scores and lists.
     """
 
+    p: Parameters
+    model: Recommender | None = None
     surface: str = "feed"
     block: str = ""
     rounds: int = 64
     users_at_a_time: int = 128
     layer: Serving = PLATFORM
 
-    def length(self, p: Parameters) -> int:
+    @property
+    def length(self) -> int:
         """L."""
-        return p.page_items if self.surface == "home" else 1
+        return self.p.page_items if self.surface == "home" else 1
+
+
+class Live(NamedTuple):
+    """Users of one arm between two visits.
+
+    Attributes:
+      world: what the simulator knows; `clock_s_U` is the moment of the next visit, `shown_UR` and
+        `disliked_UR` hold the newest R items played, newest last.
+      begins_U: bool, the next visit begins a session.
+      since_s_U: float32 seconds since the start of the newest event; < 0: there was none.
+      dropped_UN: int32 newest disliked items, −1 for none.
+      state_UD: user states that the model multiplies item vectors with.
+      cell_UH: state of the encoder's cell.
+    """
+
+    world: behaviour.UserState
+    begins_U: jax.Array
+    since_s_U: jax.Array
+    dropped_UN: jax.Array
+    state_UD: jax.Array
+    cell_UH: jax.Array
 
 
 def lists(
     key: jax.Array,
     population: Population,
     arm: Arm,
-    p: Parameters,
     plan: Plan,
-    model: Recommender,
+    live: Live,
     online_U: jax.Array,
-    world: behaviour.UserState,
-    dropped_UN: jax.Array,
-    state_UD: jax.Array,
 ) -> jax.Array:
     """(U, L) int32 lists of the users who are there; zeros for the others.
 
     Args:
       key: of the serving layer's luck, drawn user by user.
       population: users and items.
-      arm: the model's arrays.
-      p: mechanisms of the world.
-      plan: surface, filter and serving layer.
-      model: of the arm.
+      arm: arrays of the plan's model.
+      plan: model, surface, filter and serving layer.
+      live: what was shown and disliked lately, the users' clocks and states.
       online_U: bool, who is there.
-      world: what was shown lately, and the users' clocks.
-      dropped_UN: newest disliked items, −1 for none.
-      state_UD: user states.
     """
-    items, length = population.items, plan.length(p)
+    items, model = population.items, plan.model
     weights_VD, bias_V = model.output_vectors(arm.rows[model.output_table][: model.num_rows])
     weights_ID, bias_I = weights_VD[1:], bias_V[1:]  # row 0 is no item
     creators = population.users.averse_creator_UA.shape[1]
@@ -90,24 +108,23 @@ def lists(
         best_BM, item_BM = lax.top_k(score_BI, min(CANDIDATES, len(bias_I)))
 
         def one(user, item_M, score_M, shown_R, now):
+            context = Context(items.release_s_I, now[None], items.cluster_I, shown_R[None])
             list_1L, _ = serve_list(
                 jax.random.fold_in(key, user),
                 item_M[None].astype(jnp.int32),
                 score_M[None],
-                length,
+                plan.length,
                 plan.layer,
-                cluster_I=items.cluster_I,
-                recent_UR=shown_R[None],
-                released_I=items.release_s_I,
-                now_U=now[None],
+                context,
             )
             return list_1L[0]
 
         return jax.vmap(one)(user_B, item_BM, best_BM, shown_BR[:, -MEMORY:], now_B)
 
     user_U = jnp.arange(len(online_U), dtype=jnp.int32)
-    known = state_UD, world.shown_UR, dropped_UN, world.clock_s_U, user_U
-    nothing_UL = jnp.zeros((len(online_U), length), jnp.int32)
+    world = live.world
+    known = live.state_UD, world.shown_UR, live.dropped_UN, world.clock_s_U, user_U
+    nothing_UL = jnp.zeros((len(online_U), plan.length), jnp.int32)
     return of_those(online_U, some, known, nothing_UL, plan.users_at_a_time)
 
 
