@@ -155,15 +155,9 @@ def main(argv: list[str]) -> None:
     for title, (rows, _) in shown.items():
         print(f"\n{title}\n{format_table(rows)}" if rows else "")
     method = judge.circumstances(runs) | {"seeds": len(seeds), "trials": trials}
+    findings = page.Findings(found, finite, baselines, shares)
     path, chart = page.write_page(
-        workdir / "study.html",
-        f"{config.name}: objectives compared",
-        found,
-        finite,
-        baselines,
-        shares,
-        shown,
-        method,
+        workdir / "study.html", f"{config.name}: objectives compared", findings, shown, method
     )
     chart.savefig(workdir / "front.png", dpi=150, facecolor="white")
     for stem, title in (
@@ -174,7 +168,7 @@ def main(argv: list[str]) -> None:
     figures = tables.figures(found, finite, baselines, front, shares)
     rows = {title: rows for title, (rows, _) in shown.items()}
     write_json(shared.JSON.value or workdir / "study.json", plain(figures | {"tables": rows}))
-    print(f"\n{page.answer(found, finite, shares)}\n\npage: {path}")
+    print(f"\n{page.answer(findings)}\n\npage: {path}")
 
 
 def _names(asked: Sequence[str]) -> list[str]:

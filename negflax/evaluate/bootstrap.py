@@ -159,8 +159,7 @@ def paired_bootstrap(
     *,
     resamples: int,
     seed: int,
-    weights_a_R: np.ndarray | None = None,
-    weights_b_R: np.ndarray | None = None,
+    weights_R: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
     user_R: np.ndarray | None = None,
 ) -> tuple[float, float, float]:
     """Compares two arms on the same users: (estimate, low, high), a 95 % percentile interval.
@@ -172,8 +171,7 @@ def paired_bootstrap(
         over the arm's own defined queries.
       resamples: number of resamples.
       seed: of the draws.
-      weights_a_R: weights of a micro mean; None weighs every defined query alike.
-      weights_b_R: the same for arm b.
+      weights_R: of micro means, arm a's and arm b's; None weighs every defined query alike.
       user_R: the user of each query; None: each query is one user.
 
     Raises:
@@ -185,7 +183,7 @@ def paired_bootstrap(
         raise ValueError(f"arms of {len(values_a_R)} and {len(values_b_R)} users are not paired")
     compare = np.subtract if statistic == "mean_difference" else ratio
     values = [np.asarray(v, np.float64) for v in (values_a_R, values_b_R)]
-    weights = [_weights(v, w) for v, w in zip(values, (weights_a_R, weights_b_R), strict=True)]
+    weights = [_weights(v, w) for v, w in zip(values, weights_R, strict=True)]
     draws = resampled_means(
         np.stack(values, 1), np.stack(weights, 1), resamples=resamples, seed=seed, user_R=user_R
     )

@@ -45,7 +45,9 @@ class KernelOptions:
     """How the log-sum-exp is computed; no result depends on it beyond rounding.
 
     Attributes:
-      impl: as in candidate_logsumexp.
+      impl: `xla` runs anywhere. `mosaic_gpu` (Hopper, 16-bit operands; others take `xla`) and
+        `mosaic_tpu` are Pallas kernels that were checked in interpreters and by lowering, but not
+        yet on a device: `auto`, the platform's choice in `AUTO`, is `xla` until they were.
       block_elements: budget for the logits alive at a time, in elements.
       split_over: mesh axes over which the candidates are split, inside shard_map: each device has
         other candidates and other states. States are gathered, not candidates.
@@ -71,13 +73,13 @@ def candidate_logsumexp(
     candidate_ids_S: ArrayLike | None = None,
     exclude_ids_NL: ArrayLike | None = None,
     valid_S: ArrayLike | None = None,
-    impl: str = "auto",
-    block_elements: int = BLOCK_ELEMENTS,
+    options: KernelOptions = DEFAULTS,
 ) -> jax.Array:
     """Log-sum-exp of each state's logits over its candidates, without an N × S array.
 
     Differentiable in states, candidates and bias for any cotangent. Partial results over disjoint
-    candidate sets combine by `jnp.logaddexp`.
+    candidate sets combine by `jnp.logaddexp`; inside shard_map `label_logsumexp` combines those of
+    the mesh.
 
     Args:
       states_ND: user states, floating.
@@ -86,19 +88,17 @@ def candidate_logsumexp(
       candidate_ids_S: integer ids, needed with `exclude_ids_NL`.
       exclude_ids_NL: ids each state leaves out (its labels); pad with −1.
       valid_S: False removes a candidate for every state (padding rows).
-      impl: `xla` runs anywhere. `mosaic_gpu` (Hopper, 16-bit operands; others take `xla`) and
-        `mosaic_tpu` are Pallas kernels that were checked in interpreters and by lowering, but not
-        yet on a device: `auto`, the platform's choice in `AUTO`, is `xla` until they were.
-      block_elements: budget for the logits that are alive at a time, in elements.
+      options: implementation and memory. These candidates alone are summed over, whatever
+        `options.split_over` says.
 
     Returns:
       (N,) in float32 (float64 for float64 states); −inf, with zero gradients, where a state has no
       candidate left.
 
     Raises:
-      ValueError: shapes disagree, ids are missing or not integers, or `impl` is unknown.
+      ValueError: shapes disagree, ids are missing or not integers, or `options.impl` is unknown.
     """
-    impl = implementation(impl)
+    impl = implementation(options.impl)
     bias_S, ids_S, exclude_NL = fold_masks(
         states_ND, candidates_SD, bias_S, candidate_ids_S, exclude_ids_NL, valid_S
     )
@@ -106,12 +106,12 @@ def candidate_logsumexp(
     if impl == "mosaic_gpu":
         from negflax.loss.kernels import mosaic_gpu
 
-        return mosaic_gpu.logsumexp(*arguments, block_elements)
+        return mosaic_gpu.logsumexp(*arguments, options.block_elements)
     if impl == "mosaic_tpu":
         from negflax.loss.kernels import mosaic_tpu
 
         return mosaic_tpu.logsumexp(*arguments)
-    return xla.logsumexp(*arguments, block_elements)
+    return xla.logsumexp(*arguments, options.block_elements)
 
 
 def label_logsumexp(
@@ -139,8 +139,7 @@ def label_logsumexp(
             bias_S=candidates.bias_S,
             candidate_ids_S=candidates.ids_S,
             exclude_ids_NL=label_ids_NL,
-            impl=options.impl,
-            block_elements=options.block_elements,
+            options=options,
         )
 
     if not options.is_split():

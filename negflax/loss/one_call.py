@@ -59,7 +59,8 @@ def ntr_loss(
       ValueError: shapes that do not belong together, ids that are no integers, or, outside of jit,
         an id that is no row of `items_VD`.
     """
-    _check_shapes(states_ND, items_VD, label_ids_NL, r_NL, w_NL, bias_V, candidate_ids_S, log_q_S)
+    _check_labels(states_ND, items_VD, label_ids_NL, r_NL, w_NL)
+    _check_candidates(items_VD, bias_V, candidate_ids_S, log_q_S)
     states_ND, items_VD = jnp.asarray(states_ND), jnp.asarray(items_VD)
     num_items, dtype = len(items_VD), states_ND.dtype
     label_ids_NL = _rows(label_ids_NL, "label_ids_NL", num_items, absent=True)
@@ -102,7 +103,7 @@ def ntr_loss(
     return total / jnp.maximum(labels, 1).astype(total.dtype)
 
 
-def _check_shapes(states_ND, items_VD, label_ids, r, w, bias_V, candidate_ids_S, log_q_S):
+def _check_labels(states_ND, items_VD, label_ids, r, w):
     """Nothing is broadcast: (N, 1) beside (N,) would silently give (N, N)."""
     states, items, ids = jnp.shape(states_ND), jnp.shape(items_VD), jnp.shape(label_ids)
     if len(states) != 2 or len(items) != 2 or states[1] != items[1]:
@@ -120,8 +121,12 @@ def _check_shapes(states_ND, items_VD, label_ids, r, w, bias_V, candidate_ids_S,
             raise ValueError(
                 f"{name} has the shape {jnp.shape(x)}, label_ids_NL {ids}: give equal shapes"
             )
-    if bias_V is not None and jnp.shape(bias_V) != items[:1]:
-        raise ValueError(f"bias_V has the shape {jnp.shape(bias_V)}: give {items[:1]}")
+
+
+def _check_candidates(items_VD, bias_V, candidate_ids_S, log_q_S):
+    num_items = jnp.shape(items_VD)[:1]
+    if bias_V is not None and jnp.shape(bias_V) != num_items:
+        raise ValueError(f"bias_V has the shape {jnp.shape(bias_V)}: give {num_items}")
     if log_q_S is not None and (
         candidate_ids_S is None or jnp.shape(log_q_S) != jnp.shape(candidate_ids_S)
     ):

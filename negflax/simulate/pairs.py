@@ -114,11 +114,6 @@ def log_effect(
             values.append(total_U / weight_U)
         weights.append(weight_U)
     found = paired_bootstrap(
-        *values,
-        "mean_ratio",
-        resamples=resamples,
-        seed=seed,
-        weights_a_R=weights[0],
-        weights_b_R=weights[1],
+        *values, "mean_ratio", resamples=resamples, seed=seed, weights_R=(weights[0], weights[1])
     )
     return tuple(x - 1 for x in found)

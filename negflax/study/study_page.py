@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from negflax.evaluate.report import html, plots
 from negflax.study.personal import Estimates, beyond_rate_adjusted, shown
@@ -68,8 +68,25 @@ NOTES = {
 }
 
 
-def answer(found: Estimates, trained: Sequence[str], shares: Mapping[str, float]) -> str:
+class Findings(NamedTuple):
+    """What the page is about.
+
+    Attributes:
+      found: estimates on the test period.
+      trained: names of trained arms.
+      baselines: names of baselines.
+      shares: of runs that diverged, by objective.
+    """
+
+    found: Estimates
+    trained: Sequence[str]
+    baselines: Sequence[str]
+    shares: Mapping[str, float]
+
+
+def answer(findings: Findings) -> str:
     """The first section: what a product manager needs, every sentence from the figures."""
+    found, trained, _, shares = findings
     parts = []
     better = [n for n in trained if n != BASELINE and verdict(found, n) == "yes"]
     maybe = [n for n in trained if n != BASELINE and verdict(found, n) == "undecided"]
@@ -122,10 +139,7 @@ def answer(found: Estimates, trained: Sequence[str], shares: Mapping[str, float]
 def write_page(
     path: Any,
     title: str,
-    found: Estimates,
-    trained: Sequence[str],
-    baselines: Sequence[str],
-    shares: Mapping[str, float],
+    findings: Findings,
     tables: Mapping[str, tuple[list, str]],
     method: Mapping[str, Any],
 ) -> Any:
@@ -134,19 +148,17 @@ def write_page(
     Args:
       path: of the .html file.
       title: its heading.
-      found: estimates on the test period.
-      trained: names of trained arms.
-      baselines: names of baselines.
-      shares: of diverged runs.
+      findings: estimates, the arms and runs that diverged.
       tables: title → (rows, note), in order.
       method: what METHOD's places hold.
     """
+    found, trained, baselines, _ = findings
     shown_baselines = [n for n in baselines if n in (RATE_ADJUSTED, "popularity")]
     points = {name: _point(found, name) for name in (*trained, *shown_baselines)}
     chart = plots.front_chart(points, method["k"])
     text = METHOD.format(**method, diverged=DIVERGED, kept=KEPT_HR_P)
     sections: list[html.Section] = [
-        html.Text("The answer", answer(found, trained, shares)),
+        html.Text("The answer", answer(findings)),
         html.Figure(
             "Liked against rejected items in the lists, test period",
             [chart],

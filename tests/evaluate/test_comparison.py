@@ -46,8 +46,7 @@ def test_rows_are_paired_differences(results):
             a.value_R,
             resamples=300,
             seed=CONFIG.seed,
-            weights_a_R=b.weight_R,
-            weights_b_R=a.weight_R,
+            weights_R=(b.weight_R, a.weight_R),
         )
         row = by_name[metric]
         assert (row["difference"], row["low"], row["high"]) == pytest.approx(expected, abs=1e-6)

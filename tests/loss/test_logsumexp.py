@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from negflax.config import MeshConfig
-from negflax.loss import candidate_logsumexp, combine_over
+from negflax.loss import KernelOptions, candidate_logsumexp, combine_over
 from negflax.mesh import AXES, COPIED, SPLIT, make_mesh
 
+DEFAULTS = KernelOptions()
 SHAPES = [(1, 1, 1, 1), (5, 7, 3, 2), (33, 65, 9, 1), (300, 290, 5, 2)]  # N, S, D, L
 
 
@@ -29,11 +30,16 @@ def problem(shape, scale, seed, dtype=np.float32):
     return states, candidates, bias, ids, exclude
 
 
-@functools.partial(jax.jit, static_argnames=("block_elements",))
-def run(states, candidates, bias, ids, exclude, g, **options):
+@functools.partial(jax.jit, static_argnames=("options",))
+def run(states, candidates, bias, ids, exclude, g, options=DEFAULTS):
     def total(states, candidates, bias):
         lse = candidate_logsumexp(
-            states, candidates, bias_S=bias, candidate_ids_S=ids, exclude_ids_NL=exclude, **options
+            states,
+            candidates,
+            bias_S=bias,
+            candidate_ids_S=ids,
+            exclude_ids_NL=exclude,
+            options=options,
         )
         return jnp.vdot(jnp.where(jnp.isneginf(lse), 0, lse), g), lse
 
@@ -53,7 +59,7 @@ def run(states, candidates, bias, ids, exclude, g, **options):
 def test_agrees_with_float64_values_and_gradients(shape, scale, seed, block_elements):
     arrays = problem(shape, scale, seed)
     g = np.random.default_rng(seed).normal(size=shape[0]).astype(np.float32)
-    lse, gradients = run(*arrays, g, block_elements=block_elements)
+    lse, gradients = run(*arrays, g, KernelOptions(block_elements=block_elements))
     expected = reference.logsumexp(reference.logits(*arrays))
     empty = np.isneginf(expected)
     np.testing.assert_array_equal(np.isneginf(lse), empty)
@@ -172,7 +178,8 @@ def test_no_array_of_states_times_candidates():
     budget = 1_000_000
 
     def total(states, candidates):
-        return candidate_logsumexp(states, candidates, block_elements=budget).sum()
+        options = KernelOptions(block_elements=budget)
+        return candidate_logsumexp(states, candidates, options=options).sum()
 
     shape = jax.ShapeDtypeStruct((n, 16), jnp.float32)
     compiled = jax.jit(jax.grad(total, (0, 1))).lower(shape, shape).compile()
@@ -184,7 +191,7 @@ def test_no_array_of_states_times_candidates():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"impl": "magic"}, "choose from"),
+        ({"options": KernelOptions("magic")}, "choose from"),
         ({"exclude_ids_NL": np.zeros((2, 1), int)}, "candidate_ids_S"),
         ({"bias_S": np.zeros(4)}, "bias_S has shape"),
         (
