@@ -149,3 +149,16 @@ def test_the_walk_of_a_step_is_what_it_imports():
 def test_a_file_name_is_used_once_in_the_house():
     names = [p.name for p in (ROOT / "negflax").rglob("*.py") if p.name != "__init__.py"]
     assert not {name for name in names if names.count(name) > 1}
+
+
+def test_a_function_takes_seven_arguments_at_most():
+    """But for kernel bodies, whose references Pallas hands over, and the loss in one call."""
+    for path in (*sources("negflax"), *sources("launch"), *sources("configs")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            given = node.args
+            names = {a.arg for a in (*given.posonlyargs, *given.args, *given.kwonlyargs)}
+            body = path.parent.name == "kernels" and node.name.endswith("_kernel")
+            if not body and node.name != "ntr_loss":
+                assert len(names - {"self", "cls"}) <= 7, f"{path}:{node.lineno}: {node.name}"

@@ -27,7 +27,7 @@ from negflax.data.parts import Parts, partition
 from negflax.data.renaming import renaming
 from negflax.data.rules import asked
 from negflax.data.schema import conform, validate
-from negflax.data.sequences import prepare
+from negflax.data.sequences import ValidLog, prepare
 from negflax.data.sources import builder_dir, import_prepared, open_source
 
 WHOLE_BYTES = 64 * 2**20  # files up to this size are hashed whole
@@ -76,7 +76,8 @@ class _Table:
     def prepare(self, scratch: Path, config: Config, *rest: Any) -> dict[str, Any]:
         raw = self._raw
         events, repairs = validate(raw.events, raw.name, asked(config.labels))
-        found = prepare(Parts([lambda: events]), raw.items, repairs, raw.name, config, *rest)
+        log = ValidLog(raw.name, Parts([lambda: events]), raw.items, repairs)
+        found = prepare(log, config, *rest)
         left = set(raw.events.column_names) - set(events.column_names)
         found["report"] |= Reading(columns_left_out=left).report()
         return found
@@ -100,7 +101,7 @@ class _Files:
         names = renaming(self._columns)
         chunks = event_chunks(self._files, CHUNK_EVENTS, how, reading, names)
         parts, repairs = partition(chunks, count_events(self._files), scratch, name)
-        found = prepare(parts, items, repairs, name, config, *rest)
+        found = prepare(ValidLog(name, parts, items, repairs), config, *rest)
         found["report"] |= reading.report()
         return found
 
@@ -121,7 +122,7 @@ class _Builder:
         name = config.data.source
         chunks = self._chunks(name, asked(config.labels))
         parts, repairs = partition(chunks, self._num_events, scratch, name)
-        return prepare(parts, self._items, repairs, name, config, *rest)
+        return prepare(ValidLog(name, parts, self._items, repairs), config, *rest)
 
     def _chunks(self, name: str, how: dict[str, str]) -> Iterator[pa.Table]:
         start = 0

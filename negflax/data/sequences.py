@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -104,15 +104,29 @@ def build_sequences(raw: RawData, config: Config, catalogue: Catalogue | None = 
         for column, values in columns.items():
             kept[column].append(values)
 
-    rest = prepare(Parts([lambda: events]), raw.items, repairs, raw.name, config, catalogue, keep)
+    log = ValidLog(raw.name, Parts([lambda: events]), raw.items, repairs)
+    rest = prepare(log, config, catalogue, keep)
     return Sequences(**{column: kept[column][0] for column in kept}, **rest)
 
 
+class ValidLog(NamedTuple):
+    """A log whose events were validated.
+
+    Attributes:
+      name: of the source, for messages.
+      parts: validated events; each part holds whole users.
+      items: item table, not validated.
+      repairs: counts so far.
+    """
+
+    name: str
+    parts: Parts
+    items: pa.Table | None
+    repairs: dict[str, int]
+
+
 def prepare(
-    parts: Parts,
-    items: pa.Table | None,
-    repairs: dict[str, int],
-    name: str,
+    log: ValidLog,
     config: Config,
     catalogue: Catalogue | None,
     write: Callable[[dict[str, np.ndarray]], None],
@@ -124,10 +138,7 @@ def prepare(
     part, and a merge.
 
     Args:
-      parts: validated events; each part holds whole users.
-      items: item table, not validated.
-      repairs: counts so far.
-      name: of the source, for messages.
+      log: events and items.
       config: its sections data and labels.
       catalogue: as `build_sequences`.
       write: takes the columns of Sequences that end in _E, once for each part, in order.
@@ -136,6 +147,7 @@ def prepare(
     Returns:
       The other fields of Sequences.
     """
+    name, parts, items, repairs = log
     published = config.data.split == "leave_one_out"
     if items is not None:
         items = like_events(validate_items(items, f"{name} items"), parts)
