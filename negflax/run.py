@@ -23,8 +23,7 @@ from negflax.config import (
 from negflax.data import Catalogue, open_sequences
 from negflax.data.event_files import count_events, event_files
 from negflax.data.tabular import Data, arrow_table, as_file, is_path
-from negflax.evaluate import Result
-from negflax.evaluate import evaluation
+from negflax.evaluate import Result, evaluation
 from negflax.evaluate.calibration import calibration_figures
 from negflax.evaluate.circumstances import check_list_lengths
 from negflax.evaluate.report import run_page
