@@ -1,15 +1,15 @@
-"""Evaluates a checkpoint: full-catalogue ranking beside random, popularity and Markov baselines.
+"""Evaluates a checkpoint on the full catalogue and compares it with the baselines.
 
   python -m launch.evaluate --workdir=runs/synthetic --checkpoint=best
 
-Needs nothing but the run's folder (and its data set); runs on any number of devices. Several runs
-of one data set are compared on the same queries, each with the first, by paired intervals:
+It needs only the folder of the run and its data set, and runs on any number of devices. Given
+several runs of one data set, it evaluates all of them on the same queries and compares each with
+the first, with paired confidence intervals:
 
   python -m launch.evaluate --workdir=runs/ssm,runs/ntr
 
-While a run
-is training, or after it, every checkpoint can be evaluated on the validation period, and the best
-one promoted to DIR/best, without a write into the run's folder:
+With --follow it evaluates every checkpoint of a run on the validation period, during training or
+afterwards, and copies the best one to DIR/best. It writes nothing into the folder of the run:
 
   python -m launch.evaluate --follow --workdir=runs/synthetic --out=DIR
 """
@@ -38,21 +38,27 @@ from negflax.train.restore import CATALOGUE, load_trained
 from . import flags as shared
 
 WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of the run; several, parted by commas, are compared."
+    "workdir", None, "Folder of the run, or several folders, separated by commas, to compare."
 )
-CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "latest, best or a step.")
+CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", "best", "Which checkpoint: latest, best or a step number."
+)
 SPLIT = flags.DEFINE_enum(
-    "split", None, ["valid", "test"], "Period to score; default test, with --follow valid."
+    "split", None, ["valid", "test"], "Period to score; default: test, or valid with --follow."
 )
-HTML = flags.DEFINE_string("html", "", "The page; default <workdir>/evaluation-<split>.html.")
-FOLLOW = flags.DEFINE_boolean("follow", False, "Evaluate each checkpoint until the run has ended.")
-OUT = flags.DEFINE_string("out", "", "With --follow: where everything goes.")
+HTML = flags.DEFINE_string(
+    "html", "", "File for the HTML report; default: <workdir>/evaluation-<split>.html."
+)
+FOLLOW = flags.DEFINE_boolean(
+    "follow", False, "Evaluate each checkpoint as it appears, until training has ended."
+)
+OUT = flags.DEFINE_string("out", "", "With --follow: folder for the results and the best copy.")
 METRIC = flags.DEFINE_string(
-    "metric", "", "With --follow: promotes the best; default config.train.metric."
+    "metric", "", "With --follow: metric that selects the best; default: config.train.metric."
 )
-POLL = flags.DEFINE_float("poll", 5.0, "With --follow: seconds between looks into the run.")
+POLL = flags.DEFINE_float("poll", 5.0, "With --follow: seconds between checks for a checkpoint.")
 TIMEOUT = flags.DEFINE_float(
-    "timeout", 0.0, "With --follow: give up after these seconds without a checkpoint; 0: never."
+    "timeout", 0.0, "With --follow: stop after this many seconds without a checkpoint; 0: never."
 )
 
 
@@ -68,7 +74,7 @@ def main(argv: list[str]) -> None:
 
 
 def evaluate_one(workdir: Path, split: str) -> None:
-    """One checkpoint beside the baselines."""
+    """Evaluates one checkpoint and the baselines, and writes the report."""
     shared.start(workdir)
     trained = load_trained(workdir, CHECKPOINT.value, make_mesh(MeshConfig(), jax.devices()))
     sequences = open_sequences(trained.config, workdir, trained.catalogue)
@@ -85,7 +91,7 @@ def evaluate_one(workdir: Path, split: str) -> None:
 
 
 def compare_runs(workdirs: list[Path], split: str) -> None:
-    """Several runs on the queries of the first one's data, labels and settings."""
+    """Evaluates several runs on the same queries, with the first run's data and settings."""
     shared.start(workdirs[0])
     mesh = make_mesh(MeshConfig(), jax.devices())
     same_name = len({path.name for path in workdirs}) < len(workdirs)
@@ -96,8 +102,8 @@ def compare_runs(workdirs: list[Path], split: str) -> None:
             first, sequences = trained, open_sequences(trained.config, workdir, trained.catalogue)
         if not trained.catalogue.has_rows_of(first.catalogue):
             raise ConfigError(
-                f"{workdir} and {workdirs[0]} know different items: compare runs that were trained "
-                "on one data set with equal config.data"
+                f"{workdir} and {workdirs[0]} have different catalogues: compare runs that were "
+                "trained on the same data set with equal config.data"
             )
         settings = dataclasses.replace(first.config.eval, history=trained.config.eval.history)
         config = dataclasses.replace(trained.config, eval=settings)
@@ -117,13 +123,13 @@ def compare_runs(workdirs: list[Path], split: str) -> None:
 
 
 def follow_run(workdir: Path) -> None:
-    """Every checkpoint on the validation period, the best one promoted."""
+    """Evaluates every checkpoint on the validation period and copies the best one."""
     if not OUT.value:
-        raise ConfigError("--follow needs --out: a folder outside of --workdir")
+        raise ConfigError("--follow needs --out: name a folder outside --workdir")
     if SPLIT.value == "test":
         raise ConfigError(
-            "--follow chooses a checkpoint, and that is done on --split=valid; then score the "
-            "test period once: --workdir=OUT/best --split=test, without --follow"
+            "--follow selects a checkpoint, which must be done on the validation period: leave out "
+            "--split=test. Then score the test period once, without --follow: --workdir=OUT/best"
         )
     out = Path(OUT.value)
     shared.start(out)

@@ -29,7 +29,7 @@ class _TupleParser(tuple_parser.TupleParser):
     """
 
     def parse(self, argument: Any) -> tuple[Any, ...]:
-        """The tuple that a flag's text means."""
+        """Returns the tuple that the text of a flag denotes."""
         return parse_tuple(argument) if isinstance(argument, str) else super().parse(argument)
 
 
@@ -37,15 +37,15 @@ config_flags.register_flag_parser_for_type(tuple, _TupleParser())
 
 
 def start(workdir: str | Path) -> None:
-    """Progress on the terminal; compiled programs are kept in <workdir>/compilation_cache.
+    """Logs progress to the terminal and caches compiled programs.
 
-    Where $JAX_COMPILATION_CACHE_DIR names a folder, they are kept there.
+    The cache is <workdir>/compilation_cache, or $JAX_COMPILATION_CACHE_DIR if that is set.
     """
     logging.set_verbosity(logging.INFO)
     standard_logging.getLogger("jax").setLevel(standard_logging.WARNING)
     handler = logging.get_absl_handler()
     handler.setFormatter(None)
-    # Orbax tells dozens of lines a checkpoint through the same logger; its errors stay.
+    # Orbax logs dozens of lines per checkpoint through the same logger; only its errors pass.
     handler.addFilter(
         lambda record: record.levelno >= standard_logging.ERROR or "orbax" not in record.pathname
     )
@@ -55,7 +55,7 @@ def start(workdir: str | Path) -> None:
 
 
 def run(main: Callable[[list[str]], None]) -> None:
-    """Runs a program; errors that the user can fix are one line, without a traceback."""
+    """Runs a program; an error that the user can fix is printed as one line, no traceback."""
 
     def main_of(argv: list[str]) -> None:
         try:
@@ -69,5 +69,5 @@ def run(main: Callable[[list[str]], None]) -> None:
 def _parse(argv: list[str]) -> list[str]:
     try:
         return app.parse_flags_with_usage(argv)
-    except AttributeError as error:  # ml_collections, of a --config.… that is no setting
+    except AttributeError as error:  # from ml_collections: --config.… names an unknown setting
         sys.exit(f"ConfigError: {error}")

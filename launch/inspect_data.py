@@ -1,9 +1,9 @@
-"""Shows what a config makes of its data, and warns of leaks and of signals that say nothing.
+"""Shows how a config interprets its data, and warns of leaks and uninformative signals.
 
   python -m launch.inspect_data --config=configs/synthetic.py --html=inspect.html
 
-Prints sizes, densities, periods, label mix, conflicts, nulls, dwell, watch ratios and the strata of
-the held-out negatives; trains nothing.
+It prints sizes, densities, periods, label counts, conflicting labels, nulls, dwell times, watch
+ratios and the strata of the held-out negatives. It trains nothing.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from negflax.files import write_json
 from . import flags as shared
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "One of configs/*.py.")
-WORKDIR = flags.DEFINE_string("workdir", "", "Folder of a run, to look at its synthetic data set.")
-HTML = flags.DEFINE_string("html", "", "Write the page, with plots, to this file.")
+WORKDIR = flags.DEFINE_string("workdir", "", "Folder of a run, to inspect its synthetic data set.")
+HTML = flags.DEFINE_string("html", "", "Write an HTML report with plots to this file.")
 
 
 def main(argv: list[str]) -> None:
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> None:
     figures["warnings"] = [finding._asdict() for finding in findings]
     for title, rows in data_page.tables(figures).items():
         print(f"\n{title}\n{format_table(rows) if rows else '–'}")
-    print("\nWarnings" if findings else "\nNothing looks wrong.")
+    print("\nWarnings" if findings else "\nNo problems found.")
     for about, what, remedy in findings:
         print(f"! {about}: {what}\n  → {remedy}")
     if shared.JSON.value:

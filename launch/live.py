@@ -1,8 +1,8 @@
-"""Live experiments on the simulated platform: every arm on every surface, once, resumably.
+"""Live experiments on the simulated platform: runs every arm on every surface and reports.
 
-<workdir>/seed<r> is replicate r. Each finished arm leaves its sums over users in its folder
-figures/<surface>-<arm>.npz, its metrics beside; when the command is given again, it is not served
-again. Several processes may fill one working folder, each with --seeds of its own.
+<workdir>/seed<r> holds replicate r. A finished arm writes its sums over users to
+figures/<surface>-<arm>.npz there, and its metrics to a JSON file beside it. A repeated command
+skips the finished arms. Several processes may share one working folder if each has its own --seeds.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from negflax.world.environment import SURFACES
 
 from . import flags as shared
 
-EXPERIMENT = "experiment.json"  # config and settings of what the working folder holds
+EXPERIMENT = "experiment.json"  # config and settings of the experiment in the working folder
 
 
 def run(
@@ -44,10 +44,10 @@ def run(
     settings: LiveSettings,
     html_path: str,
 ) -> None:
-    """Serves what has not been served yet, then prints and writes everything.
+    """Runs the arms that are not finished, then prints and writes the results of all.
 
     Raises:
-      ConfigError: an unknown arm or surface, or a working folder of another experiment.
+      ConfigError: an arm or surface is unknown, or the folder holds another experiment.
     """
     for flag, given, known in (("arms", arms, ARMS), ("surfaces", surfaces, SURFACES)):
         if unknown := [name for name in given if name not in known]:
@@ -83,7 +83,7 @@ def _serve(
     seeds: Sequence[int],
     settings: LiveSettings,
 ) -> None:
-    """Lets every arm serve that has left no file yet."""
+    """Runs every arm that has no result file yet."""
     missing = [
         (seed, surface, arm)
         for seed in seeds
@@ -121,7 +121,11 @@ def _path(workdir: Path, seed: int, surface: str, arm: str) -> Path:
 
 
 def _claim(workdir: Path, config: Config, settings: LiveSettings, arms: Sequence[str]) -> None:
-    """Notes what the folder holds; arms may be added later, unless they share the users."""
+    """Records the experiment in the folder; arms may be added later unless they share the users.
+
+    Raises:
+      ConfigError: the folder holds an experiment with other settings.
+    """
     kept = {"config": config_dict(config), "settings": dataclasses.asdict(settings)}
     if settings.split:
         kept["arms"] = list(arms)
@@ -129,8 +133,8 @@ def _claim(workdir: Path, config: Config, settings: LiveSettings, arms: Sequence
     path = workdir / EXPERIMENT
     if path.exists() and json.loads(path.read_text()) != kept:
         raise ConfigError(
-            f"{workdir} holds an experiment with other settings: take another "
-            "--workdir, or remove it"
+            f"{workdir} holds an experiment with other settings: use another --workdir, or delete "
+            "that one"
         )
     write_json(path, kept)
 

@@ -1,13 +1,13 @@
-"""Plans a run before it runs: memory of a device, what collectives move, time of a step.
+"""Estimates what a run will need: memory per device, collective traffic and time per step.
 
   python -m launch.plan --config=configs/kuairand.py --devices=8 --memory_gib=80
   python -m launch.plan --config=configs/event_log.py --devices=64 --memory_gib=80 \
     --items=1000000000 --config.batch.rows=1024
 
-Rows and slots, candidates and collectives are arithmetic on the config; what the step holds besides
-is the temporary memory of the step compiled for as many virtual CPU devices. Nothing is allocated.
-The catalogue is counted from the data set unless --items is given. Times come from the peak rates
-of a device and are a lower bound.
+The sizes of rows, slots, candidates and collectives are computed from the config. The temporary
+memory of the step is read from the step compiled for that number of virtual CPU devices. Nothing is
+allocated. The catalogue is counted from the data set unless --items is given. Times come from the
+peak rates of a device and are lower bounds.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ from negflax.train import plan as planning
 from . import flags as shared
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "One of configs/*.py.")
-DEVICES = flags.DEFINE_integer("devices", 1, "Devices of the run.", lower_bound=1)
-MEMORY = flags.DEFINE_float("memory_gib", 80.0, "Memory of a device, GiB.")
-ITEMS = flags.DEFINE_integer("items", 0, "Items of the catalogue; 0 counts them in the data set.")
-CREATORS = flags.DEFINE_integer("creators", 0, "With --items: creators.")
-CLUSTERS = flags.DEFINE_integer("clusters", 0, "With --items: clusters.")
+DEVICES = flags.DEFINE_integer("devices", 1, "Number of devices of the run.", lower_bound=1)
+MEMORY = flags.DEFINE_float("memory_gib", 80.0, "Memory of one device, in GiB.")
+ITEMS = flags.DEFINE_integer("items", 0, "Size of the catalogue; 0: count it in the data set.")
+CREATORS = flags.DEFINE_integer("creators", 0, "With --items: number of creators.")
+CLUSTERS = flags.DEFINE_integer("clusters", 0, "With --items: number of clusters.")
 # One H200: float32 peak, HBM, and a network card of 400 Gb/s, by its data sheet.
-TFLOPS = flags.DEFINE_float("tflops", 67.0, "Peak products of a device, 10^12 operations a second.")
+TFLOPS = flags.DEFINE_float("tflops", 67.0, "Peak compute of a device, 10^12 FLOP per second.")
 MEMORY_GBPS = flags.DEFINE_float(
-    "memory_gbps", 4800.0, "Its memory bandwidth, 10^9 bytes a second."
+    "memory_gbps", 4800.0, "Memory bandwidth of a device, 10^9 bytes per second."
 )
 LINK_GBPS = flags.DEFINE_float(
-    "link_gbps", 50.0, "Bandwidth to other devices, 10^9 bytes a second."
+    "link_gbps", 50.0, "Bandwidth between devices, 10^9 bytes per second."
 )
-LATENCY_US = flags.DEFINE_float("latency_us", 10.0, "Start of a collective, microseconds.")
+LATENCY_US = flags.DEFINE_float("latency_us", 10.0, "Latency of a collective, microseconds.")
 
 
 def sizes_of(config: Config) -> planning.Sizes:
-    """The catalogue that the flags describe, or the data set's own."""
+    """Returns the table sizes that the flags describe, or those of the data set."""
     if ITEMS.value:
         named = {"creator": CREATORS.value + 1, "cluster": CLUSTERS.value + 1}
         rows = ITEMS.value + 1 + config.data.reserved_items + config.data.hash_buckets
@@ -60,16 +60,19 @@ def sizes_of(config: Config) -> planning.Sizes:
 
 
 def virtual_devices(number: int) -> list[jax.Device]:
-    """That many CPU devices, asked for before JAX starts.
+    """Returns that many CPU devices; has to be called before JAX starts its backend.
 
     Raises:
-      ConfigError: it has started, with fewer.
+      ConfigError: JAX has already started with fewer devices.
     """
     with contextlib.suppress(RuntimeError):
         jax.config.update("jax_platforms", "cpu")
         jax.config.update("jax_num_cpu_devices", number)
     if jax.device_count("cpu") < number:
-        raise ConfigError(f"--devices={number}: start the planner in a process of its own")
+        raise ConfigError(
+            f"--devices={number}: JAX has already started with fewer devices; run the planner in "
+            "its own process"
+        )
     return jax.local_devices(backend="cpu")[:number]
 
 
@@ -84,7 +87,7 @@ def main(argv: list[str]) -> None:
     sizes = sizes_of(config)
     plan = planning.make_plan(config, sizes, mesh, machine)
     limit = int(MEMORY.value * planning.GIB)
-    print(f"{sizes.num_rows - 1:,} rows, {DEVICES.value} device(s): each one's needs, calculated\n")
+    print(f"{sizes.num_rows - 1:,} rows, {DEVICES.value} device(s); estimates per device\n")
     print(report(plan))
     advice = plan.too_large(limit)
     print(
@@ -99,7 +102,7 @@ def main(argv: list[str]) -> None:
 
 
 def report(plan: planning.Plan) -> str:
-    """Three tables: memory, collectives, seconds."""
+    """Returns three tables as text: memory, collectives, times."""
     memory = [{"memory": part, "GiB": _gib(size)} for part, size in plan.memory.items()]
     memory.append({"memory": "peak", "GiB": _gib(plan.peak)})
     memory.append({"memory": "checkpoint, on the host", "GiB": _gib(plan.checkpoint_bytes)})
@@ -112,7 +115,7 @@ def report(plan: planning.Plan) -> str:
 
 
 def figures(plan: planning.Plan) -> dict[str, object]:
-    """The plan for --json, in bytes and seconds."""
+    """Returns the plan as written by --json, in bytes and seconds."""
     values = dataclasses.asdict(plan)
     values["collectives"] = {f"{of}/{what}": size for (of, what), size in plan.collectives.items()}
     return {"devices": DEVICES.value, "peak": plan.peak} | values

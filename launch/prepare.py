@@ -1,17 +1,18 @@
-"""Prepares a public data set, or your own logs, for training: once, versioned, checked.
+"""Prepares a public data set, or your own logs, for training, and checks the original files.
 
   python -m launch.prepare --data_set=kuairand/pure --manual_dir=downloads --data_dir=data
   python -m launch.train --config=configs/kuairand_full.py --config.data.root=data --workdir=runs/k
 
-Past one machine, your own logs become Parquet shards of whole users by an Apache Beam pipeline:
+Logs that are too large for one machine are written as Parquet shards of whole users by an Apache
+Beam pipeline:
 
   python -m launch.prepare --data_set=event_logs/mine --manual_dir=logs --data_dir=data \
     --shards=64 --beam="--runner=DirectRunner"
   python -m launch.train --config=configs/event_log.py \
     --config.data.path=data/event_logs/mine/shards
 
-Without --manual_dir the archive is downloaded, where its licence allows it. docs/data_sets.md lists
-the data sets and where their files come from.
+Without --manual_dir the archive is downloaded if its licence allows that. docs/data_sets.md lists
+the data sets and the sources of their files.
 """
 
 from __future__ import annotations
@@ -28,12 +29,14 @@ from negflax.files import write_json
 from . import flags as shared
 
 DATA_SET = flags.DEFINE_string("data_set", None, "Builder and variant, such as kuairand/pure.")
-DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of all prepared data sets.")
+DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder that holds all prepared data sets.")
 MANUAL_DIR = flags.DEFINE_string("manual_dir", "", "Folder with the original files or archive.")
 REGISTER = flags.DEFINE_boolean(
-    "register_checksums", False, "Keep the checksums of these files with the builders, to enforce."
+    "register_checksums", False, "Store the checksums of these files, so that they are enforced."
 )
-BEAM = flags.DEFINE_string("beam", "", "Options of Apache Beam; prepares event_logs by it.")
+BEAM = flags.DEFINE_string(
+    "beam", "", "Prepare event_logs/<name> with Apache Beam, with these pipeline options."
+)
 SHARDS = flags.DEFINE_integer("shards", 16, "With --beam: number of shards.", lower_bound=1)
 
 
@@ -72,7 +75,10 @@ def _here() -> dict[str, Any]:
 def _by_beam() -> dict[str, Any]:
     builder, _, name = DATA_SET.value.partition("/")
     if builder != "event_logs" or not name:
-        raise DataError(f"--beam prepares event_logs/<name>, your own logs, not {DATA_SET.value}")
+        raise DataError(
+            f"--data_set={DATA_SET.value}: --beam prepares your own logs only, which are named "
+            "event_logs/<name>"
+        )
     try:
         from negflax.data.builders import beam
     except ModuleNotFoundError as error:

@@ -1,9 +1,9 @@
-"""Recommends: an event log in, the best items for each of its users out.
+"""Writes the recommended items for every user of an event log.
 
   python -m launch.recommend --workdir=runs/mine --events=my_events.csv --k=10 \
     --out=recommendations.csv
 
-Histories come from --events alone; the run's own data set is not read.
+Histories come from --events only; the data set of the run is not read.
 """
 
 from __future__ import annotations
@@ -19,17 +19,21 @@ from negflax.serve import TrainedRecommender
 from . import flags as shared
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
-CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "latest, best or a step.")
+CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", "best", "Which checkpoint: latest, best or a step number."
+)
 EVENTS = flags.DEFINE_string("events", None, "Event log: a .csv or .parquet file or a folder.")
 K = flags.DEFINE_integer("k", 10, "Length of the lists.")
-OUT = flags.DEFINE_string("out", "recommendations.csv", "Where the lists go: .csv or .parquet.")
-EXCLUDE_SEEN = flags.DEFINE_boolean("exclude_seen", True, "Leave out what the user has had.")
+OUT = flags.DEFINE_string(
+    "out", "recommendations.csv", "File to write the lists to: .csv or .parquet."
+)
+EXCLUDE_SEEN = flags.DEFINE_boolean("exclude_seen", True, "Leave out items of the user's history.")
 
 SHOWN_USERS, SHOWN_RANKS = 3, 3
 
 
 def sample(lists: pa.Table) -> str:
-    """The top of the first users' lists as text."""
+    """Returns the top items of the first few users, as text."""
     rows = lists.slice(0, SHOWN_USERS * K.value).to_pylist()
     users = list(dict.fromkeys(row["user_id"] for row in rows))[:SHOWN_USERS]
     shown = [row for row in rows if row["user_id"] in users and row["rank"] <= SHOWN_RANKS]
@@ -37,13 +41,13 @@ def sample(lists: pa.Table) -> str:
 
 
 def _plain(column: str, value: object) -> object:
-    return str(value) if column.endswith("_id") else value  # no thousands marks in ids
+    return str(value) if column.endswith("_id") else value  # no thousands separators in ids
 
 
 def main(argv: list[str]) -> None:
     """See the module."""
     del argv
-    require_suffix(OUT.value)  # not after the work is done
+    require_suffix(OUT.value)  # checked before the work, not after it
     shared.start(WORKDIR.value)
     recommender = TrainedRecommender.load(WORKDIR.value, CHECKPOINT.value)
     events, _ = read_events(EVENTS.value, columns=recommender.trained.config.data.columns)
@@ -53,10 +57,11 @@ def main(argv: list[str]) -> None:
     write_table(lists, OUT.value)
     print(sample(lists))
     print(
-        f"{report['users']:,} lists: {OUT.value}. {report['events_on_unknown_items']:,} of "
-        f"{report['events'] + report['events_on_unknown_items']:,} events were on items unknown to "
-        f"the run; {report['users_without_history']:,} users were left without a history, "
-        f"{report['short_lists']:,} lists are shorter than {K.value}"
+        f"wrote {report['users']:,} lists to {OUT.value}; "
+        f"{report['events_on_unknown_items']:,} of "
+        f"{report['events'] + report['events_on_unknown_items']:,} events are on items that the "
+        f"run does not know, {report['users_without_history']:,} users have no history left, "
+        f"{report['short_lists']:,} lists have fewer than {K.value} items"
     )
     if shared.JSON.value:
         write_json(shared.JSON.value, {"step": recommender.trained.step, "k": K.value} | report)

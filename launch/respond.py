@@ -1,4 +1,4 @@
-"""`launch.simulate responsiveness`: how lists change after a dislike, or a skip."""
+"""`launch.simulate responsiveness`: measures how lists change after a dislike or a skip."""
 
 from __future__ import annotations
 
@@ -26,27 +26,29 @@ from negflax.train.restore import Trained, load_trained
 from . import flags as shared
 
 SEED_FOLDER = "seed"  # runs of one arm that differ in their training seed: <arm>/seed0, seed1, …
-REFERENCE = "input_only"  # the arm that the cost of the others is measured against
+REFERENCE = "input_only"  # the arm that the other arms' loss of HR_p is measured against
 SHOWN_STEPS = ("k+5", "k+10", "k+20")
-TELLS = {"dislike": {"dislike"}, "skip": {"dwell", "watch_ratio"}}  # features that tell a signal
+TELLS = {"dislike": {"dislike"}, "skip": {"dwell", "watch_ratio"}}  # features that show a signal
 
 
 def run(
     folders: Sequence[str], checkpoint: str, all_settings: dict[str, Settings], html: str
 ) -> None:
-    """Prints the table of every arm and writes it.
+    """Measures the responsiveness of every arm, prints the table and writes it.
 
     Args:
-      folders: of trained runs, or of an arm's seeds.
-      checkpoint: which one of each run.
-      all_settings: name of the trajectories → what is simulated.
-      html: path of the page; empty: none.
+      folders: folders of trained runs, or of arms that hold one run per training seed.
+      checkpoint: which checkpoint to load: latest, best or a step.
+      all_settings: kind of trajectories (shared, own) → settings of the simulation.
+      html: path of the HTML page; empty: no page.
 
     Raises:
-      ConfigError: no run is named, or runs do not belong together.
+      ConfigError: no run is named, or the runs have different catalogues.
     """
     if not folders:
-        raise ConfigError("responsiveness needs --workdir: folders of trained runs, by commas")
+        raise ConfigError(
+            "responsiveness needs --workdir: folders of trained runs, separated by commas"
+        )
     arms = arms_of(folders)
     first = next(iter(arms.values()))[0]
     shared.start(first)
@@ -56,8 +58,8 @@ def run(
     for name, seeds in trained.items():
         if any(not np.array_equal(x.catalogue.item_ids, catalogue.item_ids) for x in seeds):
             raise ConfigError(
-                f"{name} and {next(iter(arms))} know different items: compare runs that were "
-                "trained on one data set with equal config.data"
+                f"{name} and {next(iter(arms))} have different catalogues: compare runs that were "
+                "trained on the same data set with equal config.data"
             )
     sequences = open_sequences(one.config, first, catalogue)
     table, named, rates, shown = [], {}, [], []
@@ -92,8 +94,11 @@ def run(
         random = responsiveness.chances(walks[0], catalogue)[kind]
         named |= {f"log_effect/{kind}{end}": x for end, x in zip(ENDS, found, strict=True)}
         named[f"chance/{kind}"] = random
-        print(f"\n{kind}: in the log itself {_interval(found)}; a random list's {random:.4f}")
-    print(f"{named['pairs_per_second']:,.0f} pairs a second, compilation apart")
+        print(
+            f"\n{kind}: effect in the log itself {_interval(found)}; "
+            f"similarity of a random list {random:.4f}"
+        )
+    print(f"{named['pairs_per_second']:,.0f} pairs per second, without compilation")
     rows = [{key: _or_null(x) for key, x in row.items()} for row in table]
     out = shared.JSON.value or Path(folders[0]) / "responsiveness.json"
     write_json(out, {key: _or_null(x) for key, x in named.items()} | {"rows": rows})
@@ -102,13 +107,13 @@ def run(
 
 
 def arms_of(folders: Sequence[str]) -> dict[str, list[Path]]:
-    """Arm → folders of its runs, one a training seed; an arm's name is its folder's.
+    """Returns for each arm the folders of its runs, one per training seed.
 
-    Runs in folders `seed…` belong to the arm that is named like the folder around them, which may
-    be given in their place.
+    An arm is named after its folder. Runs in folders `seed0`, `seed1`, … belong to the arm named
+    after their parent folder; that folder may be given in place of the runs.
 
     Raises:
-      ConfigError: two arms of one name.
+      ConfigError: two arms have the same name.
     """
     arms: dict[str, list[Path]] = {}
     for folder in map(Path, folders):
@@ -117,32 +122,38 @@ def arms_of(folders: Sequence[str]) -> dict[str, list[Path]]:
         is_seed = bool(re.fullmatch(rf"{SEED_FOLDER}\d+", folder.name))
         arm = folder.parent.name if is_seed else folder.name
         if arm in arms and not (is_seed and arms[arm][0].parent == folder.parent):
-            raise ConfigError(f"--workdir: two folders are named {arm}")
+            raise ConfigError(
+                f"--workdir: two folders are named {arm}, and arms are named after their folders: "
+                "rename one"
+            )
         arms[arm] = [*arms.get(arm, []), *(seeds if is_arm else [folder])]
     return arms
 
 
 def load_arm(folders: Sequence[Path], checkpoint: str) -> list[Trained]:
-    """The runs of one arm on one device; what is compiled for the first serves all.
+    """Loads the runs of one arm onto one device; they share one model, so it is compiled once.
 
     Raises:
-      ConfigError: they differ in more than their seeds.
+      ConfigError: the runs differ in config.model.
     """
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
     found = [load_trained(folders[0], checkpoint, mesh)]
     for folder in folders[1:]:
         other = load_trained(folder, checkpoint, mesh, found[0].model)
         if other.config.model != found[0].config.model:
-            raise ConfigError(f"{folder} and {folders[0]} differ in config.model: two arms")
+            raise ConfigError(
+                f"{folder} and {folders[0]} are seeds of one arm but differ in config.model: put "
+                "them in separate folders, as two arms"
+            )
         found.append(other)
     return found
 
 
 def quality(trained: dict[str, list[Trained]], sequences: Sequences) -> dict[str, float]:
-    """HR_p of every arm in the test period, seen items masked: what its response costs.
+    """Returns HR_p of every arm in the test period with seen items masked.
 
-    `hr_p@K/<arm>` is the mean over training seeds, `_low` and `_high` their extremes, `_cost` the
-    relative loss against `input_only`, if there is one.
+    `hr_p@K/<arm>` is the mean over training seeds, `_low` and `_high` are the lowest and highest
+    seed, and `_cost` is the relative loss compared with `input_only`, if that arm is present.
     """
     named, rows = {}, []
     for name, seeds in trained.items():
@@ -166,7 +177,10 @@ def quality(trained: dict[str, list[Trained]], sequences: Sequences) -> dict[str
 
 
 def _or_null(x: Any) -> Any:
-    """JSON knows no infinity: nothing of a kind was listed without the dislike, so no ratio."""
+    """Replaces non-finite floats by None, as JSON has no infinity.
+
+    A ratio is infinite if no similar item was listed without the dislike.
+    """
     if isinstance(x, list):
         return [_or_null(one) for one in x]
     return None if isinstance(x, float) and not math.isfinite(x) else x

@@ -1,4 +1,7 @@
-"""`launch.simulate sensitivity`: the effect of a dislike in worlds that differ in one mechanism."""
+"""`launch.simulate sensitivity`: measures the effect of a dislike as the world is varied.
+
+Each world differs from the default in one mechanism.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ from negflax.world.parameters import DEFAULT
 
 from . import flags as shared
 
-# What decides how much a dislike tells, and how much lists can follow it.
+# They decide how informative a dislike is, and how far lists can respond to it.
 PARAMETERS = (
     "aversion_loss",
     "cluster_aversion",
@@ -33,27 +36,33 @@ PARAMETERS = (
 )
 FACTORS = (0.5, 2.0)
 ARMS = {"input_only": "ssm", "input_and_label": "ntr"}
-ROW = "row.json"  # in a world's folder: what was asked there, and what was found
+ROW = "row.json"  # in the folder of a world: its settings and its results
 
 
 def run(
     config: Config, workdir: str, settings: Settings, train: bool, parameters: Sequence[str]
 ) -> None:
-    """Halves and doubles each parameter: the log's own effect, the ceiling, and the arms'.
+    """Halves and doubles each parameter, and measures the effect of a dislike in each world.
+
+    The table has the effect in the log itself, that of the ideal observer (the upper bound), and
+    that of each trained arm.
 
     Args:
-      config: of the world and of training; the objective is the arm's.
-      workdir: its runs; a world that was asked the same before is not asked again.
+      config: config of the world and of training; each arm sets the objective.
+      workdir: folder of the runs; a world with a stored result for the same settings is skipped.
       settings: pairs on shared trajectories.
-      train: train both arms anew in every world.
+      train: whether to train both arms in every world.
       parameters: names of mechanisms (negflax/world/parameters.py).
 
     Raises:
-      ConfigError: one of them is none.
+      ConfigError: a parameter is unknown.
     """
     for name in parameters:
         if not hasattr(DEFAULT, name):
-            raise ConfigError(f"--parameters: `{name}` is none of negflax/world/parameters.py")
+            raise ConfigError(
+                f"--parameters: unknown mechanism `{name}`; choose from those of "
+                "negflax/world/parameters.py"
+            )
     shared.start(workdir)
     worlds = [
         "",
@@ -69,7 +78,7 @@ def run(
         one = dataclasses.replace(config, world=changed)
         folder = Path(workdir) / (world.replace(" ", "") or "default")
         asked = [dataclasses.asdict(one), dataclasses.asdict(settings), train]
-        asked = json.loads(json.dumps(asked))  # as it comes back
+        asked = json.loads(json.dumps(asked))  # tuples become lists, as in the stored file
         kept = json.loads((folder / ROW).read_text()) if (folder / ROW).exists() else {}
         if kept.get("asked") != asked:
             found = {"world": world or "default"} | _row(one, folder, settings, train)

@@ -2,25 +2,25 @@
 
   python -m launch.simulate calibrate
 
-prints the simulated log beside a real one (kuairand-pure-mini under $NEGFLAX_DATA_DIR), and its
-dislike rate as asked for and as found.
+compares statistics of the simulated log with those of a real one (kuairand-pure-mini under
+$NEGFLAX_DATA_DIR), and the requested dislike rates with the simulated ones.
 
   python -m launch.simulate responsiveness --workdir=runs/no_signal,runs/input_only,runs/ntr
 
-prints how the lists of trained runs change after a dislike, each folder an arm under its name; runs
-in folders seed0, seed1, … within it are its training seeds. All arms see the histories of the first
-run's data set. --html=FILE writes a page with charts and single users. With --signal=skip all is
-about skips, for logs with few dislikes.
+measures how the lists of trained runs change after a dislike. Each folder is an arm, named after
+the folder; runs in its folders seed0, seed1, … are its training seeds. All arms see the histories
+of the first run's data set. --html=FILE writes a page with charts and example users. --signal=skip
+measures the response to skips instead, for logs with few dislikes.
 
   python -m launch.simulate sensitivity --config=configs/responsiveness.py --workdir=runs/worlds
 
-trains input_only and input_and_label in worlds that differ in one mechanism each; with --notrain it
-tells the log's own effect and the ceiling of what can be learned alone.
+trains the arms input_only and input_and_label in worlds that each differ in one mechanism. With
+--notrain it reports only the effect in the log itself and the ideal observer's, the upper bound.
 
   python -m launch.simulate live --config=configs/live.py --workdir=runs/live
 
-lets arms serve the platform's users, each retrained on its own log. Arms that are done are kept;
---seeds=0,1,2 repeats it in as many worlds.
+lets each arm serve the users of the platform and retrains it on its own log. A repeated command
+skips the finished arms; --seeds=0,1,2 repeats the experiment in three worlds.
 """
 
 from __future__ import annotations
@@ -49,42 +49,59 @@ from . import respond, sensitivity
 
 DISLIKE_RATES = (0.001, 0.01, 0.02, 0.05, 0.07)
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "live, sensitivity: a run.")
-WORKDIR = flags.DEFINE_list("workdir", [], "responsiveness: folders of trained runs, the arms.")
-CHECKPOINT = flags.DEFINE_string("checkpoint", "best", "latest, best or a step.")
-PAIRS = flags.DEFINE_integer("pairs", 2_000, "Pairs of simulated users.", lower_bound=1)
-K = flags.DEFINE_integer("k", 50, "The item at which histories branch.", lower_bound=4)
+CONFIG = config_flags.DEFINE_config_file("config", None, "live, sensitivity: one of configs/*.py.")
+WORKDIR = flags.DEFINE_list(
+    "workdir",
+    [],
+    "responsiveness: folders of trained runs, one per arm; live, sensitivity: the working folder.",
+)
+CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", "best", "responsiveness: which checkpoint: latest, best or a step number."
+)
+PAIRS = flags.DEFINE_integer("pairs", 2_000, "Number of pairs of simulated users.", lower_bound=1)
+K = flags.DEFINE_integer("k", 50, "Number of the item at which histories branch.", lower_bound=4)
 TRAJECTORIES = flags.DEFINE_multi_enum(
     "trajectories",
     ["shared", "own"],
     ["shared", "own"],
-    "shared: all arms see the log's histories; own: each consumes its own lists.",
+    "responsiveness: shared: all arms see the histories of the log; own: the users of each arm "
+    "consume that arm's lists.",
 )
-SIGNAL = flags.DEFINE_enum("signal", "dislike", SIGNALS, "responsiveness: to what.")
-HTML = flags.DEFINE_string("html", "", "live, responsiveness: write the page to this file.")
-SURFACES = flags.DEFINE_list("surfaces", ["feed", "home"], "live: where arms serve.")
-ARMS = flags.DEFINE_list("arms", list(DEFAULT_ARMS), "live: see negflax/simulate/live/arms.py.")
+SIGNAL = flags.DEFINE_enum(
+    "signal", "dislike", SIGNALS, "responsiveness: the signal that the lists should respond to."
+)
+HTML = flags.DEFINE_string("html", "", "live, responsiveness: write the HTML page to this file.")
+SURFACES = flags.DEFINE_list("surfaces", ["feed", "home"], "live: surfaces that the arms serve.")
+ARMS = flags.DEFINE_list(
+    "arms", list(DEFAULT_ARMS), "live: arms to run, of those in negflax/simulate/live/arms.py."
+)
 LIVE = {
     name: flags.DEFINE_integer(name, getattr(LiveSettings, name), f"live: {what}", 1)
     for name, what in (
-        ("days", "days of the experiment."),
-        ("log_days", "days of the logging platform before it."),
-        ("first_steps", "steps of an arm's training before the first day."),
-        ("retrain_every", "days between two trainings of an arm on its own log."),
-        ("retrain_steps", "steps of each of these."),
+        ("days", "length of the experiment in days."),
+        ("log_days", "days served by the logging platform before the experiment."),
+        ("first_steps", "training steps of an arm before the first day."),
+        ("retrain_every", "days between two retrainings of an arm on its own log."),
+        ("retrain_steps", "training steps of each retraining."),
     )
 }
-SEEDS = flags.DEFINE_list("seeds", ["0"], "live: replicates, each a world and training of its own.")
-SPLIT = flags.DEFINE_bool("split", LiveSettings.split, "live: arms share the users at random.")
+SEEDS = flags.DEFINE_list(
+    "seeds", ["0"], "live: seeds of the replicates; each seeds the world and the training."
+)
+SPLIT = flags.DEFINE_bool(
+    "split", LiveSettings.split, "live: divide the users among the arms at random."
+)
 PARAMETERS = flags.DEFINE_list(
     "parameters", list(sensitivity.PARAMETERS), "sensitivity: mechanisms to halve and to double."
 )
 TRAIN = flags.DEFINE_bool("train", True, "sensitivity: train both arms in every world.")
-SEED = flags.DEFINE_integer("seed", 0, "Of pairs, serving and bootstrap.")
+SEED = flags.DEFINE_integer(
+    "seed", 0, "responsiveness, sensitivity: seed of the pairs and of the bootstrap."
+)
 
 
 def calibrate() -> None:
-    """Real beside simulated, and the curve of dislike rates."""
+    """Compares the simulated log with a real one, and requested with simulated dislike rates."""
     with tempfile.TemporaryDirectory() as folder:
         real = open_source(Config(data=DataConfig(source="kuairand_mini")), folder)
         world = open_source(Config(), folder)
@@ -101,7 +118,7 @@ def calibrate() -> None:
 
 
 def responsiveness() -> None:
-    """Responsiveness of every arm, on shared and on own trajectories."""
+    """Measures the responsiveness of every arm, on shared and on own trajectories."""
     settings = {
         where: Settings(
             PAIRS.value,
@@ -114,9 +131,9 @@ def responsiveness() -> None:
 
 
 def serve_live() -> None:
-    """Live experiments."""
+    """Runs the live experiments."""
     if CONFIG.value is None or len(WORKDIR.value) != 1:
-        raise ConfigError("live needs --config: a run such as configs/live.py, and one --workdir")
+        raise ConfigError("live needs --config, such as configs/live.py, and one --workdir")
     if not SEEDS.value or not all(seed.isdecimal() for seed in SEEDS.value):
         raise ConfigError(f"--seeds={','.join(SEEDS.value)}: write numbers, such as 0,1,2")
     workdir, seeds = Path(WORKDIR.value[0]), [int(seed) for seed in dict.fromkeys(SEEDS.value)]
@@ -128,9 +145,11 @@ def serve_live() -> None:
 
 
 def sensitive() -> None:
-    """Worlds that differ in one mechanism."""
+    """Measures responsiveness in worlds that each differ in one mechanism."""
     if CONFIG.value is None or len(WORKDIR.value) != 1:
-        raise ConfigError("sensitivity needs --config: a run, and --workdir: one folder")
+        raise ConfigError(
+            "sensitivity needs --config, such as configs/responsiveness.py, and one --workdir"
+        )
     settings = Settings(PAIRS.value, Plan(k=K.value, later=1), seed=SEED.value)
     config = from_config_dict(CONFIG.value)
     sensitivity.run(config, WORKDIR.value[0], settings, TRAIN.value, PARAMETERS.value)
@@ -147,7 +166,9 @@ COMMANDS = {
 def main(argv: list[str]) -> None:
     """See the module."""
     if len(argv) != 2 or argv[1] not in COMMANDS:
-        raise ConfigError(f"python -m launch.simulate {'|'.join(COMMANDS)}: say which")
+        raise ConfigError(
+            f"name one command: python -m launch.simulate {'|'.join(COMMANDS)} --flag=…"
+        )
     COMMANDS[argv[1]]()
 
 

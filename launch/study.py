@@ -1,12 +1,12 @@
-"""Compares all objectives: gradients, cases, stability, quality; one page that tells it.
+"""Compares all objectives by gradients, small cases, stability and quality, on one page.
 
   python -m launch.study --config=configs/study_kuairand.py --workdir=runs/study_kuairand
 
-Every objective goes on from the same warm start of each seed, with the same budget
-(negflax/study/training.py), is tuned on validation by one rule with equally many settings, and
-judged on the test period with --seeds seeds. Every finished run is kept under <workdir>/runs and
-not made again when the command is repeated; two processes with other --objectives may fill one
-folder once the first has finished `ssm`.
+For each seed, every objective continues from the same warm start with the same budget of steps
+(negflax/study/training.py). Each is tuned on validation by the same rule over the same number of
+settings, and evaluated on the test period with --seeds seeds. Finished runs are kept under
+<workdir>/runs, and a repeated command skips them. Two processes with different --objectives may
+share a folder once the first has finished `ssm`.
 """
 
 from __future__ import annotations
@@ -37,12 +37,18 @@ from . import flags as shared
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "One of configs/study_*.py.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the study.")
-OBJECTIVES = flags.DEFINE_list("objectives", [], "Those to compare, positives only besides; all.")
-STABILITY = flags.DEFINE_list("stability", [], "Of --objectives, those whose stability is tried.")
-SEEDS = flags.DEFINE_integer("seeds", 5, "Training seeds of every quoted point.")
-TRIALS = flags.DEFINE_integer("settings", study.TRIALS, "Settings of each objective.")
-VARIANTS = flags.DEFINE_integer("variants", 0, "Seeds of NTR's variants; 0 leaves them out.")
-QUICK = flags.DEFINE_bool("quick", False, "Two settings each, two seeds, short cases: a trial.")
+OBJECTIVES = flags.DEFINE_list(
+    "objectives", [], "Objectives to compare, besides the baseline `ssm`; default: all."
+)
+STABILITY = flags.DEFINE_list(
+    "stability", [], "Objectives to test for stability, of --objectives; default: all of them."
+)
+SEEDS = flags.DEFINE_integer("seeds", 5, "Training seeds of each result on the test period.")
+TRIALS = flags.DEFINE_integer("settings", study.TRIALS, "Settings to try for each objective.")
+VARIANTS = flags.DEFINE_integer("variants", 0, "Training seeds of the variants of NTR; 0: none.")
+QUICK = flags.DEFINE_bool(
+    "quick", False, "Trial run: two settings per objective, two seeds, short small cases."
+)
 
 
 def main(argv: list[str]) -> None:
@@ -64,7 +70,7 @@ def main(argv: list[str]) -> None:
         }
     )
 
-    # Quality: tuned on validation, the chosen settings judged on the test period
+    # Quality: tune on validation, then evaluate the chosen settings on the test period
     valid, judge = Judge(runs, "valid"), Judge(runs, "test")
     tuned, tested = {}, {}
     for name in trained:
@@ -75,7 +81,7 @@ def main(argv: list[str]) -> None:
     usual = tuned[BASELINE].trials[0].figures["max_logit"]
     shares = {name: stability.diverged_share(found, usual) for name, found in grid.items()}
 
-    # Figures with intervals over seeds and users, paired
+    # Paired estimates with intervals over seeds and users
     finite = [name for name in trained if all(one.ranks for one in tested[name])]
     columns = {name: [judge.columns(one.ranks[""]) for one in tested[name]] for name in finite}
     for name in [n for n in SPREAD if n in finite]:
@@ -172,9 +178,15 @@ def main(argv: list[str]) -> None:
 
 
 def _names(asked: Sequence[str]) -> list[str]:
-    """Positives only first."""
+    """Returns the names of the objectives to train, the positives-only baseline first.
+
+    Raises:
+      ConfigError: an objective is unknown.
+    """
     if unknown := set(asked) - set(study.ARMS):
-        raise ConfigError(f"--objectives: unknown {sorted(unknown)}; known: {list(study.ARMS)}")
+        raise ConfigError(
+            f"--objectives: unknown {sorted(unknown)}; choose from {', '.join(study.ARMS)}"
+        )
     return [BASELINE, *(name for name in asked or study.ARMS if name != BASELINE)]
 
 

@@ -1,12 +1,12 @@
-"""Sweeps one setting against the positives-only baseline and scores the chosen one on the test.
+"""Tunes one setting on validation and compares it with the positives-only baseline on the test.
 
   python -m launch.sweep --config=configs/kuairand.py --workdir=runs/kuairand_omega \
       --key=loss.omega --values=0.03,0.1,0.3,1,3
 
-Each setting trains on the training period and is validated on the validation period; --select
-names the metric that chooses. The baseline (objective `ssm`) and the chosen setting are then
-retrained on both periods, and only those two see the test period, once. Settings that are done are
-not trained again when the command is repeated.
+Each value is trained on the training period and evaluated on the validation period; --select names
+the metric that chooses. The baseline (objective `ssm`) and the chosen value are then retrained on
+both periods, and only these two are scored on the test period, once. A repeated command skips the
+finished values.
 """
 
 from __future__ import annotations
@@ -35,23 +35,29 @@ from . import flags as shared
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "One of configs/*.py.")
 WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of the sweep; a run's folder for each value."
+    "workdir", None, "Folder of the sweep; it gets a folder for the run of each value."
 )
-KEY = flags.DEFINE_string("key", "loss.omega", "The setting, section.name.")
-VALUES = flags.DEFINE_list("values", ["0.03", "0.1", "0.3", "1", "3"], "Its values.")
+KEY = flags.DEFINE_string("key", "loss.omega", "The setting to sweep, as section.name.")
+VALUES = flags.DEFINE_list(
+    "values", ["0.03", "0.1", "0.3", "1", "3"], "Values to try; `|` separates a tuple's elements."
+)
 SELECT = flags.DEFINE_string("select", "delta@10", "Validation metric that chooses the value.")
 BASELINE = "ssm"
 
 
 def settings(config: Config, key: str, values: list[str]) -> dict[str, Config]:
-    """Name → config: the baseline and one for each value; `|` parts the elements of a tuple.
+    """Returns the baseline's config and one config per value, by name.
+
+    `|` separates the elements of a tuple.
 
     Raises:
-      ConfigError: the key is no setting, or a value is not of its type.
+      ConfigError: the key is not a setting, or a value has another type.
     """
     section, _, name = key.partition(".")
     if not hasattr(getattr(config, section, None), name):
-        raise ConfigError(f"--key={key}: no such setting; write it as section.name")
+        raise ConfigError(
+            f"--key={key}: there is no such setting; write section.name, such as loss.omega"
+        )
     part = getattr(config, section)
     kind = type(getattr(part, name))
     found = {BASELINE: _replaced(config, "loss", "objective", "ssm")}
@@ -61,12 +67,14 @@ def settings(config: Config, key: str, values: list[str]) -> dict[str, Config]:
             folder = re.sub(r"[^\w.=-]+", "_", f"{name}={text}")
             found[folder] = _replaced(config, section, name, value)
         except ValueError as error:
-            raise ConfigError(f"--values: {text!r} is no {kind.__name__}, as {key} is") from error
+            raise ConfigError(
+                f"--values: {text!r} is not of type {kind.__name__}, as {key} needs"
+            ) from error
     return found
 
 
 def _value(text: str, kind: type) -> Any:
-    """A value from its text; bool("False") would be True."""
+    """Parses a value; booleans are parsed here, as bool("False") is True."""
     if kind is bool:
         if text.lower() not in ("true", "false", "1", "0"):
             raise ValueError(text)
@@ -80,15 +88,21 @@ def _replaced(config: Config, section: str, name: str, value: Any) -> Config:
 
 
 def best_step(config: Config, folder: Path) -> int:
-    """Step of the folder's best validated checkpoint."""
+    """Returns the step of the checkpoint with the best validation metric.
+
+    Raises:
+      ConfigError: no checkpoint was validated.
+    """
     found = open_checkpoints(config, folder, read_only=True).best()
     if found is None:
-        raise ConfigError(f"{folder} was never validated: set config.train.eval_every")
+        raise ConfigError(
+            f"{folder}: no checkpoint was validated: set config.train.eval_every above 0"
+        )
     return found[0]
 
 
 def score(config: Config, folder: Path, sequences: Sequences, split: str) -> dict[str, Any]:
-    """Metrics of the folder's best checkpoint on a split, kept in <folder>/<split>.json."""
+    """Returns the metrics of the best checkpoint on a split, cached in <folder>/<split>.json."""
     path = folder / f"{split}.json"
     if path.exists():
         return json.loads(path.read_text())
@@ -99,7 +113,7 @@ def score(config: Config, folder: Path, sequences: Sequences, split: str) -> dic
 
 
 def compared(config: Config, folders: dict[str, Path], sequences: Sequences) -> dict[str, Result]:
-    """Test results of the retrained runs."""
+    """Evaluates the retrained runs on the test period."""
     mesh = make_mesh(config.mesh)
     return {
         name: evaluation.evaluate_trained(
@@ -110,7 +124,7 @@ def compared(config: Config, folders: dict[str, Path], sequences: Sequences) -> 
 
 
 def ratio_rows(config: Config, chosen: str, results: dict[str, Result]) -> list[dict[str, Any]]:
-    """The chosen setting over the baseline: user-clustered paired bootstrap of ratios of means."""
+    """Returns ratios of means, chosen over baseline, with user-clustered paired bootstrap CIs."""
     k, rows = config.eval.ks[0], []
     for metric in (f"hr_p@{k}", f"ndcg_p@{k}", f"hr_n@{k}", f"anti_ndcg@{k}"):
         a, b = (results[name].values[True, evaluation.MODEL][metric] for name in (chosen, BASELINE))
@@ -131,7 +145,7 @@ def main(argv: list[str]) -> None:
     workdir = Path(WORKDIR.value)
     shared.start(workdir)
     config = from_config_dict(CONFIG.value)
-    sequences = open_sequences(config, workdir)  # judges them all, whatever labels they train on
+    sequences = open_sequences(config, workdir)  # all are evaluated on these labels
     runs = settings(config, KEY.value, VALUES.value)
 
     valid = {}
@@ -175,7 +189,7 @@ def main(argv: list[str]) -> None:
 
 
 def _rows(metrics: dict[str, dict[str, Any]], keys: list[str]) -> list[dict[str, Any]]:
-    """One row a setting, `value [low, high]`."""
+    """Returns one row per setting, each figure as `value [low, high]`."""
     return [
         {"setting": name}
         | {k: v for k, v in summary_rows(m, [evaluation.MODEL], keys)[0].items() if k != "scorer"}

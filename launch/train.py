@@ -1,11 +1,12 @@
-"""Trains a run, resumes it where it stopped, and evaluates what came out.
+"""Trains a run, or resumes it, and evaluates the result on the test period.
 
   python -m launch.train --config=configs/synthetic.py --workdir=runs/synthetic
 
-Any setting can be changed on the command line: --config.loss.omega=1.0. A run that was killed goes
-on from its newest checkpoint when the same command is given again. --init_from=FOLDER starts from
-the best checkpoint of another run, whose catalogue may differ: rows go by item id. With
-config.data.reserved_items above 0, that catalogue grows and its items keep their rows.
+Any setting can be changed on the command line, as in --config.loss.omega=1.0. To resume a run that
+was interrupted, repeat its command: it continues from the newest checkpoint. --init_from=FOLDER
+starts from the best checkpoint of another run. The catalogues may differ: rows are matched by item
+id. With config.data.reserved_items above 0, new items are added to the old catalogue, whose items
+keep their rows.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from . import flags as shared
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "One of configs/*.py.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, metrics, report.")
-INIT_FROM = flags.DEFINE_string("init_from", "", "Folder of a run to start the parameters from.")
-TEST = flags.DEFINE_boolean("test", True, "Score the test period once training has ended.")
+INIT_FROM = flags.DEFINE_string(
+    "init_from", "", "Folder of a run whose parameters to start from (warm start)."
+)
+TEST = flags.DEFINE_boolean("test", True, "Evaluate on the test period after training.")
 
 
 def main(argv: list[str]) -> None:
@@ -34,7 +37,7 @@ def main(argv: list[str]) -> None:
     if run.result is not None:
         print(evaluation.result_table(run.result, run.config.eval.ks))
         print(f"report: {run.workdir / 'report.html'}")
-    if metrics["targets_per_cpu_second"]:  # else nothing was left to train
+    if metrics["targets_per_cpu_second"]:  # 0 if the run had already finished training
         print(f"{metrics['targets_per_cpu_second']:,.0f} targets per CPU second")
     if run.result is not None:
         print(evaluation.verdict_text(run.result))

@@ -1,8 +1,8 @@
-"""A seeded synthetic short-video platform: the embedded data set and the ground of experiments.
+"""A seeded simulation of a short-video platform, for the embedded data set and for experiments.
 
-`generate` gives an event log and an item table. `Parameters` names every mechanism,
-`draw_population` shows the truth behind the log: tastes, aversions, quality. `Platform` takes an
-agent of your own, step by step; `serving` turns any policy's scores into lists.
+`generate` returns an event log and an item table. `Parameters` lists every mechanism.
+`draw_population` returns the ground truth behind the log: tastes, aversions, quality. `Platform` is
+an environment for your own agent; `serving` turns the scores of any policy into lists.
 """
 
 from negflax.world.environment import Platform

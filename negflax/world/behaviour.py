@@ -1,7 +1,8 @@
-"""What users do with an item they are shown, and how it changes them.
+"""How users respond to an item, and how their state changes after it.
 
-Affinity, from which all feedback follows, is the match of present taste and item, plus quality and
-the user's patience, less boredom with the cluster, fatigue of the session and aversions.
+All feedback depends on affinity: the match between the user's present taste and the item, plus item
+quality and the user's patience, minus boredom with the cluster, fatigue in the session and
+aversions.
 
 Sizes as suffixes: U users, C clusters, W latent width, R rounds that the feed remembers.
 """
@@ -18,18 +19,18 @@ from negflax.world.population import F32, Array, Items, Population, match
 
 
 class UserState(NamedTuple):
-    """What changes from event to event.
+    """The part of a user that changes from event to event.
 
     Attributes:
-      present_U: bool, the user has not left for good.
-      taste_UW: float32, present taste; it drifts around the lasting one.
-      boredom_UC: float32, recent items of each cluster, fading.
-      shown_UR: int32, items shown in the last rounds, −1 for none.
+      present_U: bool, whether the user is still on the platform.
+      taste_UW: float32, present taste, which drifts around the lasting taste.
+      boredom_UC: float32, decaying count of recent items of each cluster.
+      shown_UR: int32, items shown in the last R rounds, −1 for none.
       disliked_UR: bool, which of these were disliked.
-      clock_s_U: float32 seconds after the start of the log.
-      session_U: float32, items since the session began.
+      clock_s_U: float32, seconds after the start of the log.
+      session_U: float32, number of items since the session began.
       satisfaction_U: float32, running mean of long views.
-      left_session_U: bool, the next item begins a session.
+      left_session_U: bool, whether the next item begins a new session.
     """
 
     present_U: Array
@@ -44,7 +45,7 @@ class UserState(NamedTuple):
 
 
 class Feedback(NamedTuple):
-    """Feedback on one item by each of U users: dwell_ms_U int32 milliseconds, others bool."""
+    """Feedback of each of U users on one item: dwell_ms_U is int32 milliseconds, the rest bool."""
 
     dwell_ms_U: Array
     skip_U: Array
@@ -55,13 +56,13 @@ class Feedback(NamedTuple):
 
 
 class Event(NamedTuple):
-    """What each of U users was shown and did.
+    """The item that each of U users was shown, and their response.
 
     Attributes:
       item_U: int32 indices into the catalogue.
-      feedback: on it.
-      happened_U: bool; users without an event keep their state.
-      ends_session_U: bool, the user leaves the session after it.
+      feedback: feedback on the item.
+      happened_U: bool, whether the user had an event; the others keep their state.
+      ends_session_U: bool, whether the user ends the session after the item.
     """
 
     item_U: Array
@@ -71,7 +72,7 @@ class Event(NamedTuple):
 
 
 def first_state(population: Population, p: Parameters) -> UserState:
-    """Everybody present, rested and with their lasting taste."""
+    """Returns the initial state: all users present, not bored or tired, at their lasting taste."""
     users, clusters = population.users.averse_cluster_UC.shape
     return UserState(
         present_U=jnp.ones(users, bool),
@@ -89,7 +90,10 @@ def first_state(population: Population, p: Parameters) -> UserState:
 def respond(
     key: Array, population: Population, state: UserState, item_U: Array, p: Parameters
 ) -> Feedback:
-    """Each user's feedback on their item: affinity → swipe or watch ratio → dwell → buttons.
+    """Draws each user's feedback on one item.
+
+    Affinity decides whether the user swipes the item away or how much of it they watch; this gives
+    the dwell time, and then skip, long view, like, dislike and dismissal.
 
     Args:
       key: random key of the round.
@@ -120,7 +124,7 @@ def respond(
         swiped_U,
         skip_below_ms_U.astype(F32) * swipe_2U[1],
         duration_ms_U.astype(F32) * ratio_U,
-    ).astype(jnp.int32)  # whole milliseconds first: the log's skips then agree with its dwells
+    ).astype(jnp.int32)  # rounded before the skip is decided, so that both agree in the log
 
     skip_U = dwell_ms_U < skip_below_ms_U
     uniform_3U = jax.random.uniform(button_key, (3, count), F32)
@@ -146,7 +150,7 @@ def respond(
 
 
 def affinity(population: Population, state: UserState, item_U: Array, p: Parameters) -> Array:
-    """(U,) float32: how much each user wants their item at this moment."""
+    """Returns each user's present affinity to one item, (U,) float32."""
     items, users = population.items, population.users
     averse_cluster_U, averse_creator_U = aversions(population, item_U)
     return (
@@ -162,13 +166,13 @@ def affinity(population: Population, state: UserState, item_U: Array, p: Paramet
 def pause(
     key: Array, population: Population, state: UserState, online_U: Array, p: Parameters
 ) -> tuple[UserState, Array]:
-    """The time before the next item: within a session seconds, between two of them days.
+    """Draws the time before the next item: seconds within a session, days between sessions.
 
-    Who was satisfied rather returns the next day. A pause between sessions takes fatigue and most
-    of the boredom away.
+    Satisfied users are more likely to return the next day. A pause between sessions removes fatigue
+    and most of the boredom.
 
     Returns:
-      The state of users who are back, and pause_s_U (float32 seconds).
+      The state of the users after the pause, and pause_s_U (float32 seconds).
     """
     uniform_2U = jax.random.uniform(key, (2, online_U.shape[0]), F32)
     exponential_2U = jax.random.exponential(jax.random.fold_in(key, 1), uniform_2U.shape, F32)
@@ -191,7 +195,7 @@ def pause(
 
 
 def leave_session(key: Array, feedback: Feedback, p: Parameters) -> Array:
-    """(U,) bool: the session ends after this item, the sooner the less it pleased."""
+    """Draws whether the session ends after this item, (U,) bool; bad items make it more likely."""
     annoyed_U = feedback.dislike_U | feedback.dismissal_U
     factor_U = jnp.where(feedback.skip_U, F32(p.exit_skip), F32(1))
     factor_U = jnp.where(annoyed_U, F32(p.exit_dislike), factor_U)
@@ -201,7 +205,7 @@ def leave_session(key: Array, feedback: Feedback, p: Parameters) -> Array:
 def update(
     state: UserState, population: Population, event: Event, round_index: Array, p: Parameters
 ) -> UserState:
-    """The state after the event of a round; users without one keep theirs."""
+    """Returns the state after the event of a round; users without an event keep theirs."""
     item_U, feedback, happened_U, ends_session_U = event
     memory = F32(p.satisfaction_memory)
     satisfaction_U = memory * state.satisfaction_U + (1 - memory) * feedback.long_view_U
@@ -229,7 +233,7 @@ def update(
 
 
 def aversions(population: Population, item_U: Array) -> tuple[Array, Array]:
-    """Whether each user is averse to their item's cluster, and to its creator: two (U,) bool."""
+    """Returns whether each user is averse to the item's cluster and its creator: two (U,) bool."""
     items, users = population.items, population.users
     creator_U1 = items.creator_I[item_U][:, None]
     averse_creator_U = jnp.take_along_axis(users.averse_creator_UA, creator_U1, axis=1)[:, 0]
@@ -237,5 +241,5 @@ def aversions(population: Population, item_U: Array) -> tuple[Array, Array]:
 
 
 def _of_cluster(value_UC: Array, items: Items, item_U: Array) -> Array:
-    """(U,): each user's value for the cluster of their item."""
+    """Returns each user's value for the cluster of their item, (U,)."""
     return jnp.take_along_axis(value_UC, items.cluster_I[item_U][:, None], axis=1)[:, 0]

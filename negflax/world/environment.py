@@ -1,7 +1,7 @@
-"""The platform as an environment for an agent of your own: reset, step, all users at once.
+"""The platform as an environment for your own agent, with all users in one batch.
 
-Signatures are those of Gymnasium (`reset(seed=, options=)`, `step(action)`), with arrays over users
-in place of scalars, as in its vector environments; the package itself is not needed.
+The signatures follow Gymnasium (`reset(seed=, options=)`, `step(action)`), with arrays over users
+in place of scalars, as in its vector environments. Gymnasium itself is not needed.
 
   environment = Platform(WorldConfig(num_users=1_000), surface="feed")
   observation, info = environment.reset(seed=0)
@@ -31,19 +31,20 @@ SURFACES = ("feed", "home")
 class Platform:
     """Users to serve, on one of two surfaces.
 
-    An action is an index into `population.items` for every user (`feed`: (U,)), or a page of them
-    from the top (`home`: (U, L)). An observation is a dict of what a platform can log of the last
-    step: on the feed `item`, `dwell_ms`, `skip`, `long_view`, `like`, `dislike`, `dismissal`, each
-    (U,), `session` (items since the session began) and `pause_s`; on the home page the same of the
-    opened item (`item` −1 where none was) with `looked`, `click`, `dismissal` (U, L). The reward is
-    the long view minus the dislike of each user. A user who has left for good is `terminated`, and
-    gives no feedback; after `config.steps` steps all are `truncated`.
+    An action is one index into `population.items` for every user (`feed`: (U,)), or a page of
+    indices from the top (`home`: (U, L)). An observation is a dict of what a platform can log about
+    the last step. On the feed it has `item`, `dwell_ms`, `skip`, `long_view`, `like`, `dislike`,
+    `dismissal`, `session` (items since the session began) and `pause_s`, each (U,). On the home
+    page it has the same for the opened item (`item` is −1 if none was opened), but `looked`,
+    `click` and `dismissal` are (U, L), one value per place. The reward is 1 for a long view minus 1
+    for a dislike. A user who has left for good is `terminated` and gives no feedback; after
+    `config.steps` steps all users are `truncated`.
 
     Attributes:
       config: sizes, seed and switches.
       surface: `feed` (one item after the other) or `home` (a list to choose from).
-      population: the truth behind the behaviour; an agent under test must not read `users`.
-      state: the users at this moment.
+      population: the ground truth behind the behaviour; an agent under test must not read `users`.
+      state: present state of the users.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class Platform:
         """Draws the population.
 
         Raises:
-          ConfigError: an unknown surface.
+          ConfigError: the surface is unknown.
         """
         if surface not in SURFACES:
             raise ConfigError(f"surface = {surface!r}: choose from {', '.join(SURFACES)}")
@@ -64,14 +65,15 @@ class Platform:
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Everybody rested and with their lasting taste.
+        """Puts all users into their initial state.
 
         Args:
-          seed: of the behaviour; None: the config's. The same seed gives two agents the same luck.
-          options: none are known.
+          seed: seed of the behaviour; None: the config's. Two agents with the same seed get the
+            same random numbers.
+          options: ignored; there are none.
 
         Returns:
-          The observation of users who were shown nothing yet, and an empty info.
+          The observation of users who have been shown nothing yet, and an empty info dict.
         """
         del options
         with on_host():
@@ -92,7 +94,7 @@ class Platform:
         """Shows every user an item or a page.
 
         Raises:
-          ValueError: an action of another shape, or an index outside the catalogue.
+          ValueError: the action has the wrong shape, or an index outside the catalogue.
           RuntimeError: `reset` was not called.
         """
         if self.state is None:
@@ -102,9 +104,11 @@ class Platform:
         home_page = self.surface == "home"
         if action.shape[:1] != (users,) or action.ndim != 1 + home_page:
             wanted = f"({users}, places)" if home_page else f"({users},)"
-            raise ValueError(f"action of shape {action.shape}: {self.surface} takes {wanted}")
+            raise ValueError(
+                f"action has shape {action.shape}: surface {self.surface!r} takes {wanted}"
+            )
         if not np.issubdtype(action.dtype, np.integer) or action.min() < 0 or action.max() >= items:
-            raise ValueError(f"action: integers from 0 to {items - 1}, indices of items")
+            raise ValueError(f"action: give item indices, integers from 0 to {items - 1}")
         one = _page if home_page else _item
         with on_host():
             self.state, seen, present_U = one(
@@ -150,7 +154,7 @@ def _page(key, population, state, item_UL, round_index, p):
 
 
 def _after(key, population, state, item_U, feedback, round_index, p):
-    """(state after the event, what the platform sees of it)."""
+    """Returns the state after the event, and the observation of it."""
     exit_key, leave_key = jax.random.split(key)
     feedback = jax.tree.map(lambda x: jnp.where(state.present_U, x, jnp.zeros_like(x)), feedback)
     event_U = state.present_U & (item_U >= 0)

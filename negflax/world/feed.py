@@ -1,9 +1,10 @@
-"""The logging platform: which item a user is shown next.
+"""The feed of the logging platform: chooses the next item for each user.
 
-Two stages, so that no array of users × items arises: a cluster, by popularity and the user's
-present interests less what was just shown, then one of a few popular items of that cluster.
-Dislikes do not enter, unless the platform reacts: then what was disliked is shown less often, and
-a model that learns from the log without seeing dislikes cannot tell why.
+It works in two stages, so that there is no array of users × items. First it chooses a cluster, by
+popularity and the user's present interests, lowered for clusters that were just shown; then one of
+a few popular items of that cluster. Dislikes have no effect unless the platform reacts to them:
+then disliked creators and clusters are shown less often, and a model that does not see dislikes
+cannot explain this part of the log.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from negflax.world.population import F32, Array, Items, match
 
 
 def serve(key: Array, items: Items, state: UserState, p: Parameters) -> tuple[Array, Array]:
-    """One item for every user.
+    """Chooses one item for every user.
 
     Args:
       key: random key of the round.
@@ -27,7 +28,7 @@ def serve(key: Array, items: Items, state: UserState, p: Parameters) -> tuple[Ar
       p: mechanisms of the world.
 
     Returns:
-      item_U (int32, index into `items`) and explored_U (bool, the slot went to exploration).
+      item_U (int32, index into `items`) and explored_U (bool, the item is a random exploration).
     """
     slot_key, item_key, pick_key = jax.random.split(key, 3)
     uniform_U = jax.random.uniform(slot_key, (state.taste_UW.shape[0],), F32)
@@ -48,12 +49,12 @@ def serve(key: Array, items: Items, state: UserState, p: Parameters) -> tuple[Ar
 
 
 def _new(items: Items, item_UM: Array) -> Array:
-    """1 for items that were released during the log, 0 for those that were there before."""
+    """Returns 1 for items released during the log, 0 for older ones."""
     return (items.release_s_I[item_UM] > 0).astype(F32)
 
 
 def _disliked_creator(items: Items, state: UserState, item_UM: Array, p: Parameters) -> Array:
-    """(U, M) float32: 1 where the user has lately disliked an item of the creator."""
+    """Returns 1 where the user has recently disliked an item of the creator, (U, M) float32."""
     if not p.reaction_creator:
         return jnp.zeros(item_UM.shape, F32)
     creator_UR = jnp.where(state.disliked_UR, items.creator_I[state.shown_UR], -1)
@@ -62,7 +63,10 @@ def _disliked_creator(items: Items, state: UserState, item_UM: Array, p: Paramet
 
 
 def _choose_cluster(uniform_U: Array, items: Items, state: UserState, p: Parameters) -> Array:
-    """(U,) int32: softmax of interest − boredom, times the cluster's share of the exposure."""
+    """Draws a cluster per user, (U,) int32.
+
+    The probability is proportional to exp(interest − boredom) × the cluster's share of exposure.
+    """
     edge_C1 = jnp.concatenate([jnp.zeros(1, F32), items.popularity_I])[items.start_C1]
     logit_UC = (
         p.cluster_personalisation * match("uw,cw->uc", state.taste_UW, items.centre_CW)
@@ -79,7 +83,7 @@ def _choose_cluster(uniform_U: Array, items: Items, state: UserState, p: Paramet
 
 
 def _popular_items(key: Array, items: Items, cluster_U: Array, count: int) -> Array:
-    """(U, M) int32: items of the clusters, drawn by popularity, with repetition."""
+    """Draws M items of each user's cluster by popularity, with replacement, (U, M) int32."""
     edge_I1 = jnp.concatenate([jnp.zeros(1, F32), items.popularity_I])
     first_U1 = items.start_C1[cluster_U][:, None]
     last_U1 = items.start_C1[cluster_U + 1][:, None]

@@ -1,8 +1,8 @@
-"""The home page: a list of items, of which the user looks at some and opens one at most.
+"""The home page: a list of items, of which the user looks at some and opens at most one.
 
-On the feed an item plays by itself, so that every user gives feedback on it; here an item has to be
-looked at (the less likely, the further down: position bias) and clicked before it plays. What is
-looked at and averse may be dismissed unopened.
+On the feed every item plays automatically, so every user gives feedback on it. Here an item plays
+only if the user looks at it, which is less likely further down the page (position bias), and clicks
+it. Items that were looked at but not opened may be dismissed, averse ones more often.
 
 Sizes as suffixes: U users, L places of the page.
 """
@@ -21,14 +21,14 @@ from negflax.world.population import F32, Array, Population
 
 
 class Visit(NamedTuple):
-    """What happened on one page.
+    """The users' actions on one page.
 
     Attributes:
-      looked_UL: bool, the place was looked at.
-      click_UL: bool, at most one a user, among those looked at.
+      looked_UL: bool, whether the user looked at the place.
+      click_UL: bool, at most one per user, among those looked at.
       dismissal_UL: bool, "not interested", among those looked at and not opened.
-      item_U: int32, the item that was opened; −1 where none was.
-      feedback: on the opened item; all 0 where none was.
+      item_U: int32, the opened item; −1 if none was opened.
+      feedback: feedback on the opened item; all 0 if none was opened.
     """
 
     looked_UL: Array
@@ -41,7 +41,7 @@ class Visit(NamedTuple):
 def visit(
     key: Array, population: Population, state: UserState, item_UL: Array, p: Parameters
 ) -> Visit:
-    """One page for every user.
+    """Shows every user one page and draws their actions.
 
     Args:
       key: random key of the page.

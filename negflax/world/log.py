@@ -1,4 +1,4 @@
-"""Runs the platform and writes down what happened, as an event log and an item table.
+"""Simulates the platform and returns the result as an event log and an item table.
 
 Sizes as suffixes: U users, K rounds, E events.
 """
@@ -31,12 +31,12 @@ MAIN_FEED, DISCOVERY = 1, 2  # values of the column `surface`
 
 
 class Rounds(NamedTuple):
-    """What happened in each round; leading axes (K, U).
+    """The events of each round; leading axes (K, U).
 
     Attributes:
-      online: bool, an event took place.
+      online: bool, whether the user had an event.
       item: int32, index into the catalogue.
-      explored: bool, the slot went to exploration.
+      explored: bool, whether the item was a random exploration.
       pause_s: float32 seconds between the end of the previous event and this one.
       feedback: dwell and buttons.
     """
@@ -49,7 +49,7 @@ class Rounds(NamedTuple):
 
 
 def generate(config: WorldConfig, parameters: Parameters = DEFAULT) -> tuple[pa.Table, pa.Table]:
-    """Draws a population, lets it use the platform and returns the log.
+    """Draws a population, simulates its use of the platform and returns the log.
 
     The same sizes, seed and parameters give the same tables.
 
@@ -74,7 +74,7 @@ def generate(config: WorldConfig, parameters: Parameters = DEFAULT) -> tuple[pa.
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def play(key: Array, population: Population, rounds: int, p: Parameters) -> Rounds:
-    """All rounds of the platform, every user at a time in each of them.
+    """Simulates all rounds of the platform; each round serves all users at once.
 
     Args:
       key: random key of the log.
@@ -161,5 +161,5 @@ def _item_table(items: Items) -> pa.Table:
 
 
 def _ms(seconds: np.ndarray) -> np.ndarray:
-    """Whole milliseconds, int64."""
+    """Converts seconds to whole milliseconds, int64."""
     return np.rint(np.asarray(seconds, np.float64) * 1_000).astype(np.int64)

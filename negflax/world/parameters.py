@@ -1,8 +1,8 @@
-"""Every mechanism of the synthetic platform as one named number, with its unit and its reason.
+"""The parameters of the synthetic platform: one number per mechanism, with its unit and reason.
 
-Sizes, the seed and what experiments switch are `negflax.config.WorldConfig`; `mechanisms` puts its
-switches into force. Affinity, the quantity that behaviour follows,
-is in standard deviations of the match between a random user and a random item.
+Sizes, the seed and the switches of experiments are in `negflax.config.WorldConfig`; `mechanisms`
+applies the switches to the parameters. The unit of affinity, on which all behaviour depends, is the
+standard deviation of the match between a random user and a random item.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from negflax.config import ConfigError, WorldConfig
 
 @dataclasses.dataclass(frozen=True)
 class Parameters:
-    """The mechanisms; rates in the reasons are those of the default world.
+    """The mechanisms; rates quoted as reasons are those of the default world.
 
     Attributes:
-      cluster_size_exponent: exponent of a cluster's number of items in its rank; topics are
-        unequal, but none is tiny.
-      popularity_exponent: Zipf exponent of an item's exposure in its popularity rank; the top 1 %
-        of the items then take 15-20 % of the events, as in public short-video logs.
+      cluster_size_exponent: Zipf exponent of cluster sizes; topics are unequal, but none is tiny.
+      popularity_exponent: Zipf exponent of item exposure; the top 1 % of the items then receive
+        15-20 % of the events, as in public short-video logs.
       popularity_quality: correlation of popularity rank and quality; popular items are somewhat
-        better, yet popularity alone does not tell quality.
-      creator_exponent: Zipf exponent of a creator's number of items.
-      creator_clusters: number of home clusters of a creator; above 1, so that creators do not nest
-        in clusters and feedback on the two can be told apart.
-      creator_stray: weight of a creator outside its home clusters, home being 1.
-      latent_creator: share of an item's latent variance that is its creator's.
-      latent_item: share of an item's latent variance that is its own; the rest is its cluster's.
-      cold_share: share of the items that are released during the log, not before: a platform is fed
-        every day, and nothing is known of such items.
+        better, but popularity alone does not reveal quality.
+      creator_exponent: Zipf exponent of the number of items per creator.
+      creator_clusters: number of home clusters of a creator; above 1, so that creators are not
+        nested in clusters and feedback on the two can be distinguished.
+      creator_stray: weight of a creator outside its home clusters; inside the weight is 1.
+      latent_creator: share of an item's latent variance that comes from its creator.
+      latent_item: share of an item's latent variance that is its own; the rest comes from its
+        cluster.
+      cold_share: share of the items that are released during the log, not before it: platforms add
+        items every day, and nothing is known about these.
       cold_days: days; cold items are released evenly over this first part of the log.
       duration_median_s: seconds; median length of a video.
       duration_spread: standard deviation of the logarithm of the length.
@@ -40,76 +40,78 @@ class Parameters:
 
       cluster_aversion: share of the clusters that a user is averse to, independent of taste.
       creator_aversion: share of the creators that a user is averse to, independent of taste.
-      aversion_loss: affinity that an averse cluster or creator takes away.
+      aversion_loss: affinity lost if the user is averse to the item's cluster or creator.
 
-      patience_spread: standard deviation between users of a lasting addition to affinity: some
-        watch whatever comes. It makes a user's own past predictive, as it is in public logs.
+      patience_spread: standard deviation between users of a constant added to affinity: some users
+        watch anything. It makes a user's own past predictive, as in public logs.
 
-      candidates: items of the chosen cluster that the feed compares for one slot.
-      cluster_personalisation: weight of the user's current interest in the choice of the cluster,
-        beside its popularity: weak enough that popularity still shows.
+      candidates: number of items of the chosen cluster that the feed compares for one slot.
+      cluster_personalisation: weight of the user's present interest, relative to popularity, in the
+        choice of the cluster; weak enough that popularity remains visible.
       item_personalisation: weight of the match in the choice among the candidates.
-      feed_boredom: weight, in the choice of the cluster, of how much of it was just shown: the
-        feed varies its topics, which a model of the last item alone cannot follow.
-      freshness: score that a just released item has over an old one among the candidates.
-      freshness_days: days in which that falls to 1/e.
-      reaction_cluster: of a platform that reacts to dislikes: fall of a cluster's log-odds for each
-        of its items disliked within the remembered rounds.
-      reaction_creator: of the same: fall of the score of a creator's items, once one was disliked.
+      feed_boredom: penalty of recently shown clusters in the choice of the cluster: the feed varies
+        its topics, which a model of the last item alone cannot predict.
+      freshness: advantage in score of a newly released item over an old one among the candidates.
+      freshness_days: days after which this advantage has fallen to 1/e.
+      reaction_cluster: on a platform that reacts to dislikes: decrease of a cluster's log-odds for
+        each of its items disliked within the last `no_repeat_rounds` rounds.
+      reaction_creator: likewise: decrease of the score of a creator's items after a dislike of one.
       exploration: share of slots filled with a uniformly random item, on the discovery surface.
-      no_repeat_rounds: rounds for which the feed avoids what it has shown to the user.
+      no_repeat_rounds: number of rounds in which the feed does not repeat an item to a user.
 
-      quality_weight: affinity of one standard deviation of item quality.
+      quality_weight: affinity per standard deviation of item quality.
       boredom_loss: affinity lost for each recent item of the same cluster.
-      boredom_decay: share of boredom that is left after one more item.
-      boredom_rest: share of boredom that is left at the next session.
+      boredom_decay: share of boredom that remains after one more item.
+      boredom_rest: share of boredom that remains at the next session.
       fatigue_loss: affinity lost for each item since the session began.
-      fatigue_items: items after which fatigue grows no more.
-      taste_learning: share of the way from the user's taste to an item's latent vector that one
-        long view goes: interests drift with what is enjoyed.
-      taste_return: share of the way back to the user's lasting taste, per item.
+      fatigue_items: number of items after which fatigue stops growing.
+      taste_learning: fraction by which one long view moves the user's taste towards the item's
+        latent vector: interests drift towards what is enjoyed.
+      taste_return: fraction by which each item moves taste back towards the user's lasting taste.
       swipe_bias: log-odds of a swipe within the first seconds at affinity 0.
-      swipe_slope: fall of those log-odds per unit of affinity.
-      skip_s: seconds; a shorter dwell (or, of shorter videos, than the whole) is a skip.
-      long_view_s: seconds; a dwell at least as long (or the whole video) is a long view.
-      watch_bias: mean log watch ratio of who stays, at affinity 0 and median length.
-      watch_slope: log watch ratio per unit of affinity.
-      watch_length: fall of the log watch ratio per unit of log length: long videos are left early.
+      swipe_slope: decrease of these log-odds per unit of affinity.
+      skip_s: seconds; a shorter dwell is a skip (for videos that are shorter than this, a dwell
+        shorter than the video).
+      long_view_s: seconds; a dwell at least this long, or of the whole video, is a long view.
+      watch_bias: mean log watch ratio of users who do not swipe, at affinity 0 and median length.
+      watch_slope: increase of the log watch ratio per unit of affinity.
+      watch_length: decrease of the log watch ratio per unit of log length: a smaller part of long
+        videos is watched.
       watch_noise: standard deviation of the log watch ratio, given all of the above.
-      watch_max: highest watch ratio; a loop is left sooner or later.
-      like_bias: log-odds of a like by who stays, at affinity 0.
-      like_slope: rise of those log-odds per unit of affinity.
-      dislike_noise: chance of a dislike without any aversion: slips and moods.
-      dislike_cluster: further chance of a dislike on an averse cluster.
-      dislike_creator: further chance of a dislike on an averse creator.
+      watch_max: highest watch ratio; videos loop, but nobody watches a loop forever.
+      like_bias: log-odds of a like by a user who does not skip, at affinity 0.
+      like_slope: increase of these log-odds per unit of affinity.
+      dislike_noise: probability of a dislike without any aversion: accidents and moods.
+      dislike_cluster: further probability of a dislike if the user is averse to the cluster.
+      dislike_creator: further probability of a dislike if the user is averse to the creator.
 
-      dismissal_skip: chance that a skip comes with "not interested": sparser than skips, as it
-        costs a press and a menu.
-      dismissal_averse: further chance of it on an averse cluster or creator.
+      dismissal_skip: probability that a skip comes with "not interested": rarer than skips, as it
+        takes a long press and a menu.
+      dismissal_averse: further probability of it if the user is averse to the cluster or creator.
 
-      page_items: items of a home page.
-      position_decay: a: the item at place n ≥ 0 of a home page is looked at with chance (1 + n)^−a.
-      click_bias: log-odds of a click on an item that is looked at, at affinity 0.
-      click_slope: rise of those log-odds per unit of affinity.
+      page_items: number of items on a home page.
+      position_decay: exponent a: a user looks at place n ≥ 0 of a home page with probability
+        (1 + n)^−a.
+      click_bias: log-odds of a click on an item that was looked at, at affinity 0.
+      click_slope: increase of these log-odds per unit of affinity.
 
-      activity: a, of the Beta(a, 1) law of a user's share of rounds with an event: mean a/(a+1),
-        with a tail of rare visitors.
-      leave: chance of leaving for good, per round.
-      session_exit: chance that a session ends after an item that was watched.
-      exit_skip: factor of that chance after a skip.
-      exit_dislike: factor after a dislike or dismissal.
-      return_next_day: chance of coming back after 16 to 32 hours, for a user of mean satisfaction.
-      return_satisfaction: rise of that chance per unit of satisfaction.
-      satisfaction_mean: share of long views that leaves a user neither more nor less likely to
-        return.
+      activity: a of the Beta(a, 1) distribution of a user's share of rounds with an event; its mean
+        is a/(a+1), with a tail of rare visitors.
+      leave: probability of leaving the platform for good, per round.
+      session_exit: probability that a session ends after an item that was watched.
+      exit_skip: factor of this probability after a skip.
+      exit_dislike: factor of this probability after a dislike or dismissal.
+      return_next_day: probability of returning after 16 to 32 hours at mean satisfaction.
+      return_satisfaction: increase of this probability per unit of satisfaction.
+      satisfaction_mean: share of long views at which the probability is `return_next_day`.
       satisfaction_memory: weight of the past in satisfaction, the running mean of long views.
       arrival_days: days; users arrive evenly over this first part of the log.
-      session_gap_hours: hours; mean pause of who does not return the next day, times the user's
-        pace.
+      session_gap_hours: hours; mean pause, times the user's pace, of users who do not return the
+        next day.
       pace_spread: standard deviation of the logarithm of a user's pace.
       browse_s: seconds; mean pause between two items of a session.
       log_days: days; later events are cut off.
-      log_start_ms: milliseconds since 1970; the log's first moment (2024-01-01, UTC).
+      log_start_ms: milliseconds since 1970; start of the log (2024-01-01, UTC).
     """
 
     cluster_size_exponent: float = 0.4
@@ -196,14 +198,14 @@ NOMINAL_DISLIKES = 0.05  # share of events that `DEFAULT` gives in the default w
 
 
 def mechanisms(config: WorldConfig, parameters: Parameters = DEFAULT) -> Parameters:
-    """The parameters with the switches of the config in force.
+    """Returns the parameters with the overrides and switches of the config applied.
 
-    `dislike_rate` scales the three chances of a dislike together: their shares stay as they are.
-    With `dislikes = "random"` every event has the chance `dislike_rate`, aversion or not;
-    dismissals then follow skips alone.
+    `dislike_rate` scales the three probabilities of a dislike by the same factor. With
+    `dislikes = "random"` every event has the probability `dislike_rate`, whatever the user's
+    aversions, and dismissals depend on skips only.
 
     Raises:
-      ConfigError: config.world.parameters names no mechanism, or gives no number.
+      ConfigError: an entry of config.world.parameters has an unknown name, or no number.
     """
     p = dataclasses.replace(parameters, **dict(map(_override, config.parameters)))
     if not config.platform_reacts:
@@ -222,7 +224,7 @@ def mechanisms(config: WorldConfig, parameters: Parameters = DEFAULT) -> Paramet
 
 
 def _override(text: str) -> tuple[str, float | int]:
-    """`name = number` of config.world.parameters."""
+    """Parses one entry of config.world.parameters, `name = number`."""
     name, _, number = (part.strip() for part in text.partition("="))
     types = {field.name: type(field.default) for field in dataclasses.fields(Parameters)}
     try:
@@ -230,7 +232,9 @@ def _override(text: str) -> tuple[str, float | int]:
     except KeyError:
         near = difflib.get_close_matches(name, types, n=1)
         hint = f"; did you mean `{near[0]}`?" if near else ""
-        raise ConfigError(f"config.world.parameters: `{name}` is no mechanism{hint}") from None
+        raise ConfigError(
+            f"config.world.parameters: there is no mechanism `{name}`{hint}"
+        ) from None
     except ValueError:
         raise ConfigError(
             f"config.world.parameters: `{text}`: write `{name} = {types[name].__name__}`"

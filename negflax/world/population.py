@@ -1,8 +1,8 @@
-"""Who lives in the world: items with clusters and creators, users with tastes and aversions.
+"""The population of the world: items with clusters and creators, users with tastes and aversions.
 
 Sizes as suffixes: U users, I items, A creators (authors), C clusters, W latent width.
-Items are kept in the order of their clusters, so that one cumulative popularity serves the choice
-within every cluster; `item_id_I` is their public, shuffled identifier.
+Items are sorted by cluster, so that one cumulative popularity is enough to draw within any cluster;
+`item_id_I` is their public, shuffled identifier.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class Items(NamedTuple):
       latent_IW: float32 with about unit variance.
       quality_I: float32, standard normal.
       duration_ms_I: int32 milliseconds.
-      release_s_I: float32 seconds after the start of the log, 0 for what was there before.
-      popularity_I: float32, cumulative share of the exposure, ending at 1.
-      start_C1: int32, cluster c holds the items start_C1[c] up to start_C1[c + 1].
-      centre_CW: float32, centres of the clusters.
+      release_s_I: float32, seconds after the start of the log; 0 for items released before it.
+      popularity_I: float32, cumulative share of exposure; the last value is 1.
+      start_C1: int32; cluster c holds the items start_C1[c] to start_C1[c + 1] − 1.
+      centre_CW: float32, cluster centres.
     """
 
     item_id_I: Array
@@ -51,14 +51,14 @@ class Items(NamedTuple):
 
 
 class Users(NamedTuple):
-    """Lasting traits.
+    """Traits of the users that do not change.
 
     Attributes:
       taste_UW: float32, standard normal.
       averse_cluster_UC: bool.
       averse_creator_UA: bool.
-      patience_U: float32, lasting addition to affinity.
-      activity_U: float32, chance of an event in a round.
+      patience_U: float32, constant added to affinity.
+      activity_U: float32, probability of an event in a round.
       pace_U: float32, factor of the pauses between sessions.
       arrival_s_U: float32, seconds after the start of the log.
     """
@@ -80,7 +80,7 @@ class Population(NamedTuple):
 
 
 def match(spec: str, taste: Array, latent: Array) -> Array:
-    """Taste times latent vectors over sqrt(W), float32: standard normal for strangers.
+    """Returns taste · latent / sqrt(W), float32: standard normal for a random user and item.
 
     Args:
       spec: einsum specification over the latent axis `w`, such as `uw,cw->uc`.
@@ -92,21 +92,21 @@ def match(spec: str, taste: Array, latent: Array) -> Array:
 
 
 def world_key(seed: int) -> Array:
-    """The random key of a world; its generator is named, so no default of JAX changes the data."""
+    """Returns the random key of a world; naming the generator keeps it if JAX's default changes."""
     return jax.random.key(seed, impl="threefry2x32")
 
 
 def on_host() -> contextlib.AbstractContextManager:
-    """Worlds are made on the host: another device's rounding would make another world."""
+    """Runs JAX on the CPU within the context: other devices round differently."""
     try:
         return jax.default_device(jax.local_devices(backend="cpu")[0])
-    except RuntimeError:  # JAX_PLATFORMS leaves the host's backend out
+    except RuntimeError:  # JAX_PLATFORMS excludes the CPU backend
         return contextlib.nullcontext()
 
 
 def draw_population(config: WorldConfig, parameters: Parameters = DEFAULT) -> Population:
-    """Draws everybody and everything, a pure function of the sizes, the seed and the parameters."""
-    # The seed is no static argument: worlds that differ in it alone share one compilation.
+    """Draws all items and users, as a pure function of the sizes, the seed and the parameters."""
+    # The seed is not a static argument: worlds that differ only in it share one compilation.
     with on_host():
         return _draw(world_key(config.seed), dataclasses.replace(config, seed=0), parameters)
 
@@ -161,7 +161,7 @@ def _draw_items(key: Array, config: WorldConfig, p: Parameters) -> Items:
 
 
 def _draw_creators(key: Array, cluster_I: Array, config: WorldConfig, p: Parameters) -> Array:
-    """A creator for each item: productive ones more often, at home in a few clusters."""
+    """Draws a creator for each item, mostly among those with a home in the item's cluster."""
     home_key, choice_key = jax.random.split(key)
     creators, clusters = config.num_creators, config.num_clusters
     home_AH = jax.random.randint(
@@ -196,19 +196,19 @@ def _draw_users(key: Array, config: WorldConfig, p: Parameters) -> Users:
 
 
 def _zipf(size: int, exponent: float) -> Array:
-    """Shares (size,) float32 by rank, falling with the given exponent."""
+    """Returns Zipf shares by rank, (size,) float32, with sum 1."""
     weight = jnp.arange(1, size + 1, dtype=F32) ** -exponent
     return weight / weight.sum()
 
 
 def _choose(cumulative: Array, uniform: Array) -> Array:
-    """Indices int32 drawn by a cumulative weight with one uniform number each."""
+    """Draws int32 indices by cumulative weight, one per uniform number."""
     index = jnp.searchsorted(cumulative, uniform * cumulative[-1], side="right")
     return jnp.minimum(index, cumulative.shape[0] - 1).astype(jnp.int32)
 
 
 def _choose_in_row(cumulative_CA: Array, row_I: Array, uniform_I: Array) -> Array:
-    """`_choose` in one row of a table for each I, by bisection: no array of I × A."""
+    """Does `_choose` for each i in row row_I[i] of a table, by bisection: no (I, A) array."""
     width = cumulative_CA.shape[1]
     target_I = uniform_I * cumulative_CA[row_I, -1]
 

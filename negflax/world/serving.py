@@ -1,7 +1,7 @@
-"""The serving layer between any policy's scores and the user: sampling, caps, exploration.
+"""The serving layer: turns scores into lists by sampling, cluster caps and exploration.
 
-A policy that shows its best item over and over collapses to one cluster. Platforms do not: they
-sample among the best, cap a cluster's share of what is shown and give some slots to exploration.
+A policy that always shows its best items collapses to one cluster. Platforms avoid this: they
+sample among the best, cap the number of items per cluster and reserve some slots for exploration.
 
 Sizes as suffixes: U users, M candidates, L slots of the list, R remembered items, I catalogue.
 """
@@ -16,17 +16,18 @@ import jax.numpy as jnp
 
 from negflax.world.population import F32, Array
 
-UNWANTED = -1e6  # score of a candidate to be shown only where there is no other
+UNWANTED = -1e6  # score of a candidate that is shown only if there is no other
 
 
 @dataclasses.dataclass(frozen=True)
 class Serving:
-    """How a list is made of scores.
+    """Settings of the serving layer.
 
     Attributes:
-      temperature: of the sampling, in units of the scores; 0: always the best.
-      cap: items of one cluster among the remembered ones and the list; 0: no cap.
-      exploration: share of the slots filled with a uniformly random item of the catalogue.
+      temperature: temperature of the sampling, in units of the scores; 0: always the best item.
+      cap: maximum number of items of one cluster in the list and the recent items together; 0: no
+        maximum.
+      exploration: share of slots filled with a uniformly random item of the catalogue.
     """
 
     temperature: float = 1.0
@@ -35,13 +36,13 @@ class Serving:
 
 
 class Context(NamedTuple):
-    """What the layer knows of the catalogue and of this moment.
+    """The inputs of the layer besides the scores.
 
     Attributes:
-      released_I: float32, the moment from which exploration may show an item; (I,).
-      now_U: float32, the present moment in the same unit.
-      cluster_I: int32 cluster of every item; needed for a cap.
-      recent_UR: int32 items shown before, −1 for none; they count against the cap.
+      released_I: float32, release time of each item, before which exploration does not show it.
+      now_U: float32, present time in the same unit.
+      cluster_I: int32, cluster of each item; needed for a cap.
+      recent_UR: int32, recently shown items, −1 for none; they count against the cap.
     """
 
     released_I: Array
@@ -58,25 +59,25 @@ def serve_list(
     layer: Serving,
     context: Context,
 ) -> tuple[Array, Array]:
-    """A list for every user, slot by slot; no item twice among the candidates' picks.
+    """Fills a list for every user, slot by slot; no candidate is chosen twice in a list.
 
     Args:
-      key: random key; the same key gives two policies the same luck.
-      item_UM: int32 candidates, repetitions allowed.
-      score_UM: float32; `UNWANTED` or below for what should not be shown.
-      length: L.
-      layer: the rules.
-      context: releases, clusters and what was shown before.
+      key: random key; two policies with the same key get the same random numbers.
+      item_UM: int32 candidates, which may repeat.
+      score_UM: float32 scores; `UNWANTED` or below for candidates that should not be shown.
+      length: list length L.
+      layer: settings.
+      context: release times, clusters and recently shown items.
 
     Raises:
-      ValueError: a cap without clusters.
+      ValueError: there is a cap but no clusters.
 
     Returns:
-      item_UL (int32) and explored_UL (bool).
+      item_UL (int32) and explored_UL (bool, whether the slot went to exploration).
     """
     released_I, now_U, cluster_I, recent_UR = context
     if layer.cap and cluster_I is None:
-        raise ValueError("a cap needs the clusters: give Context(cluster_I=…)")
+        raise ValueError("Serving.cap needs the clusters of the items: give Context(cluster_I=…)")
     users, count = item_UM.shape[0], released_I.shape[0]
     luck_key, slot_key, random_key = jax.random.split(key, 3)
     luck_UM = layer.temperature * jax.random.gumbel(luck_key, score_UM.shape, F32)
@@ -87,7 +88,7 @@ def serve_list(
     shown_UR = jnp.full((users, 0), -1, jnp.int32) if recent_UR is None else recent_UR
 
     def penalty(listed_UR: Array) -> Array:
-        """(U, M): candidates of a full cluster come after all others, but before UNWANTED."""
+        """Returns (U, M) terms that rank full clusters after all others but before UNWANTED."""
         if not layer.cap:
             return jnp.zeros(noisy_UM.shape, F32)
         cluster_UR = jnp.where(listed_UR >= 0, cluster_I[listed_UR], -1)
