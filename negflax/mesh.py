@@ -45,3 +45,13 @@ def split(mesh: Mesh, axes: tuple[str, ...] = AXES) -> NamedSharding:
 def copied(mesh: Mesh) -> NamedSharding:
     """The same on every device."""
     return NamedSharding(mesh, COPIED)
+
+
+def platform() -> str:
+    """`cpu`, `gpu` or `tpu`: that of the mesh whose program is being traced.
+
+    Programs are compiled for devices that are not there too (negflax/train/chips.py): the default
+    backend is asked only where no mesh is at hand.
+    """
+    device = getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
+    return jax.default_backend() if device is None else device.platform

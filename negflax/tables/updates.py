@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from negflax.mesh import platform
 from negflax.tables.optimizers import RowOptimizer
 from negflax.tables.rounding import pack, stochastic_round, unpack
 
@@ -68,7 +69,7 @@ def apply(
         gradient_UD = zeros_VD.at[index_U].add(gradient_UD, mode="drop")
         index_U = jnp.arange(size, dtype=jnp.int32)
 
-    blocks = -(-len(index_U) // BLOCK_ROWS) if jax.default_backend() == "cpu" else 1
+    blocks = -(-len(index_U) // BLOCK_ROWS) if platform() == "cpu" else 1
     if blocks <= 1:
         return _apply(optimizer, table, index_U, gradient_UD, step)
     more = blocks * BLOCK_ROWS - len(index_U)
