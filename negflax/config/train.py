@@ -67,13 +67,17 @@ class TrainConfig:
       epochs: passes over the training events; used when `steps` is 0.
       steps: training steps; 0 means by `epochs`.
       eval_every: steps between validations; 0 switches validation off.
-      checkpoint_every: steps between checkpoints.
+      checkpoint_every: steps between checkpoints; 0 leaves it to the minutes.
+      checkpoint_minutes: minutes between checkpoints, besides those by steps; 0 is off. Every
+        validation and the last step save as well.
       keep_latest: newest checkpoints that are kept; the best one is kept besides.
       metric: validation metric that names the best checkpoint and drives patience.
       patience: validations without a new best, after the warm-ups, before training stops; 0 is off.
       refit: after the best step is known, train anew on training + validation events for that many
         steps, in <workdir>/refit (docs/method.md §5.4).
       log_every: steps between lines of progress and metrics.
+      max_skipped: steps in a row whose loss or gradient is not finite; each is skipped, and after
+        so many training stops.
       splits: which events train: (`train`,) or (`train`, `valid`).
       loggers: services that get the metrics as well: `wandb`, `mlflow` (extra `loggers`).
     """
@@ -82,12 +86,14 @@ class TrainConfig:
     epochs: NotNegative = 5.0
     steps: Natural = 0
     eval_every: Natural = 200
-    checkpoint_every: Count = 200
+    checkpoint_every: Natural = 200
+    checkpoint_minutes: NotNegative = 0.0
     keep_latest: Count = 2
     metric: str = "ndcg_p@10"
     patience: Natural = 0
     refit: bool = False
     log_every: Count = 50
+    max_skipped: Count = 10
     splits: tuple[Literal["train", "valid"], ...] = ("train",)
     loggers: tuple[Literal["wandb", "mlflow"], ...] = ()
 

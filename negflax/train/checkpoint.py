@@ -2,58 +2,45 @@
 
 <workdir>/config.json       the config, its format version, the modules of registered names
 <workdir>/catalogue.npz     the vocabulary
-<workdir>/checkpoints/STEP  the training state (layout: negflax.train.state) and its fingerprints
+<workdir>/checkpoints/STEP  the training state (layout: negflax.train.state), its fingerprints and,
+                            if it was validated, its metrics
 <workdir>/unreadable/STEP   a checkpoint that a resumed run could not restore, and went on without
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
-from orbax.checkpoint import checkpoint_managers as policies
+from jax.experimental import multihost_utils
 
-from negflax.config import (
-    ENCODERS,
-    FORMAT_VERSION,
-    OBJECTIVES,
-    Config,
-    ConfigError,
-    from_config_dict,
-    to_dict,
-)
-from negflax.files import write_json
-from negflax.train.fingerprint import fingerprints
+from negflax.config import ConfigError
+from negflax.train import checkpoint_files as files
+from negflax.train.checkpoint_files import FINGERPRINTS, METRICS
+from negflax.train.fingerprint import VOCABULARY, Identity
+from negflax.train.finite import non_finite
+from negflax.train.run_config import CheckpointError, compare_config, read_config, write_config
 
-FINGERPRINTS = "fingerprints"  # item of a checkpoint beside its state
-VOCABULARY = "vocabulary"
+__all__ = [
+    "CheckpointError",
+    "Checkpoints",
+    "Identity",
+    "NonFiniteError",
+    "abstract_state",
+    "compare_config",
+    "read_config",
+    "write_config",
+]
 
 
-class CheckpointError(ValueError):
-    """A checkpoint is missing, unreadable or of another run; the message says what to do."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Identity:
-    """What makes a state mean what it meant when it was saved.
-
-    Attributes:
-      vocabulary: which item each row is: `Catalogue.fingerprint`.
-      num_rows: V of each table, without padding.
-    """
-
-    vocabulary: int
-    num_rows: Mapping[str, int]
-
-    def of(self, state: Any) -> dict[str, int]:
-        """Fingerprints of the vocabulary and of every array of a state or a part of it."""
-        return {VOCABULARY: self.vocabulary} | fingerprints(state, self.num_rows)
+class NonFiniteError(CheckpointError):
+    """Training met NaN or infinity; the message says where, and what to do."""
 
 
 class Checkpoints:
@@ -61,6 +48,7 @@ class Checkpoints:
 
     Attributes:
       metric: validation metric that names the best one.
+      folder: <workdir>/checkpoints.
     """
 
     def __init__(
@@ -75,53 +63,80 @@ class Checkpoints:
     ):
         """Opens <workdir>/checkpoints; keeps the newest `keep_latest` and the best.
 
-        With an identity, fingerprints are saved, and what is restored is compared with them.
+        With an identity, fingerprints are saved, and what is restored is compared with them; a
+        state that is not finite is then neither saved nor, unless read-only, restored.
         """
-        folder = Path(workdir).resolve() / "checkpoints"
-        if read_only and not folder.is_dir():
-            raise CheckpointError(f"{folder} does not exist: train first, or check --workdir")
-        self.metric, self._sign = metric, -1 if lower_is_better else 1
+        self.metric, self.folder = metric, Path(workdir).resolve() / "checkpoints"
+        self._sign = -1 if lower_is_better else 1
+        self._keep, self._read_only, self._identity = keep_latest, read_only, identity
+        if read_only and not self.folder.is_dir():
+            raise CheckpointError(f"{self.folder} does not exist: train first, or check --workdir")
+        self._writing: int | None = None
+        self._manager = self._open()
+        self._metrics = {s: files.read_validation(self._path(s)) for s in self.steps()}
 
-        def score(metrics: dict[str, float]) -> float:
-            return self._sign * metrics[metric]
-
-        best = policies.BestN(get_metric_fn=score, n=1, keep_checkpoints_without_metrics=False)
+    def _open(self) -> ocp.CheckpointManager:
         options = ocp.CheckpointManagerOptions(
-            # max_to_keep with best_fn would delete the latest one.
-            preservation_policy=policies.AnyPreservationPolicy(
-                [policies.LatestN(keep_latest), best]
-            ),
-            best_fn=score,  # without it Orbax stores no metrics; the policy above decides
-            read_only=read_only,
-            create=not read_only,
+            preservation_policy=self,
+            lightweight_initialize=True,  # it reads no metrics: damaged ones would be an error
+            cleanup_tmp_directories=not self._read_only,
+            read_only=self._read_only,
+            create=not self._read_only,
         )
-        _check_metrics(folder)
         handlers = {
             "state": ocp.PyTreeCheckpointHandler(),
             FINGERPRINTS: ocp.JsonCheckpointHandler(),
+            METRICS: ocp.JsonCheckpointHandler(METRICS),
         }
-        self._manager = ocp.CheckpointManager(folder, options=options, item_handlers=handlers)
-        self._folder, self._read_only, self._identity = folder, read_only, identity
-        self._metrics = {step: self._manager.metrics(step) for step in self.steps()}
+        return ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any = None) -> list[bool]:
+        """For Orbax: which checkpoints stay once another one is written."""
+        steps, best = [one.step for one in checkpoints], self.best()
+        kept = {*sorted(steps)[-self._keep :], *([best[0]] if best else [])}
+        return [step in kept for step in steps]
 
     def save(self, step: int, state: dict[str, Any], metrics: dict[str, float] | None) -> None:
         """Copies the state off the devices and writes it in the background.
 
         Raises:
           ConfigError: there are metrics, but not the one that names the best checkpoint.
+          NonFiniteError: the state has values that are not finite; nothing was written.
+          CheckpointError: it, or the one before it, could not be written; the message says why.
         """
-        if metrics is not None and self.metric not in metrics:
-            raise ConfigError(
-                f"config.train.metric = {self.metric!r} is not measured; choose from "
-                f"{', '.join(sorted(metrics))}"
-            )
-        if metrics is not None and metrics[self.metric] is None:
-            metrics = None  # undefined in this validation: no claim to be the best
+        metrics = self._checked(metrics)
         items = {"state": ocp.args.PyTreeSave(state)}
         if self._identity:
+            if bad := non_finite(state):
+                raise NonFiniteError(
+                    f"step {step} is not saved: {', '.join(bad)} have values that are not finite. "
+                    f"{self._advice()}"
+                )
             items[FINGERPRINTS] = ocp.args.JsonSave(self._identity.of(state))
-        self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
-        self._metrics[step] = metrics
+        if metrics is not None:
+            items[METRICS] = ocp.args.JsonSave(metrics)
+        before, self._metrics[step] = self._metrics.get(step), metrics
+        with self._told(step):
+            saved = self._manager.save(step, args=ocp.args.Composite(**items))
+        if not saved:
+            self._metrics[step] = before
+            newest = max(self.steps(), default=None)
+            raise CheckpointError(
+                f"step {step} was not saved: {self._path(newest)} is in the way, which this run "
+                "has not written. Move it away (a copy, or another trainer's), then start again. "
+                f"{self._advice()}"
+            )
+        self._writing = step
+
+    def validated(self, step: int, metrics: dict[str, float] | None) -> None:
+        """Adds the metrics of a checkpoint that was saved without, see `save`."""
+        if (metrics := self._checked(metrics)) is not None:
+            files.write_validation(self._path(step), metrics)
+            self._metrics[step] = metrics
+
+    def metrics(self, step: int) -> dict[str, float] | None:
+        """Of a checkpoint; None where it was not validated."""
+        return self._metrics.get(step)
 
     def restore(self, step: int, target: Any) -> Any:
         """The checkpoint of that step, as the arrays of `target`.
@@ -141,14 +156,13 @@ class Checkpoints:
             target,
         )
         args = ocp.args.PyTreeRestore(item=target, restore_args=restore_args, partial_restore=True)
+        files.say_what_is_missing(self._path(step), self._identity is not None)
         try:
             state = self._manager.restore(step, args=ocp.args.Composite(state=args))["state"]
             self._compare(step, state)
         except Exception as error:  # Orbax raises that very class where a chunk is damaged
             reason = str(error).split(". See full")[0][:300]
-            raise CheckpointError(
-                f"{self._folder / str(step)} cannot be restored: {reason}"
-            ) from error
+            raise CheckpointError(f"{self._path(step)} cannot be restored: {reason}") from error
         return state
 
     def restore_first(self, which: str, target: Any) -> tuple[int, Any]:
@@ -161,19 +175,29 @@ class Checkpoints:
         Raises:
           CheckpointError: none can be read; or see `choose`.
         """
-        first_error = None
-        for step in self._in_line(which):
+        first_error, line = None, self._in_line(which)
+        for step in line:
+            state, error = None, None
             try:
                 state = self.restore(step, target)
-            except CheckpointError as error:
+            except CheckpointError as raised:
+                error = raised
+            if _anywhere(error is not None):  # all processes take the same one
+                error = error or CheckpointError(f"{step} cannot be restored by another process")
                 first_error = first_error or error
-                logging.warning("%s", error)
+                logging.warning("%s", str(error))  # the error itself would keep arrays alive
                 continue
             if first_error:
                 logging.warning("falling back to the checkpoint of step %d", step)
                 self._move_later_ones(step)
             return step, state
-        raise first_error
+        if len(line) == 1:
+            raise first_error
+        raise CheckpointError(
+            f"none of the {len(line)} checkpoints can be restored. The first: {first_error}. "
+            f"Restore {self.folder} from a copy; or move it away, and the training command begins "
+            "anew, from another run's parameters with --init_from"
+        ) from first_error
 
     def steps(self) -> list[int]:
         """Steps on disk, ascending."""
@@ -192,16 +216,61 @@ class Checkpoints:
         """
         return self._in_line(which)[0]
 
+    def wait(self) -> None:
+        """Waits for what is being written.
+
+        Raises:
+          CheckpointError: it could not be written.
+        """
+        with self._told(self._writing):
+            self._manager.wait_until_finished()
+
     def close(self) -> None:
-        """Waits for what is being written."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        """Waits for what is being written, see `wait`, and ends its threads."""
+        try:
+            self.wait()
+        finally:
+            with contextlib.suppress(Exception):  # of what `wait` has raised
+                self._manager.close()
+
+    @contextlib.contextmanager
+    def _told(self, step: int | None) -> Iterator[None]:
+        """An error of the present or the last write, in words."""
+        try:
+            yield
+        except Exception as error:
+            late = self._writing if self._writing is not None else step
+            reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+            raise CheckpointError(
+                f"the checkpoint of step {late} was not written to {self.folder}: {reason}. Once "
+                "that is mended (free space, the right to write, the disk mounted), start again. "
+                f"{self._advice(late)}"
+            ) from error
+
+    def _advice(self, but: int | None = None) -> str:
+        whole = [s for s in self._metrics if s != but and self._path(s).is_dir()]
+        newest = max(whole, default=None)
+        begins = "from the start" if newest is None else f"from the checkpoint of step {newest}"
+        return f"The same command then goes on {begins}"
+
+    def _checked(self, metrics: dict[str, float] | None) -> dict[str, float] | None:
+        if metrics is not None and self.metric not in metrics:
+            raise ConfigError(
+                f"config.train.metric = {self.metric!r} is not measured; choose from "
+                f"{', '.join(sorted(metrics))}"
+            )
+        if metrics is not None and metrics[self.metric] is None:
+            return None  # undefined in this validation: no claim to be the best
+        return metrics
+
+    def _path(self, step: int | None) -> Path:
+        return self.folder / str(step)
 
     def _in_line(self, which: str) -> list[int]:
         """`choose`, and what stands in for it, in order."""
         steps = self.steps()
         if not steps:
-            raise CheckpointError(f"{self._folder} holds no finished checkpoint yet")
+            raise CheckpointError(f"{self.folder} holds no finished checkpoint yet")
         if which == "latest":
             return steps[::-1]
         if which == "best":
@@ -209,7 +278,7 @@ class Checkpoints:
         if which.isdigit() and int(which) in steps:
             return [int(which)]
         raise CheckpointError(
-            f"checkpoint {which!r} is not in {self._folder}: choose latest, best or one of {steps}"
+            f"checkpoint {which!r} is not in {self.folder}: choose latest, best or one of {steps}"
         )
 
     def _merit(self, step: int) -> tuple:
@@ -218,10 +287,16 @@ class Checkpoints:
         return (False, 0.0, step) if value is None else (True, self._sign * value, -step)
 
     def _compare(self, step: int, state: Any) -> None:
-        if not self._identity or not (self._folder / str(step) / FINGERPRINTS).exists():
+        if not self._identity:
+            return
+        if not self._read_only and (bad := non_finite(state)):
+            raise ValueError(f"{', '.join(bad)} have values that are not finite")
+        if not (self._path(step) / FINGERPRINTS).exists():
             return
         args = ocp.args.Composite(**{FINGERPRINTS: ocp.args.JsonRestore()})
         saved = self._manager.restore(step, args=args)[FINGERPRINTS]
+        if saved.get("step", step) != step:  # the fingerprint of a single number is that number
+            raise ValueError(f"it is a copy of step {saved['step']}")
         for name, value in self._identity.of(state).items():
             if saved[name] != value:
                 raise ValueError(
@@ -234,24 +309,17 @@ class Checkpoints:
         if self._read_only:
             return
         for bad in [s for s in self.steps() if s > step]:
-            place = self._folder.parent / "unreadable" / str(bad)
-            place.parent.mkdir(exist_ok=True)
-            (self._folder / str(bad)).rename(place)
+            files.move_aside(self._path(bad), self.folder.parent / "unreadable")
             self._metrics.pop(bad, None)
-        self._manager.reload()
+        self._manager.close()
+        self._manager = self._open()
 
 
-def _check_metrics(folder: Path) -> None:
-    """Orbax reads them all at once, and does not say which file is damaged."""
-    for path in folder.glob("[0-9]*/metrics/metrics"):
-        try:
-            json.loads(path.read_text())
-        except FileNotFoundError:
-            pass  # just deleted
-        except ValueError as error:
-            raise CheckpointError(
-                f"{path} is damaged: delete {path.parents[1]} to go on with the other checkpoints"
-            ) from error
+def _anywhere(failed: bool) -> bool:
+    """Whether it failed on any process."""
+    if jax.process_count() == 1:
+        return failed
+    return bool(np.any(multihost_utils.process_allgather(np.array(failed))))
 
 
 def abstract_state(state: Any, shardings: Any) -> Any:
@@ -261,76 +329,3 @@ def abstract_state(state: Any, shardings: Any) -> Any:
         state,
         shardings,
     )
-
-
-def compare_config(workdir: Path, config: Config) -> None:
-    """Checks a config against the one that the folder holds, if any.
-
-    Raises:
-      CheckpointError: the folder holds another run; the message names the keys that differ.
-    """
-    if not (Path(workdir) / "config.json").exists():
-        return
-    old, new = to_dict(read_config(workdir)), to_dict(config)
-    differ = [
-        f"{section}.{key}" if isinstance(values, dict) else section
-        for section, values in new.items()
-        for key in (values if isinstance(values, dict) else [""])
-        if (values[key] != old[section][key] if key else values != old[section])
-    ]
-    if differ:
-        raise CheckpointError(
-            f"{workdir} holds a run with another config ({', '.join(differ)}): "
-            "use another --workdir, or delete this one"
-        )
-
-
-def write_config(workdir: Path, config: Config) -> None:
-    """Stores the config, or checks it against the one that is there.
-
-    Raises:
-      CheckpointError: as compare_config.
-    """
-    compare_config(workdir, config)
-    chosen = ((OBJECTIVES, config.loss.objective), (ENCODERS, config.model.encoder))
-    stored = {
-        "format_version": FORMAT_VERSION,
-        "config": to_dict(config),
-        "registered_by": {x.key: x.modules[name] for x, name in chosen if name in x.modules},
-    }
-    write_json(Path(workdir) / "config.json", stored)
-
-
-def read_config(workdir: Path) -> Config:
-    """The config of a run.
-
-    Raises:
-      CheckpointError: none there, or of another format version; or its objective or encoder is not
-        registered, and the message names the module to import.
-    """
-    path = Path(workdir) / "config.json"
-    if not path.exists():
-        raise CheckpointError(f"{path} does not exist: --workdir must name the folder of a run")
-    try:
-        stored = dict(json.loads(path.read_text()))
-    except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}): restore it from a copy") from error
-    if stored.get("format_version") != FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path} has format version {stored.get('format_version')}, this negflax reads "
-            f"{FORMAT_VERSION}: use the release that wrote it, or train again"
-        )
-    values = stored["config"]
-    if "hubs" in values.get("train", {}):  # the former name
-        values["train"]["loggers"] = values["train"].pop("hubs")
-    _check_registered(values, stored.get("registered_by", {}))
-    return from_config_dict(values)
-
-
-def _check_registered(values: Mapping[str, Any], modules: Mapping[str, str]) -> None:
-    """Whether the names of the run's own objective and encoder are known, before `check` asks."""
-    for registry in (OBJECTIVES, ENCODERS):
-        section, key = registry.key.split(".")
-        name, module = values.get(section, {}).get(key), modules.get(registry.key)
-        if module is not None and not registry.accepts(name):
-            raise CheckpointError(registry.missing(name, module))

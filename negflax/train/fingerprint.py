@@ -8,6 +8,7 @@ out, so that it is the same for any number of devices.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +16,25 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+VOCABULARY = "vocabulary"  # the fingerprint that is no array's
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    """What makes a state mean what it meant when it was saved.
+
+    Attributes:
+      vocabulary: which item each row is: `Catalogue.fingerprint`.
+      num_rows: V of each table, without padding.
+    """
+
+    vocabulary: int
+    num_rows: Mapping[str, int]
+
+    def of(self, state: Any) -> dict[str, int]:
+        """Fingerprints of the vocabulary and of every array of a state or a part of it."""
+        return {VOCABULARY: self.vocabulary} | fingerprints(state, self.num_rows)
 
 
 def fingerprints(state: Any, num_rows: Mapping[str, int]) -> dict[str, int]:

@@ -140,7 +140,7 @@ def test_patience_counts_after_the_warm_ups(tmp_path):
 
 def test_a_folder_of_another_run_is_refused(finished):
     other = tiny.changed(loss={"omega": 9.0}, model={"hidden": 16})
-    with pytest.raises(CheckpointError, match=r"\(model.hidden, loss.omega\)"):
+    with pytest.raises(CheckpointError, match=r"\(model.hidden: 8 → 16, loss.omega: 0.3 → 9.0\)"):
         write_config(finished[0], other)
     assert read_config(finished[0]) == tiny.CONFIG
 

@@ -30,7 +30,7 @@ def saved(request, tmp_path_factory):
     write_config(folder, tiny.CONFIG)
     SEQUENCES.catalogue.save(folder / CATALOGUE)
     trainer = tiny.make_trainer(tiny.CONFIG, SEQUENCES, request.param)[0]
-    state = trainer.init()
+    state = trainer.init() | {"step": jax.numpy.int32(1)}
     checkpoints = open_checkpoints(tiny.CONFIG, folder, trainer.model)
     checkpoints.save(1, state, None)
     checkpoints.close()
@@ -146,13 +146,9 @@ def test_damage_of_any_file_never_gives_other_parameters(run, seed):
         bits[rng.integers(len(bits)) :][:1] ^= np.uint8(1 << rng.integers(8))
         noise = rng.bytes(len(content))
         path.write_bytes([bits.tobytes(), content[: len(content) // 2], b"", noise][seed])
-        try:
-            found = load_trained(run, "latest", mesh(1), expected.model)
-        except CheckpointError as error:
-            assert path.parts[-1] == "metrics" and "delete" in str(error)
-        else:
-            assert found.step in (2, 3)
-            jax.tree.map(np.testing.assert_array_equal, found.state, expected.state)
+        found = load_trained(run, "latest", mesh(1), expected.model)
+        assert found.step in (2, 3)
+        jax.tree.map(np.testing.assert_array_equal, found.state, expected.state)
         path.write_bytes(content)
 
 

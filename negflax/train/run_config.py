@@ -1,0 +1,147 @@
+"""The config of a run as it lies in its folder: <workdir>/config.json.
+
+With it stand the format version of the checkpoints and the modules of registered names. A run that
+is restarted has to be the same run, so its config is compared with the stored one first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+
+from negflax.config import (
+    ENCODERS,
+    FORMAT_VERSION,
+    OBJECTIVES,
+    Config,
+    ConfigError,
+    from_config_dict,
+    to_dict,
+)
+from negflax.files import write_json
+
+CONFIG = "config.json"
+# Settings that a restart may change: what is trained does not depend on them.
+FREE = {
+    "name",
+    "batch.prefetch",
+    "data.cache_dir",
+    "mesh.data",
+    "mesh.table",
+    "mesh.rows",
+    "mesh.lookup",
+    "train.checkpoint_every",
+    "train.checkpoint_minutes",
+    "train.keep_latest",
+    "train.log_every",
+    "train.loggers",
+    "train.max_skipped",
+}
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is missing, unreadable or of another run; the message says what to do."""
+
+
+def compare_config(workdir: str | Path, config: Config, *, accept_change: bool = False) -> None:
+    """Checks a config against the one that the folder holds, if any.
+
+    Args:
+      workdir: folder of the run.
+      config: what it is to go on with.
+      accept_change: differences are told, and no error.
+
+    Raises:
+      CheckpointError: the folder holds a run with other settings than the `FREE` ones; the message
+        names them with both values.
+    """
+    if not (Path(workdir) / CONFIG).exists():
+        return
+    old, new = (_flat(to_dict(one)) for one in (read_config(workdir), config))
+    differ = [f"{key}: {old[key]!r} → {new[key]!r}" for key in new if new[key] != old[key]]
+    bound = [change for change in differ if change.split(":")[0] not in FREE]
+    if bound and not accept_change:
+        raise CheckpointError(
+            f"{workdir} holds a run with another config ({', '.join(bound)}): use another "
+            "--workdir, delete this one, or go on with the change by --accept_config_change"
+        )
+    for change in differ:
+        logging.warning("the run goes on with another config.%s", change)
+
+
+def write_config(workdir: str | Path, config: Config, *, accept_change: bool = False) -> None:
+    """Stores the config; where one is stored, see `compare_config`.
+
+    Raises:
+      CheckpointError: as compare_config.
+    """
+    compare_config(workdir, config, accept_change=accept_change)
+    chosen = ((OBJECTIVES, config.loss.objective), (ENCODERS, config.model.encoder))
+    stored = {
+        "format_version": FORMAT_VERSION,
+        "config": to_dict(config),
+        "registered_by": {x.key: x.modules[name] for x, name in chosen if name in x.modules},
+    }
+    write_json(Path(workdir) / CONFIG, stored)
+
+
+def read_config(workdir: str | Path) -> Config:
+    """The config of a run.
+
+    Raises:
+      CheckpointError: none there, damaged, or of another format version; or its objective or
+        encoder is not registered, and the message names the module to import.
+    """
+    path = Path(workdir) / CONFIG
+    if not path.exists():
+        raise CheckpointError(f"{path} does not exist: --workdir must name the folder of a run")
+    try:
+        stored = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise _damaged(path, error) from error
+    if stored.get("format_version") != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} has format version {stored.get('format_version')}, this negflax reads "
+            f"{FORMAT_VERSION}: use the release that wrote it, or train again"
+        )
+    values = stored.get("config")
+    if not isinstance(values, dict) or not isinstance(values.get("train", {}), dict):
+        raise _damaged(path, "it has no `config`")
+    if "hubs" in values.get("train", {}):  # the former name
+        values["train"]["loggers"] = values["train"].pop("hubs")
+    _check_registered(values, stored.get("registered_by", {}))
+    try:
+        return from_config_dict(values)
+    except ConfigError as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+
+
+def _damaged(path: Path, why: Any) -> CheckpointError:
+    return CheckpointError(
+        f"{path} is damaged ({why}): restore it from a copy, or delete it and give the training "
+        "command of the run again, which writes it anew"
+    )
+
+
+def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by `section.key`."""
+    flat = {}
+    for section, values in config.items():
+        if isinstance(values, dict):
+            flat |= {f"{section}.{key}": value for key, value in values.items()}
+        else:
+            flat[section] = values
+    return flat
+
+
+def _check_registered(values: Mapping[str, Any], modules: Mapping[str, str]) -> None:
+    """Whether the names of the run's own objective and encoder are known, before `check` asks."""
+    for registry in (OBJECTIVES, ENCODERS):
+        section, key = registry.key.split(".")
+        name, module = values.get(section, {}).get(key), modules.get(registry.key)
+        if module is not None and not registry.accepts(name):
+            raise CheckpointError(registry.missing(name, module))
