@@ -1,6 +1,6 @@
-"""Experiments on simulated users: how lists respond to a dislike, and how real the world is.
+"""Experiments on simulated users: responsiveness, live experiments, realism of the simulation.
 
-`responsiveness` measures, on the lists of `walk`, from the histories of `pairs`; `live` lets arms
-serve users day by day, each retrained on its own log; `calibration` holds the simulated log beside
-a real one.
+`responsiveness` measures how lists change after a dislike: `pairs` draws the histories, `walk`
+computes the lists, `measures` compares them. In `live`, arms serve users day by day and retrain on
+their own logs. `log_statistics` compares the simulated log with a real one.
 """

@@ -1,4 +1,4 @@
-"""A trained model as simulations read it: events in, states and best items out.
+"""A trained model as used by the simulations: from events to user states and the best items.
 
 Shapes: S users, T steps, V catalogue rows, D width, M items.
 """
@@ -18,12 +18,12 @@ from negflax.serve.scoring import scored_tables
 from negflax.train.restore import Trained
 
 BRANCHES = ("none", "dislike", "skip", "dismissal")
-UNKNOWN_DURATION_MS = 30_000.0  # of a whole view where the catalogue has no duration
+UNKNOWN_DURATION_MS = 30_000.0  # assumed for items without a duration in the catalogue
 SKIP_MS = np.array([500.0])
 
 
 class Events(NamedTuple):
-    """Past events as the encoder reads them: int32 rows and codes (negflax/data/features.py)."""
+    """Past events as encoder inputs: int32 item rows and codes (negflax/data/features.py)."""
 
     item: jax.Array
     dislike: jax.Array
@@ -35,14 +35,14 @@ class Events(NamedTuple):
 
 
 class Arm(NamedTuple):
-    """What the simulation reads of a trained model and its catalogue.
+    """The arrays of a trained model and its catalogue that the simulation needs.
 
     Attributes:
       dense: parameters of the encoder.
-      rows: table → (V or more, width), composed.
-      creator_V: int32 creators, 0 unknown.
-      cluster_V: int32 first clusters, 0 unknown.
-      whole_V: codes of a view of the whole item, (dwell, watch ratio), each (V,) int32.
+      rows: table → composed rows, (V or more, width).
+      creator_V: int32 creators, 0 if unknown.
+      cluster_V: int32, first cluster of each item, 0 if unknown.
+      whole_V: (dwell, watch ratio) codes of a view of the whole item, each (V,) int32.
       skip_2: the same two codes for a skip.
     """
 
@@ -55,7 +55,12 @@ class Arm(NamedTuple):
 
 
 def arm_of(trained: Trained, has_dwell: bool) -> Arm:
-    """A checkpoint's arrays; without dwell times in the log, a branch's stay unknown."""
+    """Returns the arrays of a checkpoint.
+
+    Args:
+      trained: the checkpoint.
+      has_dwell: whether the log has dwell times; if not, simulated events have none either.
+    """
     catalogue = trained.catalogue
     duration_V = catalogue.duration_V
     if duration_V is None:
@@ -77,15 +82,16 @@ def arm_of(trained: Trained, has_dwell: bool) -> Arm:
 
 
 def _alone(tree: Any) -> Any:
-    """Copies on one device."""
+    """Copies the arrays to one device."""
     return jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), tree)
 
 
 def feedback(arm: Arm, codes_S: Events, branch: str) -> Events:
-    """Item k with the feedback of a branch: a view of the whole, a skip, or "not interested".
+    """Returns the event on item k with the feedback of a branch (one of BRANCHES).
 
-    A dislike comes on top of a whole view, a dismissal on top of a skip: one bit more each. Where
-    the log does not know whether an item was dismissed, no branch does.
+    `none` is a view of the whole item, and `dislike` is the same view plus the dislike bit. `skip`
+    is a skip, and `dismissal` is a skip plus the dismissal bit. If dismissals are unknown in the
+    log, the bit stays unknown in all branches.
     """
     dwell_S, ratio_S = (x[codes_S.item] for x in arm.whole_V)
     if branch in ("skip", "dismissal"):
@@ -101,7 +107,14 @@ def feedback(arm: Arm, codes_S: Events, branch: str) -> Events:
 
 
 def read(model: Recommender, arm: Arm, events_ST: Events, last: Any) -> tuple[jax.Array, Any]:
-    """(states (S, D) after the events, what the encoder carries); `last` None: a new user."""
+    """Returns the states (S, D) after the events, and the encoder's carry.
+
+    Args:
+      model: the model.
+      arm: its arrays.
+      events_ST: events to read.
+      last: carry after the earlier events; None: there are none.
+    """
     item_ST = events_ST.item
     none_STL = jnp.zeros((*item_ST.shape, 1), jnp.int32)
     batch = Batch(
@@ -123,7 +136,7 @@ def read(model: Recommender, arm: Arm, events_ST: Events, last: Any) -> tuple[ja
 
 
 def encode(model: Recommender, arm: Arm, batch: Batch, last: Any) -> tuple[jax.Array, Any]:
-    """`read` of a batch of histories, as negflax/data/batches.py makes them."""
+    """Does what `read` does for a batch of histories (negflax/data/batches.py)."""
     vectors = {
         use: arm.rows[name][ids]
         for name, uses in model.lookups(batch, None).items()
@@ -137,7 +150,7 @@ def encode(model: Recommender, arm: Arm, batch: Batch, last: Any) -> tuple[jax.A
 def best(
     model: Recommender, arm: Arm, state_SD: jax.Array, taken_SN: jax.Array, length: int
 ) -> tuple[jax.Array, jax.Array]:
-    """The best items that were not consumed: rows (S, M) int32 and scores (S, M)."""
+    """Returns the best items not consumed yet: rows (S, M) int32 and scores (S, M)."""
     weights_VD, bias_V = model.output_vectors(arm.rows[model.output_table][: model.num_rows])
     score_SV = state_SD @ weights_VD.T + bias_V.at[0].set(-jnp.inf)
     score_SV = score_SV.at[jnp.arange(len(state_SD))[:, None], taken_SN].set(-jnp.inf)

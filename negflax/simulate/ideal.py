@@ -1,11 +1,10 @@
-"""What an observer who knows the simulated world would list: the ceiling of what can be learned.
+"""Lists of an ideal observer, who knows the simulated world: a reference for responsiveness.
 
-The observer knows every mechanism and item and each user's lasting taste; aversions it must infer
-from feedback, by Bayes, as a model must. After one more dislike, or skip, its lists change by as
-much as the log's law supports; a model that imitates the log and shows more overreacts. For the
-objective with dislikes as labels its p is that at the stationary point (docs/method.md §3).
-
-How it infers: negflax/simulate/observer.py. Freshness is left out.
+The observer knows every mechanism, every item and each user's lasting taste. Like a model, it has
+to infer aversions from feedback, which it does by Bayes' rule (negflax/simulate/observer.py). Its
+lists change after a dislike or a skip by as much as the distribution of the log justifies; a model
+that imitates the log and changes more overreacts. For the objective with dislikes as labels, p is
+the stationary point of the objective (docs/method.md §3). Freshness is left out.
 
 Shapes: S users, T events, I items of the world in its own order, C clusters, V catalogue rows, K
 list length.
@@ -27,7 +26,7 @@ from negflax.simulate.observer import Belief, Past, first_belief, rates, see
 from negflax.world import Parameters, Population, draw_population, mechanisms
 from negflax.world.population import Array
 
-SESSION_S = 3_600.0  # a longer pause begins a session
+SESSION_S = 3_600.0  # a longer pause begins a new session
 
 
 def ideal_lists(
@@ -38,21 +37,24 @@ def ideal_lists(
     length: int,
     signal: str = "dislike",
 ) -> np.ndarray:
-    """Lists after the last event was watched to its end, and with a dislike of it, or skipped.
+    """Returns the observer's lists without and with the signal on the last event.
+
+    Without it, the last item is watched to its end; with it, the user dislikes the item as well, or
+    skips it instead.
 
     Args:
-      sequences: the log of that world.
-      event_ST: places in it, the newest event last.
-      world: its settings.
-      omega: ω of the objective with labels, w = ω / p̄; 0: positives alone.
-      length: K.
+      sequences: log of the world.
+      event_ST: indices of the users' events in the log, the newest last.
+      world: settings of the world.
+      omega: ω of the objective with negative labels, w = ω / p̄; 0: positives only.
+      length: list length K.
       signal: one of walk.SIGNALS.
 
     Returns:
-      Catalogue rows (2, S, K), consumed items left out.
+      Catalogue rows (2, S, K), without consumed items.
     """
     p, population = mechanisms(world), draw_population(world)
-    place_I = np.argsort(np.asarray(population.items.item_id_I))  # by public id, which is from 0
+    place_I = np.argsort(np.asarray(population.items.item_id_I))  # index by public id, from 0
     place_V = np.append(0, place_I[sequences.catalogue.item_ids])
     user_S = np.searchsorted(sequences.offsets_U1, event_ST[:, 0], side="right") - 1
     user_S = sequences.user_ids[user_S].astype(np.int64)
@@ -94,9 +96,10 @@ def _lists(
     length: int,
     signal: str,
 ) -> tuple[Array, Array, Array]:
-    """((S, 2, K) items, Σ b·p and Σ b over items, (S, 2) each), b the rate of dislikes.
+    """Returns lists (S, 2, K) of items, and Σ b·p and Σ b over items, (S, 2) each.
 
-    `histories` are the events of S users and the users' numbers in the population.
+    b is the rate of dislikes of an item. `histories` has the events of S users and the indices of
+    these users in the population.
     """
     items = population.items
     edge_I1 = jnp.append(0, items.popularity_I)
@@ -138,7 +141,7 @@ def _lists(
 
 
 def _stationary(a_I: Array, wb_I: Array) -> Array:
-    """p_y = a_y / (μ + w·b_y), Σ p = 1: the objective's stationary point for small p."""
+    """Solves p_y = a_y / (μ + w·b_y) with Σ p = 1, the stationary point for small p."""
 
     def halve(_: int, bounds: Array) -> Array:
         middle = bounds.mean()

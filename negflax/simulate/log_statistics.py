@@ -1,4 +1,4 @@
-"""What the simulated log is held against: rates, lengths and habits of a real one.
+"""Statistics of a log, to compare the simulated log with a real one.
 
 Shapes: E events, in the order of users and time.
 """
@@ -12,19 +12,20 @@ import pyarrow.compute as pc
 from negflax.data.columns import factorize, floats, integers
 from negflax.data.sources import RawData
 
-LATE = 0.22  # share of the events, the newest, whose rates are taken; all before is only history
+LATE = 0.22  # share of the newest events, over which rates are computed; the rest is history
 
 
 def describe(raw: RawData) -> dict[str, float]:
-    """Rates and habits of a log.
+    """Returns statistics of a log by name.
 
-    Rates are those of the newest 22 % of the events by time, as the history part of KuaiRand knows
-    no skips. A repeat effect is P(long view) given the user's earlier events in the item's cluster.
+    Rates are computed over the newest 22 % of the events by time, as the history part of KuaiRand
+    has no skips. The figures `long_view | …` are P(long view) given the user's earlier events in
+    the item's cluster.
 
     Args:
-      raw: with long_view, like, dislike, dwell_ms, duration_ms, pos, timestamp_ms and an item table
-        with cluster_ids. A skip is a dwell below 3 s, or below the whole of a shorter video, on any
-        surface. Events of unknown time count as history.
+      raw: log with the columns long_view, like, dislike, dwell_ms, duration_ms, pos, timestamp_ms,
+        and an item table with cluster_ids. A skip is a dwell shorter than 3 s and shorter than the
+        video, on any surface. Events of unknown time count as history.
     """
     events = raw.events.sort_by([("user_id", "ascending"), ("pos", "ascending")])
     user_E, item_E = (factorize(events[name])[0] for name in ("user_id", "item_id"))
@@ -55,29 +56,29 @@ def describe(raw: RawData) -> dict[str, float]:
 
 
 def compare(real: dict[str, float], simulated: dict[str, float]) -> list[dict[str, object]]:
-    """Rows of a table: real beside simulated."""
+    """Returns the rows of a table that compares the two logs."""
     return [{"figure": k, "real": real[k], "simulated": simulated[k]} for k in real]
 
 
 def first_clusters(item_ids: pa.ChunkedArray, items: pa.Table) -> np.ndarray:
-    """(E,) the first cluster of each event's item, −1 where unknown."""
+    """Returns the first cluster of each event's item, (E,) int64, −1 if unknown."""
     lists = items["cluster_ids"].combine_chunks()
     known_I = pc.fill_null(pc.list_value_length(lists), 0).to_numpy() > 0
-    all_V = np.append(lists.values.to_numpy(), -1)  # one more, for empty lists at the end
+    all_V = np.append(lists.values.to_numpy(), -1)  # padded, as empty lists at the end point here
     first_I = np.where(known_I, all_V[lists.offsets.to_numpy()[:-1]], -1).astype(np.int64)
     place_E = integers(pc.index_in(item_ids, value_set=items["item_id"].combine_chunks()), -1)
     return np.append(first_I, -1)[place_E]
 
 
 def _flags(events: pa.Table, name: str) -> np.ndarray:
-    """1, 0 or NaN."""
+    """Returns a boolean column as floats: 1, 0, or NaN for null."""
     return floats(events[name].cast(pa.int8()))
 
 
 def _earlier(
     user_E: np.ndarray, cluster_E: np.ndarray, long_view_E: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Earlier events, and earlier long views, of the event's user in its cluster."""
+    """Counts earlier events, and earlier long views, of the same user in the same cluster."""
     order = np.lexsort((np.arange(len(user_E)), cluster_E, user_E))
     user, cluster = user_E[order], cluster_E[order]
     new = (np.diff(user, prepend=-1) != 0) | (np.diff(cluster, prepend=-2) != 0)

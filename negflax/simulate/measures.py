@@ -1,6 +1,6 @@
-"""What lists say of a dislike: measures of pairs, with intervals over pairs and training seeds.
+"""Measures of how lists change after a dislike, with intervals over pairs and training seeds.
 
-Every measure is a relative change of a mean: with the dislike, or the skip, against without it.
+Every measure is the relative change of a mean: with the dislike (or skip) compared with without it.
 
 Shapes: S pairs, G training seeds, M measures, B resamples, K list length, N past items, V catalogue
 rows.
@@ -21,19 +21,19 @@ from negflax.simulate.walk import DOSES, Walk
 KINDS = ("cluster", "creator")
 LENGTHS = (10, 100)  # K of the lists at k + 1; the first is the headline
 ENDS = ("", "_low", "_high")
-DISMISSAL_BIT = "dismissal over skip"  # what is left of a dismissal beside the skip it comes with
+DISMISSAL_BIT = "dismissal over skip"  # effect of the dismissal bit alone, beyond that of the skip
 PAST = {"dislike": "disliked", "skip": "skipped"}
 
 
 class Measure(NamedTuple):
-    """One number a pair, under two feedbacks.
+    """One value per pair with the feedback, and one without.
 
     Attributes:
-      what: a branch, a dose, a later step or another measure.
+      what: name of the measure: a branch, a dose, a later step or another one.
       kind: `cluster`, `creator` or `item`.
       K: list length.
-      after_S: with the feedback; NaN where undefined.
-      before_S: without it.
+      after_S: values with the feedback; NaN if undefined.
+      before_S: values without it.
     """
 
     what: str
@@ -44,18 +44,24 @@ class Measure(NamedTuple):
 
 
 def kinds_of(catalogue: Catalogue) -> dict[str, np.ndarray]:
-    """cluster, creator → (V,) numbers, 0 unknown."""
+    """Returns for `cluster` and `creator` the number of each item's, (V,), 0 if unknown."""
     return {"cluster": catalogue.clusters_VC[:, 0], "creator": catalogue.creator_V}
 
 
 def similarity(list_SK: np.ndarray, item_S: np.ndarray, kind_V: np.ndarray) -> np.ndarray:
-    """(S,) share of the list that is of item k's kind; NaN where that is unknown."""
+    """Returns the share of the list with the kind of item k, (S,); NaN if that is unknown.
+
+    Here and below, the kind of an item is its cluster or its creator, as given by kind_V.
+    """
     share_S = (kind_V[list_SK] == kind_V[item_S][:, None]).mean(axis=1)
     return np.where(kind_V[item_S] > 0, share_S, np.nan)
 
 
 def other_interests(found: Walk, list_SK: np.ndarray, kind_V: np.ndarray) -> np.ndarray:
-    """(S,) share of the history's other kinds within what is not of item k's kind; NaN: nothing."""
+    """Returns the share of kinds known from the history, among items not of item k's kind.
+
+    (S,); NaN if the whole list is of item k's kind.
+    """
     num_kinds = int(kind_V.max()) + 1
     users = np.arange(len(list_SK))[:, None]
     known_SC = np.zeros((len(list_SK), num_kinds), bool)
@@ -69,9 +75,9 @@ def other_interests(found: Walk, list_SK: np.ndarray, kind_V: np.ndarray) -> np.
 
 
 def block_creator(list_SK: np.ndarray, item_S: np.ndarray, creator_V: np.ndarray) -> np.ndarray:
-    """The yardstick without learning: the list without item k's creator, the next moving up.
+    """Removes the items of item k's creator from the list: a baseline that needs no learning.
 
-    Its end is −1 where nothing is left to move up; take less than K of it.
+    The following items move up, and −1 fills the end of the list; so use fewer than K of it.
     """
     same_SK = (creator_V[list_SK] == creator_V[item_S][:, None]) & (creator_V[item_S] > 0)[:, None]
     order_SK = np.argsort(same_SK, axis=1, kind="stable")
@@ -80,12 +86,12 @@ def block_creator(list_SK: np.ndarray, item_S: np.ndarray, creator_V: np.ndarray
 
 
 def measures(found: Walk, catalogue: Catalogue, signal: str = "dislike") -> list[Measure]:
-    """Every measure of one run: branches, doses, later lists, the filter, specificity, overlap.
+    """Returns the measures of one run: branches, doses, later lists, filter, specificity, overlap.
 
     Args:
-      found: the walk.
-      catalogue: of its lists.
-      signal: the walk's (`Plan.signal`), which specificity and overlap are of as well.
+      found: lists of the run.
+      catalogue: catalogue of the lists.
+      signal: signal of the run (`Plan.signal`), used for specificity and overlap as well.
     """
     lengths = [min(x, found.branch_BSK.shape[2]) for x in LENGTHS]
     head, rows = lengths[0], []
@@ -120,18 +126,18 @@ def measures(found: Walk, catalogue: Catalogue, signal: str = "dislike") -> list
 def summarise(
     runs: Sequence[Walk], catalogue: Catalogue, resamples: int, seed: int, signal: str = "dislike"
 ) -> list[dict[str, Any]]:
-    """The table of one arm, a row a measure.
+    """Returns the table of one arm, one row per measure.
 
     Args:
-      runs: the walks of its training seeds, on the same users in the same order.
-      catalogue: of the lists.
-      resamples: of the bootstrap.
-      seed: of the bootstrap.
+      runs: lists of the arm's training seeds, for the same users in the same order.
+      catalogue: catalogue of the lists.
+      resamples: number of bootstrap resamples.
+      seed: seed of the bootstrap.
       signal: as in `measures`.
 
     Returns:
-      Rows of what, kind, K, `change` and `difference` with `_low` and `_high`, both means, n pairs,
-      `seeds`, and the changes `by_seed`.
+      Rows with `what`, `kind`, `K`; `change` and `difference`, each with `_low` and `_high`; the
+      means `before` and `after`; the number of pairs `n` and of `seeds`; and the changes `by_seed`.
     """
     by_seed = list(zip(*(measures(found, catalogue, signal) for found in runs), strict=True))
     after_MGS, before_MGS = (
@@ -146,11 +152,11 @@ def summarise(
 def changes(
     after_MGS: np.ndarray, before_MGS: np.ndarray, resamples: int, seed: int
 ) -> list[dict[str, Any]]:
-    """Relative change and difference of means, over pairs and seeds, with 95 % intervals.
+    """Returns relative changes and differences of means over pairs and seeds, with 95 % intervals.
 
-    A resample draws pairs, the same ones for all seeds and measures, and where there are several
-    seeds draws these as well, as both are samples (a crossed bootstrap: Owen 2007). With few seeds
-    it makes their share of the variance smaller by (G − 1) / G.
+    A resample draws pairs, the same ones for all seeds and measures, and also draws seeds if there
+    are several, as both are samples (a crossed bootstrap: Owen 2007). With few seeds it
+    underestimates their part of the variance by the factor (G − 1) / G.
     """
     both = np.stack([after_MGS, before_MGS])
     *shape, pairs = both.shape
@@ -178,8 +184,11 @@ def changes(
 
 
 def figures(name: str, rows: list[dict[str, Any]], signal: str = "dislike") -> dict[str, float]:
-    """The named figures of an arm, at the first K: `responsiveness` is that to the signal."""
-    head = {(r["what"], r["kind"]): r for r in reversed(rows)}  # the first K of each comes last
+    """Returns the headline figures of an arm by name, at the first list length.
+
+    They are `responsiveness/…`, the change after the signal, and `specificity/…`.
+    """
+    head = {(r["what"], r["kind"]): r for r in reversed(rows)}  # keeps the first K of each
     named = {
         f"responsiveness/{name}/{kind}{end}": head[signal, kind][f"change{end}"]
         for kind in KINDS

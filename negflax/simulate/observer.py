@@ -1,8 +1,8 @@
-"""Bayes on a user's aversions, by someone who knows the simulated world's mechanisms.
+"""Bayesian inference of a user's aversions by an observer who knows the simulated world.
 
-What the world's own user does (taste, boredom) is known; an aversion to a cluster or a creator is
-inferred from feedback. Approximations: clusters and creators are independent a posteriori; a
-platform that reacts to dislikes remembers events, not rounds.
+The observer knows the user's taste and boredom, and infers aversions to clusters and creators from
+feedback. Approximations: aversions to clusters and to creators are independent a posteriori; a
+platform that reacts to dislikes remembers the last R events, not the last R rounds.
 
 Shapes: T events, I items of the world in its own order, C clusters, A creators, W taste, R newest
 events.
@@ -22,7 +22,7 @@ from negflax.world.population import Array
 
 
 class Past(NamedTuple):
-    """Logged events: item (index in the world) and bits, of equal shapes."""
+    """Logged events: the item (index in the world) and feedback bits, all of one shape."""
 
     item: Array
     skip: Array
@@ -32,14 +32,14 @@ class Past(NamedTuple):
 
 
 class Belief(NamedTuple):
-    """Of one user.
+    """What the observer knows about one user.
 
     Attributes:
-      taste_W: the user's own.
-      boredom_C: likewise.
-      cluster_C: log-odds of an aversion to the cluster.
-      creator_A: to the creator.
-      shown_R: what a platform that reacts to dislikes remembers: the newest items, −1 for none.
+      taste_W: present taste, known exactly.
+      boredom_C: boredom with each cluster, known exactly.
+      cluster_C: log-odds of an aversion to each cluster.
+      creator_A: log-odds of an aversion to each creator.
+      shown_R: newest items, which a platform that reacts to dislikes remembers; −1 for none.
       disliked_R: which of these were disliked.
     """
 
@@ -52,7 +52,7 @@ class Belief(NamedTuple):
 
 
 def first_belief(traits: Any, clusters: int, p: Parameters) -> Belief:
-    """Of a user of whom nothing was seen: the shares of aversions in the population."""
+    """Returns the prior belief about a user: the shares of aversions in the population."""
     return Belief(
         traits.taste_UW,
         jnp.zeros(clusters),
@@ -64,7 +64,7 @@ def first_belief(traits: Any, clusters: int, p: Parameters) -> Belief:
 
 
 def see(belief: Belief, event: Past, items: Any, traits: Any, p: Parameters) -> Belief:
-    """Bayes on the aversions; taste and boredom as the user's own."""
+    """Returns the belief after an event: aversions by Bayes' rule, taste and boredom exactly."""
     c, creator, latent_W = (
         x[event.item] for x in (items.cluster_I, items.creator_I, items.latent_IW)
     )
@@ -109,11 +109,11 @@ def see(belief: Belief, event: Past, items: Any, traits: Any, p: Parameters) -> 
 def rates(
     belief: Belief, items: Any, traits: Any, share_I: Array, share_C: Array, p: Parameters
 ) -> tuple[Array, Array]:
-    """(a_I, b_I): chance that the next event is a long view, or a dislike, of each item."""
+    """Returns the probability that the next event is a long view (a_I) or a dislike (b_I) of i."""
     scale = len(belief.taste_W) ** -0.5
     interest_C = scale * items.centre_CW @ belief.taste_W
     logit_C = p.cluster_personalisation * interest_C - p.feed_boredom * belief.boredom_C
-    # What negflax/world/feed.py does with dislikes, where it reacts to them; else both are 0.
+    # The reaction of negflax/world/feed.py to dislikes; both parameters are 0 if it has none.
     cluster_R, creator_R = items.cluster_I[belief.shown_R], items.creator_I[belief.shown_R]
     logit_C = logit_C.at[cluster_R].add(-p.reaction_cluster * belief.disliked_R)
     blocked_A = jnp.zeros(len(belief.creator_A), bool).at[creator_R].max(belief.disliked_R)
@@ -141,7 +141,7 @@ def rates(
 
 
 def behaviour(affinity: Array, duration_ms: Array, p: Parameters) -> tuple[Array, Array]:
-    """Chances of a skip and of a long view at this affinity (negflax/world/behaviour.py)."""
+    """Returns the probabilities of a skip and of a long view (negflax/world/behaviour.py)."""
     swipe = jax.nn.sigmoid(p.swipe_bias - p.swipe_slope * affinity)
     seconds = duration_ms / 1_000
     mean = p.watch_bias + p.watch_slope * affinity
@@ -151,7 +151,7 @@ def behaviour(affinity: Array, duration_ms: Array, p: Parameters) -> tuple[Array
 
 
 def dislike(of_cluster: Array, of_creator: Array, p: Parameters) -> Array:
-    """Chance of a dislike, given aversions or their probabilities."""
+    """Returns the probability of a dislike, given aversions or their probabilities."""
     content = (1 - p.dislike_cluster * of_cluster) * (1 - p.dislike_creator * of_creator)
     return 1 - (1 - p.dislike_noise) * content
 

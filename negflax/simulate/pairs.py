@@ -1,4 +1,4 @@
-"""Where simulated users come from: histories of a log, and what the log itself shows of dislikes.
+"""Histories for the simulated users, drawn from a log, and the effect of dislikes in that log.
 
 Shapes: S users, T steps, E events, V catalogue rows.
 """
@@ -11,27 +11,28 @@ from negflax.data import Catalogue, DataError, Sequences, features
 from negflax.evaluate.bootstrap import paired_bootstrap
 from negflax.simulate.arm import Events
 
-SHORT_LONG_MS = np.array([3_000.0, 18_000.0])  # a skip, a long view, in the log's own effect
-HORIZON = 20  # events after a signal in which the log's own effect is looked for
+SHORT_LONG_MS = np.array([3_000.0, 18_000.0])  # limits of a skip and of a long view in log_effect
+HORIZON = 20  # number of events after a signal over which log_effect is measured
 
 
 def draw_pairs(
     sequences: Sequences, pairs: int, k: int, later: int, seed: int
 ) -> tuple[Events, Events]:
-    """Histories to branch, and the behaviour after it.
+    """Draws histories to branch, and the behaviour after the branch.
 
     Args:
       sequences: the log.
-      pairs: S; users come twice only if too few have a history of k events.
-      k: events of a history, the newest ones of its user.
-      later: steps after item k, whose feedback is that of random events of these histories.
-      seed: of the draws.
+      pairs: number of pairs S; a user is drawn twice only if too few users have k events.
+      k: number of events of a history, the newest ones of the user.
+      later: number of steps after item k; their feedback is taken from random events of these
+        histories.
+      seed: random seed.
 
     Returns:
-      Events 1 … k, (S, k), and codes of the steps after, (S, later), both int32.
+      Events 1 … k, (S, k), and codes of the later steps, (S, later), both int32.
 
     Raises:
-      DataError: nobody has k events, or the catalogue knows no clusters or no creators.
+      DataError: no user has k events, or the catalogue has no clusters or no creators.
     """
     catalogue = sequences.catalogue
     for name, kind_V in (
@@ -50,16 +51,18 @@ def draw_pairs(
 
 
 def history_events(sequences: Sequences, pairs: int, k: int, seed: int) -> np.ndarray:
-    """(S, k) places in the log of the newest k events of S users; arguments as in `draw_pairs`.
+    """Returns the indices in the log of the newest k events of S users, (S, k).
+
+    Arguments are as in `draw_pairs`.
 
     Raises:
-      DataError: nobody has k events.
+      DataError: no user has k events.
     """
     catalogue, stop_U = sequences.catalogue, sequences.offsets_U1[1:]
     able_U = np.flatnonzero(np.diff(sequences.offsets_U1) >= k)
     newest_U = stop_U[able_U] - 1
     known_U = catalogue.clusters_VC[sequences.item_E[newest_U], 0] > 0
-    if sequences.dwell_E.any():  # a part of a log may lack dwell times: item k is of the rest
+    if sequences.dwell_E.any():  # part of a log may lack dwell times, but item k needs one
         known_U &= sequences.dwell_E[newest_U] > 0
     able_U = able_U[known_U]
     if not len(able_U):
@@ -78,7 +81,7 @@ def _events(sequences: Sequences, event: np.ndarray) -> Events:
 
 
 def chance(catalogue: Catalogue, item_S: np.ndarray, kind_V: np.ndarray) -> float:
-    """Mean share of the catalogue that is of item k's kind: the similarity of a random list."""
+    """Returns the expected similarity of a random list: the mean catalogue share of k's kind."""
     share = np.bincount(kind_V[1:], minlength=kind_V.max() + 1) / (catalogue.num_rows - 1)
     kind_S = kind_V[item_S]
     return float(share[kind_S[kind_S > 0]].mean())
@@ -87,11 +90,11 @@ def chance(catalogue: Catalogue, item_S: np.ndarray, kind_V: np.ndarray) -> floa
 def log_effect(
     sequences: Sequences, kind_V: np.ndarray, resamples: int, seed: int, signal: str = "dislike"
 ) -> tuple[float, float, float]:
-    """What the log itself shows, an observation and no experiment: (estimate, low, high).
+    """Returns (estimate, low, high) of the signal's effect in the log: observed, not causal.
 
-    The share of an item's kind among its user's positives in the next 20 events, after a long view
-    with a dislike over that after a long view without one, minus 1; or after a skip over that after
-    a long view. Resampled over users.
+    The effect is a ratio minus 1. It compares the share of the item's kind among the user's
+    positives in the next 20 events: after a long view with a dislike relative to a long view
+    without one, or after a skip relative to a long view. Intervals are bootstrapped over users.
     """
     user_E = np.repeat(np.arange(len(sequences.user_ids)), np.diff(sequences.offsets_U1))
     kind_E, count = kind_V[sequences.item_E], len(user_E)

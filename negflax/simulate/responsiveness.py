@@ -1,8 +1,8 @@
 """How lists change after a dislike: the counterfactual simulation of docs/method.md §7.
 
-Pairs of simulated users share a history up to item k; there one gives a dislike on top of a long
-view, the other only the long view. Responsiveness is the relative change of the share of their
-lists that is like item k. Where a log's signal is skips, one skips item k in place of the view.
+Pairs of simulated users share a history up to item k. Both watch item k to its end, and one of them
+also dislikes it. Responsiveness is the relative change of the share of the next list that is
+similar to item k. For logs whose signal is skips, that user skips item k instead.
 
 Shapes: S pairs, K list length, J later lists, V catalogue rows.
 """
@@ -27,13 +27,13 @@ from negflax.train.restore import Trained
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What is simulated.
+    """Settings of the simulation.
 
     Attributes:
-      pairs: S.
-      plan: sizes; `own` decides which trajectories.
-      resamples: of the bootstrap.
-      seed: of pairs, serving and bootstrap.
+      pairs: number of pairs S.
+      plan: sizes and the kind of trajectories (`own`).
+      resamples: number of bootstrap resamples.
+      seed: seed of the pairs, the serving layer and the bootstrap.
     """
 
     pairs: int = 2_000
@@ -44,11 +44,11 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """Lists of one arm, and how fast they came.
+    """Lists of one arm, and the speed of the simulation.
 
     Attributes:
-      found: NumPy arrays.
-      pairs_per_second: pairs over the seconds of the program, compilation apart.
+      found: the lists, as NumPy arrays.
+      pairs_per_second: pairs per second, without compilation.
     """
 
     found: Walk
@@ -56,15 +56,15 @@ class Outcome:
 
 
 def simulate(trained: Trained, sequences: Sequences, settings: Settings) -> Outcome:
-    """Runs one arm.
+    """Simulates one arm.
 
     Args:
-      trained: the arm; its catalogue must be that of the log.
-      sequences: the log whose histories are branched; the same for all arms.
-      settings: what is simulated.
+      trained: checkpoint of the arm; its catalogue must be that of the log.
+      sequences: log whose histories are branched; the same for all arms.
+      settings: settings of the simulation.
 
     Raises:
-      DataError: the log has no such histories, or the catalogue no clusters or creators.
+      DataError: the log has no histories of k events, or the catalogue no clusters or creators.
     """
     plan, items = settings.plan, trained.catalogue.num_rows - 1
     # Lists cannot be longer than what is left of the catalogue.
@@ -84,7 +84,7 @@ def simulate(trained: Trained, sequences: Sequences, settings: Settings) -> Outc
 
 
 def histories(sequences: Sequences, settings: Settings) -> np.ndarray:
-    """(S, k) places in the log of what each pair consumed on shared trajectories."""
+    """Returns the indices in the log of the events of each pair on shared trajectories, (S, k)."""
     count = _whole_blocks(settings)
     return history_events(sequences, count, settings.plan.k, settings.seed)[: settings.pairs]
 
@@ -95,7 +95,7 @@ def _whole_blocks(settings: Settings) -> int:
 
 
 def _first(found: Walk, pairs: int) -> Walk:
-    """Without the pairs that only fill the last block."""
+    """Drops the pairs that only pad the last block."""
     return Walk(
         found.branch_BSK[:, :pairs],
         found.later_2JSK[:, :, :pairs],
@@ -106,29 +106,29 @@ def _first(found: Walk, pairs: int) -> Walk:
 
 
 def chances(found: Walk, catalogue: Catalogue) -> dict[str, float]:
-    """Similarity of a random list, by kind."""
+    """Returns the similarity of a random list, by kind."""
     return {kind: chance(catalogue, found.item_S, v) for kind, v in kinds_of(catalogue).items()}
 
 
 def ideal_figures(
     world: WorldConfig, omega: float, sequences: Sequences, settings: Settings
 ) -> dict[str, float]:
-    """Responsiveness of an observer who knows the world (negflax/simulate/ideal.py).
+    """Returns the responsiveness of the ideal observer (negflax/simulate/ideal.py).
 
     Args:
-      world: that made the log.
-      omega: ω, for `ideal_and_label`.
+      world: settings of the world that generated the log.
+      omega: ω of `ideal_and_label`.
       sequences: the log.
-      settings: pairs and intervals.
+      settings: settings of the simulation.
 
     Returns:
-      `ideal/<kind>`, `ideal_and_label/<kind>`, with `_low` and `_high`, at the first K.
+      `ideal/<kind>` and `ideal_and_label/<kind>`, with `_low` and `_high`, at the first K.
     """
     event_ST, named = histories(sequences, settings), {}
     item_S = sequences.item_E[event_ST[:, -1]]
-    for name, strength in (("ideal", 0.0), ("ideal_and_label", omega)):
+    for name, own_omega in (("ideal", 0.0), ("ideal_and_label", omega)):
         lists = ideal.ideal_lists(
-            sequences, event_ST, world, strength, LENGTHS[0], settings.plan.signal
+            sequences, event_ST, world, own_omega, LENGTHS[0], settings.plan.signal
         )
         for kind, kind_V in kinds_of(sequences.catalogue).items():
             before_S, after_S = (similarity(x, item_S, kind_V) for x in lists)

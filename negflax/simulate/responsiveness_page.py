@@ -1,4 +1,4 @@
-"""Responsiveness as one HTML page: the paper's figure 3, curves, tables, single users."""
+"""The HTML page of responsiveness: charts like the paper's figure 3, curves, tables, examples."""
 
 from __future__ import annotations
 
@@ -35,28 +35,28 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def users(name: str, found: Walk, log: Log, settings: Settings) -> html.Examples:
-    """The first users whose list has items related to item k: history and both lists.
+    """Returns example users: the history and both lists of the first with related items listed.
 
     Args:
-      name: of the arm.
-      found: its walk on shared trajectories.
+      name: name of the arm.
+      found: lists of the arm on shared trajectories.
       log: the events.
-      settings: of the walk.
+      settings: settings of the simulation.
     """
     event_ST, catalogue, length = histories(log, settings), log.catalogue, LENGTHS[0]
     branches = [0, BRANCHES.index(settings.plan.signal)]
     shown = []
     for user, events in enumerate(event_ST):
         before, after = found.branch_BSK[branches, user, :length]
-        kin_V = related_of(catalogue, found.item_S[user])
-        if len(shown) == SHOWN_USERS or not kin_V[before].any():
+        related_V = related_of(catalogue, found.item_S[user])
+        if len(shown) == SHOWN_USERS or not related_V[before].any():
             continue
         newest = events[::-1][1:SHOWN_EVENTS]
         history = [line_of(catalogue, found.item_S[user], "liked")]
         history += [line_of(catalogue, log.item_E[e], mark_of(log, e)) for e in newest]
         lists = [
             [
-                line_of(catalogue, row, "", bool(kin_V[row]), "" if row in other else moved)
+                line_of(catalogue, row, "", bool(related_V[row]), "" if row in other else moved)
                 for row in own
             ]
             for own, other, moved in ((before, after, "gone"), (after, before, "new"))
@@ -64,11 +64,10 @@ def users(name: str, found: Walk, log: Log, settings: Settings) -> html.Examples
         number = np.searchsorted(log.offsets_U1, events[0], side="right") - 1
         shown.append(Example(str(log.user_ids[number]), history, *lists))
     note = (
-        f"The first {SHOWN_USERS} pairs whose list has an item related (creator or cluster) "
-        "to the newest "
-        f"item. {WORDS[settings.plan.signal]}"
+        f"The first {SHOWN_USERS} pairs whose list has an item by the creator, or in the cluster, "
+        f"of the newest item. {WORDS[settings.plan.signal]}"
     )
-    return html.Examples(f"Single users: {name}", shown, note, settings.plan.signal)
+    return html.Examples(f"Example users: {name}", shown, note, settings.plan.signal)
 
 
 def write_page(
@@ -78,35 +77,36 @@ def write_page(
     settings: Settings,
     shown: Sequence[html.Examples],
 ) -> Path:
-    """Writes the page.
+    """Writes the page and returns its path.
 
     Args:
-      path: of the file.
-      table: rows of `measures.summarise` with `trajectories` and `arm`.
-      named: figures of the log itself and of random lists.
-      settings: what was simulated.
-      shown: single users, a section an arm.
+      path: path of the file.
+      table: rows of `measures.summarise`, with `trajectories` and `arm`.
+      named: figures by name, of the log itself and of the ideal observer among them.
+      settings: settings of the simulation.
+      shown: example users, one section per arm.
     """
     places = list(dict.fromkeys(row["trajectories"] for row in table))
     seeds, signal = max(row["seeds"] for row in table), settings.plan.signal
     text = (
         f"{settings.pairs:,} pairs of simulated users share a history of {settings.plan.k} items. "
-        f"{WORDS[signal]} Similarity is the share of the next list that is of this item's cluster, "
-        f"or by its creator; responsiveness is the mean similarity with the {signal} over that "
-        "without, minus 1.\n\n"
-        f"Intervals are 95 %, over pairs{' and training seeds' if seeds > 1 else ''} "
-        f"({seeds} a run at most). In the log itself the same comparison of later positives gives "
+        f"{WORDS[signal]} Similarity is the share of the next list that is in this item's cluster, "
+        f"or by its creator. Responsiveness is the mean similarity with the {signal} divided by "
+        "that without it, minus 1.\n\n"
+        f"Intervals are 95 % intervals over pairs{' and training seeds' if seeds > 1 else ''} "
+        f"(at most {seeds} per arm). In the log itself, the same comparison for later positives "
+        "gives "
         + ", ".join(f"{_interval(named, f'log_effect/{kind}')} by {kind}" for kind in KINDS)
-        + ": an observation, with the confounding of one."
+        + ". This is observational, so it may be confounded."
     )
     published = (
-        " Grey: published, Wang et al., RecSys 2023, on their own platform; not measured here."
+        " Grey: published by Wang et al., RecSys 2023, for their platform; not measured here."
     ) * (signal == "dislike")
     ceilings = (
-        " Dashed: an observer who knows the simulated world, without dislikes as labels and with "
-        "them."
+        " Dashed: the ideal observer, who knows the simulated world, without and with dislikes as "
+        "labels."
     ) * ("ideal/cluster" in named)
-    sections: list[html.Section] = [html.Text("What this is", text)]
+    sections: list[html.Section] = [html.Text("What is measured", text)]
     for where in places:
         rows = [row for row in table if row["trajectories"] == where]
         sections.append(
@@ -120,10 +120,11 @@ def write_page(
         rows = [row for row in table if row["trajectories"] == where]
         sections.append(
             html.Figure(
-                f"How long, and how much of it, {where} trajectories",
+                f"Persistence and dose, {where} trajectories",
                 [_persistence(rows), _dose(rows, signal)],
-                "By cluster. Left: lists after 0 to 19 more items with equal feedback. Right: of "
-                f"the last three items, all of one cluster, some were {PAST[signal]}.",
+                "By cluster. Left: lists after 0 to 19 more items with equal feedback. Right: lists "
+                f"after one, two or all of the last three items, of one cluster, were "
+                f"{PAST[signal]}.",
             )
         )
     sections += [*shown, html.Table("All measures", [_cells(row) for row in table], _NOTE)]
@@ -131,9 +132,10 @@ def write_page(
 
 
 _NOTE = (
-    "Similarity without and with the feedback, relative change with its interval, and pairs for "
-    "which it is defined. Specificity: change of the share of the history's other clusters within "
-    "the rest of the list. Overlap: share of items that the two lists have in common, minus 1."
+    "Similarity without and with the feedback, its relative change with an interval, and the number "
+    "of pairs for which it is defined. Specificity: change of the share of other clusters of the "
+    "history, among the items that are not in item k's cluster. Overlap: share of items that both "
+    "lists have, minus 1."
 )
 
 
@@ -142,7 +144,7 @@ def _arms(rows: Rows) -> list[str]:
 
 
 def _bars(rows: Rows, signal: str, kind: str, named: Mapping[str, float]) -> Figure:
-    """The paper's figure 3: a bar an arm, the published one beside it, the ceilings as lines."""
+    """Draws one bar per arm beside the published value, and the ideal observer as lines."""
     head = {
         r["arm"]: r for r in rows if (r["what"], r["kind"], r["K"]) == (signal, kind, LENGTHS[0])
     }
@@ -182,7 +184,7 @@ def _dose(rows: Rows, signal: str) -> Figure:
 
 
 def _curves(rows: Rows, title: str, place_of: Any) -> Figure:
-    """Change by cluster over a number that `what` holds, a line an arm, with intervals."""
+    """Draws one line per arm with intervals: change by cluster over the number within `what`."""
     figure, axis = plots.new_chart(height=2.8)
     for arm, colour in zip(_arms(rows), plots.COLOURS, strict=False):
         points = [

@@ -1,9 +1,9 @@
-"""Simulated users walk through lists: one trained model, many users at once, branches in step.
+"""Simulated consumption: the lists that a trained model gives to many users, in all branches.
 
-A user is the encoder's state, carried event by event, and the items consumed so far. After the same
-prefix the branches of a pair differ in the feedback on item k alone; whatever is random later is
-drawn by (user, step), so that all branches have the same luck. Branches go through the same program
-on the same shapes, one after the other: where nothing differs, nothing differs in the last bit.
+A user is represented by the encoder's state, updated event by event, and by the items consumed so
+far. The branches of a pair share a history and differ only in the feedback on item k. Later random
+numbers are drawn per (user, step), so they are the same in all branches. The branches run through
+the same program with the same shapes, so equal inputs give bitwise equal results.
 
 Shapes: S users, T steps, V catalogue rows, D width, K list length, M candidates, N consumed items.
 """
@@ -22,25 +22,26 @@ from negflax.model import Recommender
 from negflax.simulate.arm import BRANCHES, Arm, Events, best, feedback, read
 from negflax.world.serving import UNWANTED, Context, Serving, serve_list
 
-SIGNALS = ("dislike", "skip")  # what later lists and doses, and the headline, are about
-DOSES = 3  # signals at most; as many last items are of one cluster
-CANDIDATES = 50  # of a user's best items, among which the serving layer chooses
+SIGNALS = ("dislike", "skip")  # signals whose headline, later lists and doses can be measured
+DOSES = 3  # largest number of signals; as many of the last items are from one cluster
+CANDIDATES = 50  # number of a user's best items that the serving layer chooses from
 PLATFORM = Serving(temperature=1.0, cap=3, exploration=0.05)
-MEMORY = 10  # newest items that count against the cap
+MEMORY = 10  # number of newest items that count against the cap
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Sizes of a simulation, known to the compiler.
+    """Sizes of a simulation; they are static arguments of the compiled program.
 
     Attributes:
-      k: the item at which histories branch.
+      k: number of the item at which histories branch.
       signal: one of SIGNALS.
-      own: users consume the model's own lists through a serving layer; else what the log holds.
-      later: lists after the branching, k + 1 included, while users go on consuming.
-      length: K of the lists at k + 1.
-      later_length: K of the later ones.
-      block: users at a time.
+      own: whether users consume the model's own lists, through a serving layer; otherwise they
+        consume the items of the log.
+      later: number of lists after the branch, k + 1 included, while users go on consuming.
+      length: length K of the lists at k + 1.
+      later_length: length K of the later lists.
+      block: number of users computed at a time.
     """
 
     k: int = 50
@@ -53,14 +54,14 @@ class Plan:
 
 
 class Walk(NamedTuple):
-    """What was listed, int32.
+    """The lists of a simulation, as int32 catalogue rows.
 
     Attributes:
-      branch_BSK: lists at k + 1, by BRANCHES.
+      branch_BSK: lists at k + 1, one per branch of BRANCHES.
       later_2JSK: lists at k + 1 … k + J, without and with the signal.
       dose_4SK: lists after 0 to 3 signals on the last three items, all of one cluster.
       item_S: item k.
-      before_SN: the items before it.
+      before_SN: items before item k.
     """
 
     branch_BSK: jax.Array
@@ -74,15 +75,15 @@ class Walk(NamedTuple):
 def walk(
     arm: Arm, prefix_ST: Events, after_SJ: Events, key: jax.Array, *, model: Recommender, plan: Plan
 ) -> Walk:
-    """All pairs in one program.
+    """Simulates all pairs in one program.
 
     Args:
-      arm: the model.
-      prefix_ST: logged events 1 … k, S a multiple of the block. With `own` their codes alone are
-        used: a random behaviour. The feedback on item k is the branches'.
-      after_SJ: codes of the behaviour after item k; items are not used.
+      arm: arrays of the model.
+      prefix_ST: logged events 1 … k; S is a multiple of the block. With `own` only their feedback
+        is used, as random behaviour, not their items. The branches replace the feedback on item k.
+      after_SJ: feedback codes after item k; their items are not used.
       key: random key of the serving layer.
-      model: of the arm.
+      model: model of the arm.
       plan: sizes.
     """
     blocks = len(prefix_ST.item) // plan.block
@@ -94,7 +95,7 @@ def walk(
         return _walk_block(model, plan, arm, *part)
 
     found = lax.map(one, (cut(prefix_ST), cut(after_SJ), jax.random.split(key, blocks)))
-    # Users are the second axis behind the blocks, or the only one.
+    # Merge the axis of blocks into that of users, which is the last but one.
     joined = {
         name: jnp.moveaxis(x, 0, x.ndim - 3).reshape(*x.shape[1:-2], -1, x.shape[-1])
         for name, x in found._asdict().items()
@@ -109,11 +110,11 @@ def _walk_block(
     users, k = len(prefix_ST.item), plan.k
     nothing_S1 = jnp.zeros((users, 1), jnp.int32)
     begin = read(model, arm, Events(*[nothing_S1] * len(Events._fields)), None)
-    # MEMORY empty places first, so that the newest items are always a slice.
+    # MEMORY empty places come first, so that there are always MEMORY newest items to slice.
     empty_SN = jnp.zeros((users, MEMORY + k + plan.later), jnp.int32)
 
     def served(carry: tuple, x: tuple) -> tuple[tuple, jax.Array]:
-        """One item more of the arm's own lists; besides, what it was chosen from."""
+        """Consumes one item of the arm's own list; also returns the candidates."""
         (state_SD, last), taken_SN = carry
         t, codes_S = x
         candidates = best(model, arm, state_SD, taken_SN, CANDIDATES)
@@ -181,7 +182,7 @@ def _walk_block(
 def _serve(
     key: jax.Array, model: Recommender, arm: Arm, candidates: tuple, taken_SN: jax.Array, t: Any
 ) -> jax.Array:
-    """(S,) the item that a platform shows next, given the model's candidates."""
+    """Returns the item that the platform shows next, of the model's candidates, (S,)."""
     row_SM, score_SM = candidates
     recent_SR = lax.dynamic_slice_in_dim(taken_SN, t, MEMORY, axis=1)
     context = Context(
@@ -195,7 +196,7 @@ def _serve(
 
 
 def _related(key: jax.Array, arm: Arm, item_S: jax.Array, taken_SN: jax.Array) -> jax.Array:
-    """(S, DOSES − 1) random items of item k's cluster, not consumed; any item where it has none."""
+    """Draws unconsumed items of item k's cluster, (S, DOSES − 1); any items if too few are left."""
     luck_SV = jax.random.uniform(key, (len(item_S), len(arm.cluster_V)))
     luck_SV += arm.cluster_V == arm.cluster_V[item_S][:, None]
     luck_SV = luck_SV.at[:, 0].set(-1.0)

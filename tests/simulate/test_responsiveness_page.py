@@ -27,7 +27,7 @@ def test_the_page_shows_arms_curves_and_single_users(walks, log, tmp_path):
     path = page.write_page(tmp_path / "page.html", table, named, SETTINGS, [users])
     text = path.read_text()
     assert text.count("<svg") == 8 and "http" not in text and "<script" not in text
-    assert "published" in text and "Single users: input_only" in text and "k+3" in text
+    assert "published" in text and "Example users: input_only" in text and "k+3" in text
 
 
 def test_the_page_of_skips_shows_nothing_that_was_published_of_dislikes(walks, log, tmp_path):

@@ -1,4 +1,4 @@
-"""The arms of the live experiments (docs/method.md §8), and what was published of real ones."""
+"""The arms of the live experiments (docs/method.md §8), and published effects of real ones."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Any
 from negflax.config import Config
 
 CONTROL = "no_signal"
-AGAIN = "control_again"  # the same, trained in another order: by how much does luck move figures?
+AGAIN = "control_again"  # the control trained in another order, to show the size of random effects
 INPUT = "dislike"  # the feature that the control's model does not have
 DISLIKES = ("dislike",)
-# Skips are eight times as frequent as dislikes; with this weight both together push about alike.
+# Skips are eight times as frequent as dislikes; with this weight both signals push about equally.
 SKIPS_TOO = ("dislike", "skip: 0.1")
 
 
 @dataclasses.dataclass(frozen=True)
 class ArmSpec:
-    """One way to use dislikes.
+    """An arm: one way to use dislikes.
 
     Attributes:
-      sees: the model reads past dislikes.
+      sees: whether past dislikes are an input of the model.
       negative: rules of negative labels; without any, a disliked long view is a positive label.
       loss: settings of config.loss.
-      block: filter on the lists, see served_lists.BLOCKS.
-      order: added to config.batch.seed: the same arm with its users in another order of training.
+      block: filter on the lists, one of served_lists.BLOCKS.
+      order: number added to config.batch.seed, to train on the users in another order.
     """
 
     sees: bool = True
@@ -74,15 +74,15 @@ DEFAULT_ARMS = (
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """A published effect of a live experiment (Wang et al., RecSys 2023; never measured here).
+    """A published effect of a live experiment (Wang et al., RecSys 2023; not measured here).
 
     Attributes:
-      surface: where.
-      arm: ours that does the same.
-      metric: ours that comes nearest.
-      percent: relative change against the production model without that signal.
-      control: the arm that stands for that model.
-      note: what was said of it.
+      surface: surface of the experiment.
+      arm: our arm that corresponds to the treatment.
+      metric: our metric that is closest to the published one.
+      percent: relative change from the production model without that signal.
+      control: our arm that corresponds to that model.
+      note: remark on the effect.
     """
 
     surface: str
@@ -112,7 +112,11 @@ PUBLISHED = (
 
 
 def reproduced(published: float, low: float, high: float) -> str:
-    """`yes` if the interval excludes 0 on the published side (of 0: if it covers 0)."""
+    """Returns whether the simulated interval agrees with a published effect.
+
+    `yes`: the interval lies on the published side of 0, or covers 0 if the published effect is 0.
+    `opposite`: it lies on the other side. `no`: anything else.
+    """
     if published == 0:
         return "yes" if low <= 0 <= high else "no"
     sign = 1 if published > 0 else -1
@@ -122,11 +126,11 @@ def reproduced(published: float, low: float, high: float) -> str:
 
 
 def config_of(base: Config, spec: ArmSpec) -> Config:
-    """The run's config with what the arm sees and learns."""
+    """Returns the config of an arm: the run's, with the arm's inputs, labels and objective."""
     features = base.model.features
     if not spec.sees:
         features = tuple(name for name in features if name != INPUT)
-    head = spec.loss["objective"] == "reinforce"  # it asks for an estimate of the logging policy
+    head = spec.loss["objective"] == "reinforce"  # it needs an estimate of the logging policy
     return dataclasses.replace(
         base,
         model=dataclasses.replace(base.model, features=features, behaviour_head=head),

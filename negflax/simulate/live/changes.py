@@ -1,8 +1,9 @@
-"""Relative changes of arms against a control, with 95 % intervals.
+"""Relative changes of arms compared with a control, with 95 % intervals.
 
-Of one replicate: users are resampled, the same for both arms (paired bootstrap). Such an interval
-takes the world and the trained models as given. Of several: Student's t of the replicates' log
-ratios. A replicate has users, items, luck and training of its own, so all of that is in it.
+With one replicate, users are resampled, the same ones for both arms (paired bootstrap); such an
+interval is conditional on the world and the trained models. With several replicates, the interval
+is Student's t interval of their log ratios. Each replicate has its own users, items, random numbers
+and training, so this interval covers the variation of all of them.
 
 Shapes: S replicates, U users, B resamples, C columns, D days.
 """
@@ -26,10 +27,10 @@ Replicates = Sequence[Mapping[str, Sums]]  # arm → sums, of each replicate
 
 
 class Change(NamedTuple):
-    """A relative change, −.1 for 10 % less; NaN where it is not defined.
+    """A relative change, such as −.1 for 10 % less; NaN if undefined.
 
     Attributes:
-      value: of one replicate; of several exp(mean log ratio) − 1.
+      value: the change; for several replicates exp(mean log ratio) − 1.
       low: lower end of the 95 % interval.
       high: upper end.
       by_seed: the change in each replicate.
@@ -42,7 +43,7 @@ class Change(NamedTuple):
 
 
 def changes(replicates: Replicates, pairs: Iterable[Pair]) -> dict[Pair, dict[str, Change]]:
-    """Changes of every metric: pair → metric → change."""
+    """Returns the change of every metric: pair → metric → change."""
     pairs = list(pairs)
     if len(replicates) == 1:
         return _over_users(replicates[0], pairs)
@@ -58,7 +59,10 @@ def changes(replicates: Replicates, pairs: Iterable[Pair]) -> dict[Pair, dict[st
 
 
 def by_half(replicates: Replicates, pairs: Iterable[Pair]) -> dict[Pair, dict[str, Change]]:
-    """Changes of the daily curves' means, early and late: pair → `<curve>, first half` → change."""
+    """Returns changes of the daily curves' means over each half of the days.
+
+    They are keyed by pair, then by `<curve>, first half` or `<curve>, second half`.
+    """
 
     def mean(sums: Sums, curve: str, half: int) -> float:
         value_D = sums.curves[curve]
@@ -82,12 +86,15 @@ def by_half(replicates: Replicates, pairs: Iterable[Pair]) -> dict[Pair, dict[st
 
 
 def mean_level(replicates: Replicates, arm: str, metric: str) -> float:
-    """The metric itself, its mean over replicates."""
+    """Returns the mean of a metric over replicates."""
     return float(np.mean([level(one[arm], metric) for one in replicates]))
 
 
 def over_replicates(ratio_S: Sequence[float]) -> Change:
-    """Student's t of the log ratios; no interval from one replicate, nor from a ratio of 0."""
+    """Returns the change with Student's t interval of the log ratios.
+
+    The interval is NaN for one replicate, or if a ratio is 0.
+    """
     ratio_S, count, half = np.asarray(ratio_S, np.float64), len(ratio_S), np.nan
     with np.errstate(divide="ignore", invalid="ignore"):
         log_S = np.log(ratio_S)
@@ -100,10 +107,10 @@ def over_replicates(ratio_S: Sequence[float]) -> Change:
 
 
 def _over_users(arms: Mapping[str, Sums], pairs: list[Pair]) -> dict[Pair, dict[str, Change]]:
-    """Percentile intervals of the paired bootstrap; users are resampled once for all arms.
+    """Returns changes with percentile intervals; users are resampled once for all arms.
 
-    Where every arm serves the same users, the intervals are paired; where users are split, the
-    arms' users are drawn independently.
+    If every arm serves the same users, this is a paired bootstrap; if users are split among the
+    arms, the users of two arms are drawn independently.
     """
     if not pairs:
         return {}

@@ -1,8 +1,9 @@
 """Live experiments: every arm serves its users, retrains on its own log, and serves again.
 
-The loop of an arm is `run_arm`: retrain → read the users' histories anew → days, each of them one
-compiled program → retrain. All arms begin with the same log, made by the logging platform, the same
-users and luck, and with one positives-only model for all that see dislikes, one for the others.
+`run_arm` is the loop of one arm: retrain, encode the users' histories with the new model, simulate
+some days (each is one call of a compiled program), retrain. All arms start with the same log, made
+by the logging platform, the same users and the same random numbers. Those with dislikes as an input
+start from one positives-only model, the others from another.
 
 Shapes: U users, T steps of a history, D width, H encoder width.
 """
@@ -31,17 +32,17 @@ from negflax.world.population import on_host, world_key
 
 
 class Start(NamedTuple):
-    """What all arms have in common.
+    """The common starting point of all arms.
 
     Attributes:
-      config: the run's.
-      settings: the experiment's.
+      config: config of the run.
+      settings: settings of the experiment.
       p: mechanisms of the world.
-      population: its users and items.
-      catalogue: its items.
-      live: users in the last evening of the logging platform.
-      log: of the logging platform.
-      key: of luck.
+      population: users and items of the world.
+      catalogue: catalogue of these items.
+      live: state of the users after the last day of the logging platform.
+      log: log of the logging platform.
+      key: random key of the experiment.
     """
 
     config: Config
@@ -55,7 +56,7 @@ class Start(NamedTuple):
 
 
 def prepare(config: Config, settings: LiveSettings) -> Start:
-    """Draws the world and lets the logging platform serve it."""
+    """Draws the world and simulates the days of the logging platform."""
     p = mechanisms(config.world)
     population = draw_population(config.world, p)
     with on_host():
@@ -80,15 +81,15 @@ def run_arm(
     models: Models,
     on_day_end: Callable[[int], None] = lambda day: None,
 ) -> user_metrics.Sums:
-    """Lets an arm serve its users.
+    """Runs one arm on one surface and returns its sums over users.
 
     Args:
-      name: of the arm.
+      name: name of the arm.
       surface: `feed` or `home`.
-      share: (its number, how many arms share the users), for LiveSettings.split.
-      start: what the arms have in common.
-      models: likewise.
-      on_day_end: called with the number of each simulated day once it is over.
+      share: (index of the arm, number of arms), for LiveSettings.split.
+      start: starting point of all arms.
+      models: models of all arms.
+      on_day_end: called with the index of each simulated day after it ends.
     """
     spec, settings = ARMS[name], start.settings
     config, state = models.first(spec)
@@ -118,7 +119,7 @@ def run_arm(
 
 
 def members(start: Start, share: tuple[int, int]) -> np.ndarray:
-    """(U,) bool: the users of an arm."""
+    """Returns which users an arm serves, (U,) bool."""
     users, (number, count) = start.config.world.num_users, share
     if not start.settings.split:
         return np.ones(users, bool)

@@ -1,4 +1,4 @@
-"""What a live experiment found, as figures with fixed names, as tables and as a page's sections."""
+"""Results of a live experiment: figures with fixed names, tables, and sections of a page."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from negflax.simulate.live.changes import (
 from negflax.simulate.live.live_settings import LiveSettings
 from negflax.simulate.live.user_metrics import METRICS
 
-HEADLINE = ("dislike_rate", "repeated_dislikes", "satisfied", "viewers")  # as charts
-FIXED = {"feed": ("ctr",)}  # metrics that are the same whatever is served
+HEADLINE = ("dislike_rate", "repeated_dislikes", "satisfied", "viewers")  # shown as charts
+FIXED = {"feed": ("ctr",)}  # metrics that are constant on a surface
 PUBLISHED_TABLE = "Published effects of real live experiments, and this simulation"
 
 Rows = list[dict[str, Any]]
 
 
 class Found(NamedTuple):
-    """All arms on one surface.
+    """Results of all arms on one surface.
 
     Attributes:
       surface: `feed` or `home`.
-      arms: the control first.
-      replicates: the arms' sums.
+      arms: names of the arms, the control first.
+      replicates: sums of the arms, per replicate.
       changes: (arm, control) → metric → change.
-      halves: the same of the daily curves, early and late.
+      halves: (arm, control) → daily curve and half of the days → change.
     """
 
     surface: str
@@ -47,16 +47,16 @@ class Found(NamedTuple):
 
     @property
     def metrics(self) -> list[str]:
-        """Those that can change on this surface."""
+        """Metrics that can change on this surface."""
         return [metric for metric in METRICS if metric not in FIXED.get(self.surface, ())]
 
     def curve(self, arm: str, name: str) -> np.ndarray:
-        """(D,) mean of a daily curve over replicates."""
+        """Returns the mean of a daily curve over replicates, (D,)."""
         return np.mean([one[arm].curves[name] for one in self.replicates], axis=0)
 
 
 def find(surface: str, arms: Sequence[str], replicates: Replicates) -> Found:
-    """Compares every arm with the control, and as the published experiments were compared."""
+    """Compares every arm with the control, and with the controls of the published experiments."""
     pairs = [(arm, CONTROL) for arm in arms if arm != CONTROL]
     published = [
         pair
@@ -72,7 +72,7 @@ def find(surface: str, arms: Sequence[str], replicates: Replicates) -> Found:
 
 
 def figures(all_found: Sequence[Found]) -> dict[str, Any]:
-    """Flat names for changes, their intervals and levels; `by_seed` and `curves` are nested."""
+    """Returns changes, intervals and levels by flat names; `by_seed` and `curves` are nested."""
     named: dict[str, Any] = {}
     for number, found in enumerate(all_found):
         surface = found.surface
@@ -108,7 +108,7 @@ def figures(all_found: Sequence[Found]) -> dict[str, Any]:
 
 
 def tables(all_found: Sequence[Found]) -> dict[str, Rows]:
-    """Title → rows: the published effects, then per surface the changes, overall and by half."""
+    """Returns tables by title: published effects, then changes per surface, overall and by half."""
     made = {PUBLISHED_TABLE: published_rows(all_found)}
     for found in all_found:
         surface, seeds = found.surface, len(found.replicates)
@@ -119,7 +119,7 @@ def tables(all_found: Sequence[Found]) -> dict[str, Rows]:
             for metric in found.metrics
         ]
         against = {arm: found.halves[arm, CONTROL] for arm in found.arms[1:]}
-        made[f"{surface}: the same, early and late"] = [
+        made[f"{surface}: the same, in the first and second half of the days"] = [
             {"daily mean": name} | {arm: percent(of[name]) for arm, of in against.items()}
             for name in next(iter(against.values()), {})
         ]
@@ -127,7 +127,7 @@ def tables(all_found: Sequence[Found]) -> dict[str, Rows]:
 
 
 def published_rows(all_found: Sequence[Found]) -> Rows:
-    """A row for each published effect whose arms were run: theirs, ours, and whether they agree."""
+    """Compares each published effect whose arms were run with the simulated one."""
     of_surface = {found.surface: found for found in all_found}
     rows = []
     for one in PUBLISHED:
@@ -154,7 +154,7 @@ def published_rows(all_found: Sequence[Found]) -> Rows:
 
 
 def percent(change: Change) -> str:
-    """`−3.1 [−5.0, −1.2]`, or the number alone where there is no interval."""
+    """Formats a change in percent, as `-3.1 [-5.0, -1.2]`, or `-3.1` if it has no interval."""
     value, low, high = (f"{100 * x:+.1f}" for x in change[:3])
     return f"{value} [{low}, {high}]" if np.isfinite(change.low) else value
 
@@ -162,7 +162,7 @@ def percent(change: Change) -> str:
 def sections(
     config: Config, settings: LiveSettings, all_found: Sequence[Found], made: dict[str, Rows]
 ) -> list[html.Section]:
-    """The page: how to read it, the published effects, and per surface charts, table, curves."""
+    """Returns the page's sections: explanation, published effects, and results per surface."""
     published, *others = made
     page: list[html.Section] = [
         html.Text("How to read this", _explanation(config, settings, all_found)),
@@ -188,8 +188,8 @@ def sections(
             for name in found.replicates[0][CONTROL].curves
         ]
         caption = (
-            "Means over replicates. Cluster entropy, in bits, of what a user played last: it falls "
-            "where lists close in on the user, the filter bubble."
+            "Means over replicates. Cluster entropy, in bits, is that of the items that a user "
+            "played last; it falls if lists become narrower (a filter bubble)."
         )
         page.append(html.Figure(f"{surface}: day by day", lines, caption))
         page.append(html.Table(halves, made[halves]))
@@ -197,24 +197,25 @@ def sections(
 
 
 def _explanation(config: Config, settings: LiveSettings, all_found: Sequence[Found]) -> str:
-    users = "a random share each" if settings.split else "all of them, in worlds of their own"
+    users = "a random share of them" if settings.split else "all of them, in its own copy"
     seeds = len(all_found[0].replicates) if all_found else 0
     interval = (
-        f"There are n = {seeds} replicates, each with users, items, luck and training of its own. "
-        "A change is the mean of their log ratios; its interval, Student's t over replicates, "
-        "holds all of these."
+        f"There are n = {seeds} replicates, each with its own users, items, random numbers and "
+        "training. A change is computed from the mean of their log ratios. Its interval is "
+        "Student's t interval over replicates, which covers the variation of all of these."
         if seeds > 1
-        else "Intervals are over users, of one world and one training: another training may move "
-        "figures as much. More --seeds tell."
+        else "Intervals are over users, for one world and one training. Another training may "
+        "change the figures by as much; repeat the experiment with more --seeds to find out."
     )
     return (
         f"A simulated platform with {config.world.num_users:,} users and "
         f"{config.world.num_items:,} items. After {settings.log_days} days of a logging platform "
         f"every arm serves its users ({users}) for {settings.days} days and retrains every "
-        f"{settings.retrain_every} days on its own log. Same users, same luck, same start.\n\n"
+        f"{settings.retrain_every} days on its own log. All arms have the same initial log and the "
+        "same random numbers.\n\n"
         f"{interval}\n\n"
-        f"The control, {CONTROL}, does not know of dislikes. Published effects are those of real "
-        "platforms (Wang et al., RecSys 2023); they are quoted, not measured here.\n\n"
+        f"The control, {CONTROL}, does not use dislikes. Published effects are those of a real "
+        "platform (Wang et al., RecSys 2023); they are quoted, not measured here.\n\n"
         + "; ".join(f"{name}: {what}" for name, what in METRICS.items())
         + "."
     )

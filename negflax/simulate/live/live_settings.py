@@ -1,4 +1,4 @@
-"""Sizes of a live experiment, its replicates, and how its models are trained further."""
+"""Settings of a live experiment, and the configs of its replicates and retrainings."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from negflax.config import Config
 
 @dataclasses.dataclass(frozen=True)
 class LiveSettings:
-    """Sizes of the experiment; the world's are config.world.
+    """Settings of the experiment; those of the world are config.world.
 
     Attributes:
-      days: of the experiment.
-      log_days: before it, in which the logging platform serves the feed.
-      first_steps: of the training before the first day, on the logging platform's log: there an
-        arm learns its objective. The same for every arm.
-      retrain_every: days until the next training, on all of the arm's log.
-      retrain_steps: of each of these, the same for every arm.
-      retrain_rate: of the peak learning rates, in these trainings.
-      measuring_steps: the first of all, without a negative term, in which the mean p of the
-        negative labels is measured (config.loss.weight_policy); the ramp comes behind.
-      split: every arm serves a random share of the users, as a live experiment does; else each
-        serves all of them, in a copy of the world of its own.
+      days: length of the experiment in days.
+      log_days: days before it, in which the logging platform serves the feed.
+      first_steps: steps of each arm's training with its own objective before the first day, on the
+        log of the logging platform.
+      retrain_every: days between retrainings, each on the whole log of the arm.
+      retrain_steps: steps of a retraining.
+      retrain_rate: learning rates of these trainings, as a fraction of the peak rates.
+      measuring_steps: steps without a negative term, at the start, in which the mean p of the
+        negative labels is measured (config.loss.weight_policy); a ramp of as many steps follows.
+      split: whether each arm serves a random share of the users, as in a real live experiment;
+        otherwise each serves all users, in its own copy of the world.
     """
 
     days: int = 14
@@ -36,7 +36,7 @@ class LiveSettings:
 
 
 def replicate(config: Config, seed: int) -> Config:
-    """The experiment anew: other users, items and luck, other start values, another order."""
+    """Returns the config of a replicate: other users and items, other random numbers throughout."""
     return dataclasses.replace(
         config,
         world=dataclasses.replace(config.world, seed=config.world.seed + seed),
@@ -46,7 +46,7 @@ def replicate(config: Config, seed: int) -> Config:
 
 
 def retraining(config: Config, settings: LiveSettings, begun: int) -> Config:
-    """The config of an arm's trainings, which go on at step `begun` with a constant rate."""
+    """Returns the config of an arm's trainings after step `begun`, with constant learning rates."""
     optimizer, rate = config.optimizer, settings.retrain_rate
     return dataclasses.replace(
         config,

@@ -1,8 +1,9 @@
-"""A day of the simulated platform, served by a model or by the logging platform: one program.
+"""A day of the simulated platform, served by a model or by the logging platform.
 
-A day is calendar time: users come when their clock says so, see one item (feed) or page (home)
-after the other, and leave. In round r everybody who is there has their r-th visit of the day, and
-luck is drawn by (day, round, user): who gets the same lists in two arms behaves alike in both.
+A day is calendar time: a user comes when their clock reaches it, sees one item (feed) or page
+(home) after another, and leaves. Round r simulates the r-th visit of the day of every user who is
+online. Random numbers are drawn per (day, round, user), so a user who gets the same lists in two
+arms behaves the same in both.
 
 Sizes as suffixes: U users, I items, L places of a page, R remembered items, D width, H encoder
 width, K rounds.
@@ -22,21 +23,21 @@ from negflax.simulate.arm import Arm, Events, read
 from negflax.simulate.live.served_lists import Live, Plan, lists, of_those
 from negflax.world import Parameters, Population, behaviour, feed, home
 
-DISLIKES = 64  # newest dislikes of a user that a filter knows
+DISLIKES = 64  # number of a user's newest dislikes that the filters remember
 
 
 class Visits(NamedTuple):
-    """What was logged; leading axes (K, U). Codes are those of negflax/data/features.py.
+    """The logged visits; leading axes (K, U). Codes are those of negflax/data/features.py.
 
     Attributes:
-      online: bool, there was a visit.
-      begins: bool, it began a session.
-      item: int32 index of what was played, −1 for nothing.
-      start_s: float32 seconds after the start of the log.
-      seen: int32 items looked at: 1 on the feed.
-      dismissals: int32 items dismissed.
-      feedback: on what was played.
-      enjoyment: float32 σ(affinity) of what was played: the truth, which no arm sees.
+      online: bool, whether there was a visit.
+      begins: bool, whether it began a session.
+      item: int32 index of the item that was played, −1 for none.
+      start_s: float32, seconds after the start of the log.
+      seen: int32, number of items looked at; 1 on the feed.
+      dismissals: int32, number of items dismissed.
+      feedback: feedback on the item that was played.
+      enjoyment: float32, σ(affinity) of that item: the ground truth, which no arm sees.
       dwell, watch_ratio, gap: uint8 codes of the event.
     """
 
@@ -54,7 +55,7 @@ class Visits(NamedTuple):
 
 
 def arrive(key: jax.Array, population: Population, p: Parameters, width: tuple[int, int]) -> Live:
-    """Everybody before their first visit; `width` is (D, H) of the model that will serve."""
+    """Returns the state of all users before their first visit; `width` is the model's (D, H)."""
     world = behaviour.first_state(population, p)
     world, _ = behaviour.pause(key, population, world, world.present_U, p)
     users = len(world.present_U)
@@ -77,15 +78,15 @@ def play_day(
     arm: Arm | None,
     plan: Plan,
 ) -> tuple[Live, Visits]:
-    """Everything that happens on a day.
+    """Simulates all visits of a day.
 
     Args:
-      key: of the experiment's luck; the day is folded in.
-      day: int32 number of the day, whose visits lie before the moment (day + 1) · 24 h.
-      population: users and items; item i is the model's row i + 1.
-      live: the users in the evening before.
+      key: random key of the experiment; the day is folded in.
+      day: int32 index of the day, whose visits start before (day + 1) · 24 h.
+      population: users and items; item i is row i + 1 of the model.
+      live: state of the users at the end of the previous day.
       arm: arrays of the plan's model; None: the logging platform serves.
-      plan: the world's mechanisms, the model, sizes and switches.
+      plan: mechanisms of the world, model, sizes and switches.
     """
     key = jax.random.fold_in(key, day)
     evening_s = (day + 1) * jnp.float32(86_400)
@@ -111,7 +112,7 @@ def _visit(
     online_U: jax.Array,
     live: Live,
 ) -> tuple[Live, Visits]:
-    """lists → feedback → what it changes in the users → what the model makes of it → pauses."""
+    """Simulates one visit: lists, feedback, new user state, pause, new encoder state."""
     keys = jax.random.split(key, 5)
     world, p = live.world, plan.p
     if arm is None:
@@ -132,7 +133,7 @@ def _visit(
     after = behaviour.update(world, population, event, jnp.int32(0), p)
     stays_U = jax.random.uniform(keys[3], event_U.shape) >= p.leave
     after = after._replace(
-        # By event, not by round: rounds of the day in which a user is away push nothing out.
+        # Updated per event, not per round: rounds without a visit must not displace older items.
         shown_UR=_push(world.shown_UR, item_U, event_U),
         disliked_UR=_push(world.disliked_UR, feedback.dislike_U, event_U),
         present_U=after.present_U & (stays_U | ~online_U),
@@ -168,7 +169,7 @@ def _visit(
 
 
 def _read_events(arm, plan, item_U, codes, event_U, live) -> tuple[jax.Array, jax.Array]:
-    """(state_UD, cell_UH) after the event, where there was one."""
+    """Returns (state_UD, cell_UH) after the event; users without one keep theirs."""
 
     def some(cell_BH, event_B):
         events = Events(**{name: x[:, None] for name, x in event_B.items()})
@@ -182,7 +183,7 @@ def _read_events(arm, plan, item_U, codes, event_U, live) -> tuple[jax.Array, ja
 def _codes(
     population: Population, item_U: jax.Array, feedback: behaviour.Feedback, since_s_U: jax.Array
 ) -> dict[str, jax.Array]:
-    """int32 codes of the event, as the data room makes them of a log."""
+    """Returns the int32 codes of the event, as negflax.data computes them from a log."""
     duration_U = population.items.duration_ms_I[item_U].astype(jnp.float32)
     ratio_U = feedback.dwell_ms_U / duration_U
     gap_U = _bucket(since_s_U, features.GAP_EDGES_S)
@@ -196,12 +197,12 @@ def _codes(
 
 
 def _bucket(value_U: jax.Array, edges: Any) -> jax.Array:
-    """features.buckets of known values."""
+    """Returns bucket codes, as features.buckets does, for values that are known."""
     place_U = jnp.searchsorted(jnp.asarray(edges, jnp.float32), value_U, side="right")
     return 1 + place_U.astype(jnp.int32)
 
 
 def _push(ring_UR: jax.Array, value_U: jax.Array, where_U: jax.Array) -> jax.Array:
-    """The rings with one more value at their end, the oldest pushed out."""
+    """Appends a value to each user's window and drops the oldest, where `where_U` is true."""
     new_UR = jnp.concatenate([ring_UR[:, 1:], value_U[:, None].astype(ring_UR.dtype)], axis=1)
     return jnp.where(where_U[:, None], new_UR, ring_UR)

@@ -1,4 +1,4 @@
-"""What a model shows the users who are there: scores → filters → candidates → serving layer.
+"""Lists that a model shows to the users online: scores, filters, candidates, serving layer.
 
 Sizes as suffixes: U users, B users of a block, I items, L places of a page, R remembered items, N
 remembered dislikes, M candidates, D width.
@@ -25,16 +25,17 @@ BLOCKS = ("", "items", "creators")
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What the compiler knows of a day.
+    """Settings of a simulated day; they are static arguments of the compiled program.
 
     Attributes:
       p: mechanisms of the world.
-      model: that serves; None: the logging platform does.
+      model: model that serves; None: the logging platform serves.
       surface: `feed` or `home`.
-      block: filter on the lists: disliked `items`, all items of disliked `creators`, or none.
-      rounds: K, visits of a user in a day at most; who would have more goes on the next day.
-      users_at_a_time: block of users that are scored together.
-      layer: the serving layer between scores and lists.
+      block: filter on the lists: `items` removes disliked items, `creators` all items of creators
+        with a disliked item; empty: no filter.
+      rounds: largest number of visits K of a user per day; further ones follow on the next day.
+      users_at_a_time: number of users that are scored together.
+      layer: serving layer between scores and lists.
     """
 
     p: Parameters
@@ -47,21 +48,21 @@ class Plan:
 
     @property
     def length(self) -> int:
-        """L."""
+        """List length L."""
         return self.p.page_items if self.surface == "home" else 1
 
 
 class Live(NamedTuple):
-    """Users of one arm between two visits.
+    """State of the users of one arm between two visits.
 
     Attributes:
-      world: what the simulator knows; `clock_s_U` is the moment of the next visit, `shown_UR` and
-        `disliked_UR` hold the newest R items played, newest last.
-      begins_U: bool, the next visit begins a session.
-      since_s_U: float32 seconds since the start of the newest event; < 0: there was none.
-      dropped_UN: int32 newest disliked items, −1 for none.
-      state_UD: user states that the model multiplies item vectors with.
-      cell_UH: state of the encoder's cell.
+      world: state of the users in the world; `clock_s_U` is the time of the next visit, and
+        `shown_UR` and `disliked_UR` describe the newest R items played, newest last.
+      begins_U: bool, whether the next visit begins a session.
+      since_s_U: float32, seconds since the start of the newest event; < 0: there was none.
+      dropped_UN: int32, newest disliked items, −1 for none.
+      state_UD: user states of the model.
+      cell_UH: carry of the encoder.
     """
 
     world: behaviour.UserState
@@ -80,19 +81,19 @@ def lists(
     live: Live,
     online_U: jax.Array,
 ) -> jax.Array:
-    """(U, L) int32 lists of the users who are there; zeros for the others.
+    """Returns the lists of the users online, (U, L) int32; zeros for the others.
 
     Args:
-      key: of the serving layer's luck, drawn user by user.
+      key: random key of the serving layer; the user's index is folded in.
       population: users and items.
       arm: arrays of the plan's model.
       plan: model, surface, filter and serving layer.
-      live: what was shown and disliked lately, the users' clocks and states.
-      online_U: bool, who is there.
+      live: state of the users.
+      online_U: bool, which users are online.
     """
     items, model = population.items, plan.model
     weights_VD, bias_V = model.output_vectors(arm.rows[model.output_table][: model.num_rows])
-    weights_ID, bias_I = weights_VD[1:], bias_V[1:]  # row 0 is no item
+    weights_ID, bias_I = weights_VD[1:], bias_V[1:]  # row 0 is not an item
     creators = population.users.averse_creator_UA.shape[1]
 
     def some(state_BD, shown_BR, dropped_BN, now_B, user_B):
@@ -129,8 +130,8 @@ def lists(
 
 
 def _without(score_BI: jax.Array, place_BR: jax.Array) -> jax.Array:
-    """The scores, UNWANTED at these places; −1 is none."""
-    place_BR = jnp.where(place_BR >= 0, place_BR, score_BI.shape[1])  # outside: dropped
+    """Returns the scores with UNWANTED at the given items; −1 stands for no item."""
+    place_BR = jnp.where(place_BR >= 0, place_BR, score_BI.shape[1])  # out of range, so dropped
     row_B1 = jnp.arange(len(score_BI))[:, None]
     return score_BI.at[row_B1, place_BR].set(UNWANTED, mode="drop")
 
@@ -138,15 +139,15 @@ def _without(score_BI: jax.Array, place_BR: jax.Array) -> jax.Array:
 def of_those(
     mask_U: jax.Array, function: Callable, operands: Any, otherwise: Any, block: int
 ) -> Any:
-    """`function(*operands)` for the users of the mask, `otherwise` for the others.
+    """Returns `function(*operands)` for the users of the mask and `otherwise` for the others.
 
-    Users of the mask come first, and blocks without any are not computed: a round costs what its
-    visitors cost. The function must treat its users one by one.
+    Users of the mask are sorted to the front, and blocks without any are skipped, so the cost of a
+    round depends on the number of its visitors. The function must treat users independently.
     """
     users = len(mask_U)
     block = min(block, users)
     order_U = jnp.argsort(~mask_U, stable=True)
-    # The last block is filled up with users from the end, who are then computed twice.
+    # The last block overlaps the one before it, so some users are computed twice.
     blocks = -(-users // block)
     place_NB = jnp.minimum(jnp.arange(blocks)[:, None] * block, users - block) + jnp.arange(block)
 

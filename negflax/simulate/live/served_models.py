@@ -1,4 +1,4 @@
-"""The models of a live experiment: positives alone first, from there every arm's own trainings.
+"""The models of a live experiment: a positives-only model, then each arm's own trainings.
 
 Shapes: U users, T steps of a history, D width, H encoder width.
 """
@@ -26,16 +26,24 @@ from negflax.train.restore import Trained, save_catalogue
 from negflax.train.state import State, grafted
 from negflax.train.step import Trainer
 
-ENCODED = 512  # users whose histories are read together
+ENCODED = 512  # number of users whose histories are encoded together
 
 
 class Models:
-    """Models, trainers and what the arms of one replicate begin with, each made once."""
+    """Creates and caches the models, trainers and initial states of the arms of one replicate."""
 
     def __init__(
         self, config: Config, settings: LiveSettings, log: Log, catalogue: Catalogue, workdir: Path
     ):
-        """The run's config; the logging platform's log; where positives-only runs are kept."""
+        """Creates an empty cache.
+
+        Args:
+          config: config of the run.
+          settings: settings of the experiment.
+          log: log of the logging platform.
+          catalogue: items of the world.
+          workdir: folder for the positives-only runs.
+        """
         self._config, self._settings, self._log = config, settings, log
         self._catalogue, self._workdir = catalogue, workdir
         self._mesh = make_mesh(config.mesh, jax.devices()[:1])
@@ -45,11 +53,15 @@ class Models:
         self._trainers: dict[Config, Trainer] = {}
 
     def model(self, config: Config) -> Recommender:
-        """One object for equal settings: what was compiled for it serves again."""
+        """Returns the model, the same object for equal settings, so that it is compiled once."""
         return self._models.setdefault(config.model, Recommender(config.model, self._catalogue))
 
     def base(self, sees: bool) -> State:
-        """Positives alone, on the log of the logging platform, with or without the dislike bit."""
+        """Returns the positives-only state, trained on the log of the logging platform.
+
+        Args:
+          sees: whether past dislikes are an input.
+        """
         if sees not in self._base:
             config = config_of(self._config, ARMS["input_only" if sees else CONTROL])
             folder = self._workdir / ("sees_dislikes" if sees else "no_dislikes")
@@ -62,9 +74,9 @@ class Models:
         return self._base[sees]
 
     def first(self, spec: ArmSpec) -> tuple[Config, State]:
-        """(config of the arm's trainings, its model on the first morning).
+        """Returns the config of the arm's trainings, and its state before the first day.
 
-        Arms that differ in their filter alone, or in the surface, begin with the same one.
+        Arms that differ only in their filter or surface start with the same state.
         """
         base = self.base(spec.sees)
         config = config_of(self._config, spec)
@@ -78,11 +90,11 @@ class Models:
         return config, jax.tree.map(jnp.copy, self._first[config])
 
     def sequences(self, log: Log, config: Config) -> Sequences:
-        """The log as an arm's training data."""
+        """Returns the log as training data of an arm."""
         return sequences_of(log, self._config.world.num_users, self._catalogue, config.labels)
 
     def retrained(self, config: Config, state: State, sequences: Sequences, steps: int) -> State:
-        """The arm's model after so many more steps; `state` is used up."""
+        """Trains for more steps and returns the new state; the buffers of `state` are donated."""
         step, trainer = int(state["step"]), self._trainer(config, steps)
         batches = self._batches(config, sequences)
         for i in range(step, step + steps):
@@ -90,7 +102,7 @@ class Models:
         return state
 
     def arm(self, config: Config, state: State) -> Arm:
-        """The arrays that serve."""
+        """Returns the arrays of a state that serve users."""
         trained = Trained(config, self._catalogue, self.model(config), state, 0, self._mesh)
         return arm_of(trained, has_dwell=True)
 
@@ -107,7 +119,7 @@ class Models:
 def read_histories(
     model: Recommender, arm: Arm, sequences: Sequences, length: int
 ) -> tuple[jax.Array, jax.Array]:
-    """(state_UD, cell_UH) of every user after the newest `length` events."""
+    """Returns (state_UD, cell_UH) of every user after the newest `length` events."""
     users = len(sequences.user_ids)
     found = []
     for first in range(0, users, ENCODED):

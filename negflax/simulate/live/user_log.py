@@ -1,4 +1,4 @@
-"""The log of a live experiment: visits as columns, and as sequences that a model trains on.
+"""The log of a live experiment, as columns of visits and as sequences to train on.
 
 Shapes: N visits, E events (visits on which an item was played), U users.
 """
@@ -30,7 +30,7 @@ COLUMNS = (
 
 
 def visits_of(day: int, visits: Visits) -> Log:
-    """The visits of a day, those of a user in the order of time.
+    """Returns the visits of a day as columns, those of each user in order of time.
 
     Returns:
       `user`, `day` (int32), COLUMNS as in Visits, `dwell_ms` and BITS of the feedback; each (N,).
@@ -46,12 +46,12 @@ def visits_of(day: int, visits: Visits) -> Log:
 
 
 def joined(logs: list[Log]) -> Log:
-    """One log of several, in their order."""
+    """Concatenates logs."""
     return {name: np.concatenate([log[name] for log in logs]) for name in logs[0]}
 
 
 def catalogue_of(items: Items, count_I: np.ndarray) -> Catalogue:
-    """All items of the world: item i is row i + 1, whatever was played of it so far."""
+    """Returns a catalogue of all items of the world, played or not: item i is row i + 1."""
     rows = np.asarray(items.creator_I) + 1, np.asarray(items.cluster_I) + 1
     creator_V, cluster_V = (np.append(0, one).astype(np.int32) for one in rows)
     return Catalogue(
@@ -64,9 +64,9 @@ def catalogue_of(items: Items, count_I: np.ndarray) -> Catalogue:
 
 
 def sequences_of(log: Log, users: int, catalogue: Catalogue, labels: LabelConfig) -> Sequences:
-    """The events of the log as training data, by the label rules of an arm.
+    """Returns the events of the log as training data, with the label rules of an arm.
 
-    Codes of the events are those that the model was served with.
+    The feature codes of the events are those that the model read while serving.
     """
     order_E = np.flatnonzero(log["item"] >= 0)
     order_E = order_E[np.argsort(log["user"][order_E], kind="stable")]

@@ -1,8 +1,8 @@
-"""What a live experiment measures: per-user sums of a log, and curves by day.
+"""Metrics of a live experiment, as per-user sums over a log, and daily curves.
 
 Every metric is a ratio of two sums over users.
 
-Shapes: N visits in the order of time within each user, U users, E items played, D days.
+Shapes: N visits, in order of time within each user; U users, E items played, D days.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import numpy as np
 from negflax.evaluate.bootstrap import ratio
 from negflax.simulate.live.user_log import Log
 
-WINDOW = 20  # newest items played, whose clusters' entropy is taken
-LONG_DAY_S = 300.0  # seconds of dwell that make a long day, in place of an hour
+WINDOW = 20  # number of newest items over which cluster entropy is computed
+LONG_DAY_S = 300.0  # seconds of dwell that make a long day; the paper uses an hour
 
-# metric → (numerator, denominator); `played`, `seen` and `user` are counts
+# metric → description
 METRICS: dict[str, str] = {
     "dislike_rate": "dislikes per item played",
     "repeated_dislikes": "dislikes of a creator disliked before, per item played",
@@ -40,11 +40,11 @@ METRICS: dict[str, str] = {
 
 
 class Sums(NamedTuple):
-    """One arm on one surface.
+    """Per-user sums of one arm on one surface.
 
     Attributes:
       numerator: metric → (U,) float64.
-      denominator: metric → (U,) float64; 0 for a user who says nothing of it.
+      denominator: metric → (U,) float64; 0 for users for whom the metric is undefined.
       curves: name → (D,) float64, means over users by day.
     """
 
@@ -61,15 +61,15 @@ def measure(
     cluster_I: np.ndarray,
     member_U: np.ndarray,
 ) -> Sums:
-    """The sums of an arm's log.
+    """Computes the sums over the log of an arm.
 
     Args:
-      log: visits; those before `first_day` are history, which says what is a repetition.
-      first_day: of the experiment.
-      days: D, of it.
-      creator_I: creators of the items.
-      cluster_I: their clusters.
-      member_U: bool, who belongs to the arm.
+      log: visits; those before `first_day` only decide which dislikes and skips are repeated.
+      first_day: index of the first day of the experiment.
+      days: number of days D.
+      creator_I: creator of each item.
+      cluster_I: cluster of each item.
+      member_U: bool, which users belong to the arm.
     """
     users = len(member_U)
     order_N = np.argsort(log["user"], kind="stable")
@@ -143,14 +143,14 @@ def measure(
 
 
 def level(sums: Sums, metric: str) -> float:
-    """The metric itself, NaN where it is not defined."""
+    """Returns the value of a metric, NaN if undefined."""
     return float(ratio(sums.numerator[metric].sum(), sums.denominator[metric].sum()))
 
 
 def _repeated(user_E: np.ndarray, kind_E: np.ndarray, flag_E: np.ndarray) -> np.ndarray:
-    """(E,) bool: flagged, as an earlier event of the user with the same kind was.
+    """Returns which events are flagged after an earlier flagged event of the same user and kind.
 
-    Events of a user are in the order of time.
+    (E,) bool; events of a user are in order of time.
     """
     flagged = np.flatnonzero(flag_E)
     pair = user_E[flagged].astype(np.int64) * (kind_E.max(initial=0) + 1) + kind_E[flagged]
@@ -162,9 +162,9 @@ def _repeated(user_E: np.ndarray, kind_E: np.ndarray, flag_E: np.ndarray) -> np.
 
 
 def _entropy(play: Log, users: int, first_day: int, days: int, cluster_I: np.ndarray) -> np.ndarray:
-    """(U, D) bits: entropy of the clusters of the user's newest WINDOW items in the evening.
+    """Returns the entropy, in bits, of the clusters of the newest WINDOW items at the end of a day.
 
-    NaN on days on which the user played nothing, or with fewer than WINDOW items so far.
+    (U, D); NaN for days on which the user played nothing, or has played fewer than WINDOW items.
     """
     user_E, cluster_E = play["user"], cluster_I[play["item"]]
     day_E = play["day"] - first_day
