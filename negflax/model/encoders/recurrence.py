@@ -1,0 +1,79 @@
+"""A recurrent layer over time, for any cell, with the recurrent weight's gradient as one product.
+
+JAX would differentiate the scan by adding one small product to the weight's gradient at each step.
+Here the backward scan keeps the gradients of g = h U, and one product after it gives that of U.
+
+Shapes, time first: T steps, B rows, G gates together, H hidden.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+Carry = tuple[jax.Array, ...]  # of (B, H), the layer's output h first
+Cell = Callable[[jax.Array, jax.Array, Carry], Carry]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=0)
+def recurrence(
+    cell: Cell,
+    inputs_TBG: jax.Array,
+    recurrent_HG: jax.Array,
+    reset_TB: jax.Array,
+    start: Carry,
+) -> Carry:
+    """The carry (T, B, H) after each step.
+
+    Args:
+      cell: (inputs_BG, g_BG, carry before) → carry after, element by element, with g = h U.
+      inputs_TBG: projected inputs, biases included.
+      recurrent_HG: U.
+      reset_TB: True zeroes the carry before the step (a new user begins).
+      start: the carry before the first step.
+    """
+    return _forward(cell, inputs_TBG, recurrent_HG, reset_TB, start)[0]
+
+
+def _forward(cell, inputs_TBG, recurrent_HG, reset_TB, start):
+    def step(carry, x):
+        inputs_BG, reset_B = x
+        before = jax.tree.map(lambda x_BH: jnp.where(reset_B[:, None], 0, x_BH), carry)
+        g_BG = before[0] @ recurrent_HG
+        after = cell(inputs_BG, g_BG, before)
+        return after, (after, before, g_BG)
+
+    _, (after, before, g_TBG) = lax.scan(step, start, (inputs_TBG, reset_TB))
+    return after, (before, g_TBG)
+
+
+def _fwd(cell, inputs_TBG, recurrent_HG, reset_TB, start):
+    after, kept = _forward(cell, inputs_TBG, recurrent_HG, reset_TB, start)
+    return after, (kept, inputs_TBG, recurrent_HG, reset_TB)
+
+
+def _bwd(cell: Cell, residuals: Any, d_after: Carry):
+    (before, g_TBG), inputs_TBG, recurrent_HG, reset_TB = residuals
+
+    def step(carried, x):
+        d_carry, before, g_BG, inputs_BG, reset_B = x
+        d_carry = jax.tree.map(jnp.add, d_carry, carried)
+        d_inputs, d_g_BG, d_before = jax.vjp(cell, inputs_BG, g_BG, before)[1](d_carry)
+        d_before = (d_before[0] + d_g_BG @ recurrent_HG.T, *d_before[1:])
+        kept = jax.tree.map(lambda x_BH: jnp.where(reset_B[:, None], 0, x_BH), d_before)
+        return kept, (d_inputs, d_g_BG)
+
+    none = jax.tree.map(lambda x: jnp.zeros_like(x[0]), d_after)
+    xs = d_after, before, g_TBG, inputs_TBG, reset_TB
+    d_start, (d_inputs_TBG, d_g_TBG) = lax.scan(step, none, xs, reverse=True)
+    hidden, gates = recurrent_HG.shape
+    d_recurrent = before[0].reshape(-1, hidden).T @ d_g_TBG.reshape(-1, gates)
+    return d_inputs_TBG, d_recurrent, None, d_start
+
+
+recurrence.defvjp(_fwd, _bwd)
