@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging as standard_logging
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,13 @@ from ml_collections.config_flags import tuple_parser
 from negflax.config import ConfigError, parse_tuple
 from negflax.data import DataError
 from negflax.evaluate import EvaluationError
+from negflax.preemption import Preempted
 from negflax.serve import ModelError
 from negflax.train.checkpoint import CheckpointError
 
+from . import cluster
+
+USER_ERRORS = (CheckpointError, ConfigError, DataError, EvaluationError, ModelError)
 JSON = flags.DEFINE_string("json", "", "Write the printed figures to this file.")
 
 
@@ -55,13 +60,28 @@ def start(workdir: str | Path) -> None:
 
 
 def run(main: Callable[[list[str]], None]) -> None:
-    """Runs a program; an error that the user can fix is printed as one line, no traceback."""
+    """Runs a program, on one process or several, and exits by the codes of `cluster`.
+
+    An error that the user can fix is printed as one line, without a traceback.
+    """
 
     def main_of(argv: list[str]) -> None:
+        code = cluster.EXIT_DONE
         try:
+            cluster.initialize()
             main(argv)
-        except (CheckpointError, ConfigError, DataError, EvaluationError, ModelError) as error:
-            sys.exit(f"{type(error).__name__}: {error}")
+        except USER_ERRORS as error:
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+            code = cluster.EXIT_USER_ERROR
+        except Preempted as reason:
+            print(f"preempted: {reason}; give the same command again to go on")
+            code = cluster.EXIT_PREEMPTED
+        except SystemExit as leaving:
+            code = leaving.code
+        except Exception as error:
+            traceback.print_exc()
+            code = cluster.code_of(error)
+        cluster.leave(code)
 
     app.run(main_of, flags_parser=_parse)
 
