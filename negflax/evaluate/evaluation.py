@@ -10,6 +10,7 @@ from typing import Any
 
 from negflax.config import Config
 from negflax.data import Sequences, open_sequences
+from negflax.evaluate.baselines import baseline_names
 from negflax.evaluate.baselines.item_based import MAX_ITEMS, item_baselines
 from negflax.evaluate.baselines.popularity import cached, default_baselines
 from negflax.evaluate.baselines.rate_adjusted import model_baselines
@@ -29,19 +30,7 @@ from negflax.serve.scoring import check_finite
 from negflax.train.loop import warm_up_steps
 from negflax.train.restore import Trained
 
-SCORERS = (
-    MODEL,
-    "rate_adjusted",
-    "block_creator",
-    "drop_disliked",
-    "ease",
-    "ease_signed",
-    "item_knn",
-    "markov",
-    "popularity",
-    "signed_popularity",
-    "random",
-)
+SCORERS = (MODEL, *baseline_names())
 
 
 def evaluate_trained(
@@ -111,14 +100,13 @@ def verdict_text(result: Result) -> str:
 def left_out_note(metrics: Mapping[str, Any]) -> str:
     """A sentence about item-to-item baselines that are not there, or not tuned."""
     tuned = metrics.get("item_baselines/tuned")
+    *names, last = baseline_names("item_based")
+    named = f"{', '.join(names)} and {last}"
     if tuned is None:
-        return (
-            f"Left out: ease, ease_signed and item_knn, as the catalogue has more than "
-            f"{MAX_ITEMS:,} items."
-        )
+        return f"Left out: {named}, as the catalogue has more than {MAX_ITEMS:,} items."
     if tuned:
         return ""
-    return "No validation period: ease, ease_signed and item_knn have their default settings."
+    return f"No validation period: {named} have their default settings."
 
 
 def steps_table(evaluations: dict[int, dict[str, Any]], best: int | None, config: Config) -> str:

@@ -120,7 +120,7 @@ def _chunk(
         column = int(np.argmin(np.isfinite(scores_RC[query])))
         user = sequences.user_ids[block.user_R[query]]
         raise EvaluationError(
-            f"{name}: score {scores_RC[query, column]} for user {user}, catalogue row "
+            f"{name or 'model'}: score {scores_RC[query, column]} for user {user}, catalogue row "
             f"{rows.start + column}; every row from 1 needs a finite score (seen items are taken "
             "out of the lists here)"
         )

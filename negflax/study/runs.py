@@ -18,10 +18,10 @@ from negflax.config import Config
 from negflax.data import Sequences
 from negflax.evaluate.baselines.popularity import cached, default_baselines
 from negflax.evaluate.protocol import EvaluationError, Queries, Scorer, build_queries
-from negflax.evaluate.ranking import Ranks
+from negflax.evaluate.ranking import Ranks, rank_scorers
 from negflax.files import plain, write_json
 from negflax.study.progress import Progress
-from negflax.study.ranked import rank, read_ranks, write_ranks
+from negflax.study.ranked import read_ranks, write_ranks
 from negflax.study.settings import Contender
 from negflax.study.training import TRAINED_ON, Training, summary
 
@@ -110,9 +110,10 @@ class Runs(Training):
         """Stores the ranks of a model ("") and of what builds on it; their names."""
         base = cached(model) if model else None
         scorers = ({"": base} if base else {}) | dict(build(base) if build else {})
-        block = self.config.eval.users_per_block
-        for name, ranks in rank(scorers, self.queries[split], self.sequences, block).items():
-            write_ranks(_beside(place, name), ranks)
+        block, modes = self.config.eval.users_per_block, (True, False)
+        found = rank_scorers(scorers, self.queries[split], self.sequences, modes, block)
+        for name in scorers:
+            write_ranks(_beside(place, name), {masked: found[masked, name] for masked in modes})
         return list(scorers)
 
     def once(self, name: str, work: Callable[[Path], dict[str, Any]]) -> Found:

@@ -7,10 +7,12 @@ import pytest
 
 from negflax.config import EvalConfig
 from negflax.evaluate import build_queries, evaluate_scorer
-from negflax.evaluate.baselines import item_based
+from negflax.evaluate.baselines import BASELINES, baseline_names, item_based
 from negflax.evaluate.baselines.ease import ease_scorer, fit_ease
 from negflax.evaluate.baselines.interactions import TIE_BREAK, interactions, profiles
 from negflax.evaluate.baselines.item_knn import item_knn_scorer, nearest
+from negflax.evaluate.baselines.popularity import default_baselines, random_scorer
+from negflax.evaluate.baselines.rate_adjusted import model_baselines
 
 CONFIG = EvalConfig(ks=(5,), bootstrap=20)
 
@@ -176,3 +178,16 @@ def test_they_are_fitted_to_what_the_model_saw(log):
 def test_large_catalogues_go_without(log, monkeypatch):
     monkeypatch.setattr(item_based, "MAX_ITEMS", 39)
     assert item_based.item_baselines(log, ("train",), CONFIG) == ({}, {})
+
+
+def test_every_baseline_that_is_built_is_named_once_with_its_kind(log):
+    model = random_scorer(log, 0)
+    built = {
+        "on_model": model_baselines(model, log, ("train",), CONFIG)[0],
+        "item_based": item_based.item_baselines(log, ("train",), CONFIG)[0],
+        "counts": default_baselines(log, ("train",), 0),
+    }
+    assert {kind: set(scorers) for kind, scorers in built.items()} == {
+        kind: set(baseline_names(kind)) for kind in built
+    }
+    assert baseline_names() == tuple(dict.fromkeys(one.name for one in BASELINES))

@@ -19,7 +19,7 @@ from negflax.evaluate.protocol import EvaluationError
 from negflax.evaluate.ranking import rank_scorers
 from negflax.mesh import make_mesh
 from negflax.study import ARMS, Runs, quality, strata
-from negflax.study.ranked import rank
+from negflax.study.ranked import read_ranks
 from negflax.study.training import summary
 from negflax.train.state import grafted
 
@@ -126,16 +126,22 @@ def test_a_summary_counts_what_is_not_finite():
     assert np.isnan(summary(trace)["growth"])
 
 
-def test_counting_ranks_like_the_evaluation(runs):
+def test_stored_ranks_are_those_of_the_evaluation(runs, tmp_path):
     asked, sequences = runs.queries["test"], runs.sequences
     scorers = default_baselines(sequences, ("train", "valid"), 0)  # popularity is full of ties
-    ours = rank(scorers, asked, sequences, 16)
+    names = runs.rank(tmp_path / "one", None, lambda _: scorers, "test")
     theirs = rank_scorers(scorers, asked, sequences, (True, False), 16)
+    ours = {name: read_ranks(tmp_path / f"one+{name}") for name in names}
     for (masked, name), expected in theirs.items():
         for field in ("greater_J", "ties_J", "eligible_J"):
             np.testing.assert_array_equal(
                 getattr(ours[name][masked], field), getattr(expected, field), f"{name} {field}"
             )
-    broken = {"": lambda asked: np.full((len(asked), sequences.catalogue.num_rows), np.nan)}
-    with pytest.raises(EvaluationError, match="diverged"):
-        rank(broken, asked, sequences, 16)
+
+
+def test_a_diverged_model_is_named(runs, tmp_path):
+    def broken(asked):
+        return np.full((len(asked), runs.sequences.catalogue.num_rows), np.nan)
+
+    with pytest.raises(EvaluationError, match="model: score nan"):
+        runs.rank(tmp_path / "one", broken, None, "test")

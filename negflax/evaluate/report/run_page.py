@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from negflax.data import Sequences
+from negflax.evaluate.baselines import baseline_names
 from negflax.evaluate.calibration import Bin, calibrate
 from negflax.evaluate.protocol import build_queries
 from negflax.evaluate.report import html, plots
@@ -19,7 +20,6 @@ from negflax.evaluate.scorer import model_scorer
 from negflax.train.restore import Trained
 from negflax.train.writers import read_metrics
 
-ON_MODEL = ("rate_adjusted", "block_creator", "drop_disliked")  # not in the first chart
 HEADLINE = ("hr_p", "hr_n", "ndcg_p", "delta", "anti_ndcg")  # the first two fit on a phone
 STRATA = {
     "by item popularity": ["item_popularity=low", "item_popularity=middle", "item_popularity=high"],
@@ -172,7 +172,7 @@ def _opening(runs: Sequence[Run], key: str) -> list[html.Section]:
     names = [
         name
         for name in _scorers(first)
-        if name not in ON_MODEL and metrics.get(metric_key(key, name)) is not None
+        if name not in baseline_names("on_model") and metrics.get(metric_key(key, name)) is not None
     ]
     names.sort(key=lambda name: metrics[metric_key(key, name)], reverse=True)
     if not names or not any(verdicts):

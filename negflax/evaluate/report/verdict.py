@@ -1,7 +1,7 @@
 """What the figures of a run mean, in words: which scorer is ahead, how sure that is, what to try.
 
 A function of `Result.metrics` alone. The model is compared with the best baseline that stands
-without it (those of `rate_adjusted.py` are built on the model's own scores), by the paired interval
+without it (`BASELINES` says which are built on the model's own scores), by the paired interval
 of their ratio on the same users.
 """
 
@@ -10,18 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from negflax.evaluate.baselines import baseline_names
 from negflax.evaluate.report.tabulate import short
 
-INDEPENDENT = (
-    "ease",
-    "ease_signed",
-    "item_knn",
-    "markov",
-    "popularity",
-    "signed_popularity",
-    "random",
-)
-ITEM_BASED = ("ease", "ease_signed", "item_knn")
 NO_HISTORY = 0.5  # share of queries without a history from which a reader is warned
 
 
@@ -50,7 +41,8 @@ def judge(metrics: Mapping[str, Any], k: int) -> Verdict:
     """
     metric = f"ndcg_p@{k}"
     model = metrics.get(metric)
-    values = {name: metrics.get(f"{name}/{metric}") for name in INDEPENDENT}
+    independent = baseline_names("item_based", "counts")
+    values = {name: metrics.get(f"{name}/{metric}") for name in independent}
     values = {name: value for name, value in values.items() if value is not None}
     warning = history_warning(metrics)
     if model is None or not values:
@@ -111,7 +103,7 @@ def _advice(outcome: str, best: str) -> str:
             "To try: a larger config.loss.omega for fewer disliked items, or `launch.sweep`, which "
             "chooses it on validation."
         )
-    if best in ITEM_BASED:
+    if best in baseline_names("item_based"):
         opening = (
             "An item-based linear model does better on this log."
             if outcome == "behind"
