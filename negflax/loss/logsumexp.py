@@ -19,6 +19,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from negflax.loss.kernels import xla
+from negflax.mesh import platform
 
 BLOCK_ELEMENTS = 8_000_000  # logits alive at a time where the caller names no budget
 IMPLEMENTATIONS = ("auto", "xla", "mosaic_gpu", "mosaic_tpu")
@@ -158,7 +159,7 @@ def implementation(impl: str) -> str:
     """
     if impl not in IMPLEMENTATIONS:
         raise ValueError(f"impl={impl!r}: choose from {', '.join(IMPLEMENTATIONS)}")
-    return AUTO.get(jax.default_backend(), "xla") if impl == "auto" else impl
+    return AUTO.get(platform(), "xla") if impl == "auto" else impl
 
 
 def fold_masks(
