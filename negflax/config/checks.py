@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 import typing
 from typing import Annotated, Any, Literal
 
 from negflax.config.config import Config
 from negflax.config.errors import ConfigError
+from negflax.config.evaluate import AT_K, AT_LAMBDA, WITHOUT_LIST, measured
 from negflax.config.kinds import OneOf, Range
 from negflax.config.loss import OBJECTIVES, LossConfig, positives_only
 from negflax.config.registry import Registry, choose_from
@@ -28,6 +30,7 @@ def check(config: Config) -> None:
         )
     _check_section(config, "config")
     _check_agreement(config)
+    _check_metric(config)
     if not positives_only(config.loss.objective):
         _check_weight(config.loss)
     _check_objective(config)
@@ -95,8 +98,26 @@ def _check_agreement(config: Config) -> None:
             "config.data.hash_buckets needs config.data.min_item_events above 1: else every item "
             "of the training period has a row of its own, and the buckets are never trained"
         )
+    if config.model.encoder == "attention" and config.model.hidden % config.model.heads:
+        raise ConfigError(
+            f"config.model.heads = {config.model.heads} does not divide config.model.hidden = "
+            f"{config.model.hidden}: choose a divisor"
+        )
     if config.data.source == "event_log" and not config.data.path:
         raise ConfigError("config.data.path is empty: name your .parquet or .csv file or folder")
+
+
+def _check_metric(config: Config) -> None:
+    metric, known = config.train.metric, measured(config.eval)
+    if config.train.eval_every and metric not in known:
+        near = difflib.get_close_matches(metric, known, n=1)
+        raise ConfigError(
+            f"config.train.metric = {metric!r} is not measured: "
+            + (f"did you mean {near[0]!r}? " if near else "")
+            + f"NAME@K is, with K of config.eval.ks = {config.eval.ks}, for {', '.join(AT_K)}; "
+            f"NAME@K/lambda=λ, with λ of config.eval.lambdas, for {', '.join(AT_LAMBDA)}; and "
+            f"{', '.join(WITHOUT_LIST)}"
+        )
 
 
 def _check_weight(loss: LossConfig) -> None:

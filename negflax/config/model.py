@@ -13,7 +13,8 @@ Feature = Literal[
     "dislike", "dismissal", "dwell", "watch_ratio", "gap", "surface", "creator", "cluster"
 ]
 FEATURES: tuple[str, ...] = typing.get_args(Feature)
-ENCODERS = Registry("model.encoder", "negflax.register_encoder", {"gru": None, "gru_memory": None})
+_BUILT_IN = ("gru", "gru_memory", "lstm", "cfn", "rglru", "attention")
+ENCODERS = Registry("model.encoder", "negflax.register_encoder", dict.fromkeys(_BUILT_IN))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,8 +23,13 @@ class ModelConfig:
 
     Attributes:
       encoder: `gru`, `gru_memory` (a GRU beside a sum over the whole history: where taste hardly
-        changes, as in ratings), or one of your own (docs/extending.md).
+        changes, as in ratings), `lstm`, `cfn` (a chaos-free network), `rglru` (a gated linear
+        recurrence, computed in parallel over time), `attention` (causal, as SASRec), or one of
+        your own (docs/extending.md).
       hidden: H, width of the encoder's state.
+      layers: of the encoder; those above the first are pre-norm residuals.
+      heads: of `attention`; they share `hidden`.
+      context: events that `attention` sees before the present one.
       embedding: D, width of an item's row.
       feature_dim: width of the embedding of each feedback feature.
       features: event features beside the item: any of `dislike`, `dismissal`, `dwell`,
@@ -43,6 +49,9 @@ class ModelConfig:
 
     encoder: Annotated[str, ENCODERS] = "gru"
     hidden: Count = 64
+    layers: Count = 1
+    heads: Count = 2
+    context: Count = 200
     embedding: Count = 64
     feature_dim: Count = 8
     features: tuple[Feature, ...] = ("dislike", "dwell", "watch_ratio", "gap")

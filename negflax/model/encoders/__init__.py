@@ -41,10 +41,20 @@ from flax import nnx
 
 from negflax import config as configs
 from negflax.config import ConfigError, ModelConfig
+from negflax.model.encoders.attention import Attention
 from negflax.model.encoders.gru import GRU
 from negflax.model.encoders.gru_memory import GRUMemory
+from negflax.model.encoders.linear_recurrence import RGLRU
+from negflax.model.encoders.recurrent import CFN, LSTM
 
-_ENCODERS: dict[str, type[nnx.Module]] = {"gru": GRU, "gru_memory": GRUMemory}
+_ENCODERS: dict[str, type[nnx.Module]] = {
+    "gru": GRU,
+    "gru_memory": GRUMemory,
+    "lstm": LSTM,
+    "cfn": CFN,
+    "rglru": RGLRU,
+    "attention": Attention,
+}
 _CALL = ("start", "dropout_seed", "first_row")
 
 

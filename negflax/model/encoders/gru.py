@@ -5,6 +5,8 @@ Shapes: B rows, T steps, D item width, F features together, H hidden.
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -13,8 +15,8 @@ from negflax.config import ModelConfig
 from negflax.model.encoders.dropout import dropout
 from negflax.model.encoders.event_inputs import EventInputs
 from negflax.model.encoders.gru_cell import gru
-
-RECURRENT_GAIN = 0.7  # of the orthogonal blocks; 1 learns more slowly at high learning rates
+from negflax.model.encoders.recurrent import RECURRENT_GAIN, GRULayer
+from negflax.model.encoders.stack import Residuals
 
 
 class GRU(EventInputs):
@@ -31,6 +33,8 @@ class GRU(EventInputs):
         blocks = [orthogonal(rngs.params(), (hidden, hidden), dtype) for _ in range(3)]
         self.recurrent = nnx.Param(jnp.concatenate(blocks, axis=1))
         self.recurrent_bias = nnx.Param(jnp.zeros(hidden, dtype))
+        if config.layers > 1:
+            self.upper = Residuals(GRULayer, config.layers - 1, config, rngs=rngs)
         if hidden != config.embedding:
             self.output = nnx.Param(glorot(rngs.params(), (hidden, config.embedding), dtype))
 
@@ -41,18 +45,20 @@ class GRU(EventInputs):
         feature_vectors: dict[str, jax.Array],
         reset_BT: jax.Array,
         *,
-        start: jax.Array | None = None,
+        start: Any = None,
         dropout_seed: jax.Array | None = None,
         first_row: jax.Array | int = 0,
-    ) -> tuple[jax.Array, jax.Array]:
-        """(states_BTD, last_BH): user states to multiply item vectors with, and the cell's last.
+    ) -> tuple[jax.Array, Any]:
+        """(states_BTD, last): user states to multiply item vectors with, and the cells' last.
+
+        `last` is (B, H), or with several layers a pair of it and what the upper ones keep.
 
         Args:
           items_BTD: input vectors of the items, of about unit variance.
           feature_ids: (B, T) integer values of the dense features.
           feature_vectors: (B, T, feature_dim) vectors of the features that live in tables.
           reset_BT: True where a new user begins.
-          start: state of the cell before the first step, (B, H); zeros if absent.
+          start: `last` of an earlier call; zeros if absent.
           dropout_seed: uint32 scalar; None switches dropout off.
           first_row: place of row 0 in the global batch, for dropout.
         """
@@ -60,14 +66,19 @@ class GRU(EventInputs):
         first_row = jnp.asarray(first_row, jnp.int32)
         inputs_BTF = self.inputs(items_BTD, feature_ids, feature_vectors, dropout_seed, first_row)
         gates_TB3H = jnp.swapaxes(inputs_BTF, 0, 1) @ self.kernel[...] + self.bias[...]
-        if start is None:
-            start = jnp.zeros((len(items_BTD), config.hidden), items_BTD.dtype)
+        lowest, upper = start if start is not None and config.layers > 1 else (start, None)
+        if lowest is None:
+            lowest = jnp.zeros((len(items_BTD), config.hidden), items_BTD.dtype)
         states_TBH = gru(
-            gates_TB3H, self.recurrent[...], self.recurrent_bias[...], reset_BT.T, start
+            gates_TB3H, self.recurrent[...], self.recurrent_bias[...], reset_BT.T, lowest
         )
+        last: Any = states_TBH[-1]
         states_BTH = jnp.swapaxes(states_TBH, 0, 1)
         if dropout_seed is not None:
             states_BTH = dropout(states_BTH, config.dropout_output, ~dropout_seed, first_row)
+        if config.layers > 1:
+            states_BTH, ends = self.upper(states_BTH, reset_BT, upper, dropout_seed, first_row)
+            last = last, ends
         if config.hidden != config.embedding:
             states_BTH = states_BTH @ self.output[...]
-        return states_BTH, states_TBH[-1]
+        return states_BTH, last

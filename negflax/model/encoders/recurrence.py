@@ -20,7 +20,7 @@ Carry = tuple[jax.Array, ...]  # of (B, H), the layer's output h first
 Cell = Callable[[jax.Array, jax.Array, Carry], Carry]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=0)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def recurrence(
     cell: Cell,
     inputs_TBG: jax.Array,

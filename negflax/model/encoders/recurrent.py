@@ -1,4 +1,4 @@
-"""LSTM and chaos-free network over events, one to three layers.
+"""Recurrent layers, and the LSTM and the chaos-free network made of them.
 
 Shapes: B rows, T steps, F inputs of the layer, G gates together, H hidden.
 """
@@ -12,10 +12,11 @@ import jax.numpy as jnp
 from flax import nnx
 
 from negflax.config import ModelConfig
-from negflax.model.encoders import cells
-from negflax.model.encoders.gru import RECURRENT_GAIN
+from negflax.model.encoders import recurrent_cells as cells
 from negflax.model.encoders.recurrence import Carry, Cell, recurrence
 from negflax.model.encoders.stack import Stack
+
+RECURRENT_GAIN = 0.7  # of the orthogonal blocks; 1 learns more slowly at high learning rates
 
 
 class Recurrent(nnx.Module):
@@ -53,6 +54,12 @@ class Recurrent(nnx.Module):
             start = (zeros_BH,) * self.carried
         after = recurrence(type(self).cell, inputs_TBG, self.recurrent[...], reset_BT.T, start)
         return jnp.swapaxes(after[0], 0, 1), jax.tree.map(lambda x_TBH: x_TBH[-1], after)
+
+
+class GRULayer(Recurrent):
+    """See `cells.gru`."""
+
+    cell, inputs, gates, carried = staticmethod(cells.gru), 3, 3, 1
 
 
 class LSTMLayer(Recurrent):

@@ -1,7 +1,6 @@
 """Encoders of several layers: input → layers with residuals → state.
 
-A layer maps (B, T, width) to (B, T, H) and keeps what it needs to go on; its class is an attribute
-of the encoder. All layers, or all but the first, are pre-norm residuals: x + layer(norm(x)).
+A layer maps (B, T, width) to (B, T, H), and returns what it needs to go on with later events.
 
 Shapes: B rows, T steps, D item width, F inputs together, H hidden.
 """
@@ -34,13 +33,46 @@ class Norm(nnx.Module):
         return x * jax.lax.rsqrt((x * x).mean(-1, keepdims=True) + EPSILON) * self.scale[...]
 
 
+class Residuals(nnx.Module):
+    """Layers that are each added to their input: x + layer(norm(x))."""
+
+    def __init__(
+        self, layer_class: type[nnx.Module], count: int, config: ModelConfig, *, rngs: nnx.Rngs
+    ):
+        """`count` layers of the class, called as (width, config, rngs=…), all of width H."""
+        hidden, dtype = config.hidden, jnp.dtype(config.dtype)
+        self.layers = nnx.List([layer_class(hidden, config, rngs=rngs) for _ in range(count)])
+        self.norms = nnx.List([Norm(hidden, dtype) for _ in range(count)])
+        self.rate = config.dropout_output
+
+    def __call__(
+        self,
+        x_BTH: jax.Array,
+        reset_BT: jax.Array,
+        start: tuple[Any, ...] | None,
+        dropout_seed: jax.Array | None,
+        first_row: jax.Array,
+    ) -> tuple[jax.Array, tuple[Any, ...]]:
+        """(outputs_BTH, what each layer needs to go on)."""
+        starts = (None,) * len(self.layers) if start is None else start
+        last = []
+        for i, (norm, layer, begin) in enumerate(zip(self.norms, self.layers, starts, strict=True)):
+            y_BTH, end = layer(norm(x_BTH), reset_BT, begin)
+            if dropout_seed is not None:
+                seed = mix(dropout_seed ^ jnp.uint32(i + 1))
+                y_BTH = dropout(y_BTH, self.rate, seed, first_row)
+            x_BTH += y_BTH
+            last.append(end)
+        return x_BTH, tuple(last)
+
+
 class Stack(EventInputs):
-    """Layers of one class over the events; subclasses name it.
+    """Input → layers of one class → state; subclasses name the class.
 
     Attributes:
-      layer_class: called as (input width, config, rngs=…), then as (x_BTF, reset_BT, start).
+      layer_class: see `Residuals`; called as (x_BTF, reset_BT, start).
       projected: the inputs are first projected to H, so that all layers are residuals, and the
-        states are normalised at the end.
+        states are normalised at the end. Else the first layer reads the inputs.
     """
 
     layer_class: ClassVar[type[nnx.Module]]
@@ -50,22 +82,16 @@ class Stack(EventInputs):
         """As EventInputs."""
         super().__init__(config, feature_sizes, rngs=rngs)
         hidden, dtype = config.hidden, jnp.dtype(config.dtype)
-        glorot = jax.nn.initializers.glorot_uniform()
-        width = self.input_width
+        glorot, layer_class = jax.nn.initializers.glorot_uniform(), type(self).layer_class
         if self.projected:
-            self.project = nnx.Param(glorot(rngs.params(), (width, hidden), dtype))
+            self.project = nnx.Param(glorot(rngs.params(), (self.input_width, hidden), dtype))
             self.norm_last = Norm(hidden, dtype)
-            width = hidden
-        widths = [width] + [hidden] * (config.layers - 1)
-        self.layers = nnx.List([type(self).layer_class(w, config, rngs=rngs) for w in widths])
-        self.norms = nnx.List([Norm(hidden, dtype) for _ in widths[self.plain :]])
+        else:
+            self.first = layer_class(self.input_width, config, rngs=rngs)
+        residuals = config.layers - (not self.projected)
+        self.residuals = Residuals(layer_class, residuals, config, rngs=rngs)
         if hidden != config.embedding:
             self.output = nnx.Param(glorot(rngs.params(), (hidden, config.embedding), dtype))
-
-    @property
-    def plain(self) -> int:
-        """Leading layers that are no residuals."""
-        return 0 if self.projected else 1
 
     def __call__(
         self,
@@ -74,27 +100,24 @@ class Stack(EventInputs):
         feature_vectors: dict[str, jax.Array],
         reset_BT: jax.Array,
         *,
-        start: tuple[Any, ...] | None = None,
+        start: Any = None,
         dropout_seed: jax.Array | None = None,
         first_row: jax.Array | int = 0,
-    ) -> tuple[jax.Array, tuple[Any, ...]]:
-        """(states_BTD, what each layer needs to go on); arguments as in __init__.py of the room."""
+    ) -> tuple[jax.Array, Any]:
+        """(states_BTD, what the layers need to go on); arguments as __init__.py says."""
         first_row = jnp.asarray(first_row, jnp.int32)
         x = self.inputs(items_BTD, feature_ids, feature_vectors, dropout_seed, first_row)
+        begin, begins = (None, None) if start is None else start
+        end = ()
         if self.projected:
             x = x @ self.project[...]
-        starts = (None,) * len(self.layers) if start is None else start
-        last = []
-        for i, (layer, begin) in enumerate(zip(self.layers, starts, strict=True)):
-            residual = i >= self.plain
-            y, end = layer(self.norms[i - self.plain](x) if residual else x, reset_BT, begin)
+        else:
+            x, end = self.first(x, reset_BT, begin)
             if dropout_seed is not None:
-                seed = mix(dropout_seed ^ jnp.uint32(i + 1))
-                y = dropout(y, self.config.dropout_output, seed, first_row)
-            x = x + y if residual else y
-            last.append(end)
+                x = dropout(x, self.config.dropout_output, ~dropout_seed, first_row)
+        x, ends = self.residuals(x, reset_BT, begins, dropout_seed, first_row)
         if self.projected:
             x = self.norm_last(x)
         if self.config.hidden != self.config.embedding:
             x = x @ self.output[...]
-        return x, tuple(last)
+        return x, (end, ends)

@@ -1,4 +1,4 @@
-"""Cells of `recurrence`: LSTM and the chaos-free network, with one fused product a step."""
+"""Cells of `recurrence`: GRU, LSTM and the chaos-free network, with one fused product a step."""
 
 from __future__ import annotations
 
@@ -6,6 +6,15 @@ import jax
 import jax.numpy as jnp
 
 from negflax.model.encoders.recurrence import Carry
+
+
+def gru(inputs_BG: jax.Array, g_BG: jax.Array, carry: Carry) -> Carry:
+    """(h,) of a GRU as in gru_cell.py, whose bias inside the reset gate it leaves out."""
+    width = carry[0].shape[-1]
+    gates = jax.nn.sigmoid(inputs_BG[:, : 2 * width] + g_BG[:, : 2 * width])
+    r, z = gates[:, :width], gates[:, width:]
+    n = jnp.tanh(inputs_BG[:, 2 * width :] + r * g_BG[:, 2 * width :])
+    return (n + z * (carry[0] - n),)
 
 
 def lstm(inputs_BG: jax.Array, g_BG: jax.Array, carry: Carry) -> Carry:
