@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ from negflax.evaluate.report import run_page
 from negflax.files import write_json
 from negflax.fitting import mesh_of, refit, train_run
 from negflax.mesh import make_mesh
-from negflax.serve import TrainedRecommender
+from negflax.processes import from_first
+from negflax.serve import Session, TrainedRecommender
 from negflax.train.checkpoint import compare_config, read_config
 from negflax.train.loop import Outcome
 from negflax.train.restore import REFIT, Trained, best_folder, load_trained
@@ -83,27 +84,61 @@ class Run:
         return json.loads(path.read_text()) if path.exists() else {}
 
     @functools.cached_property
-    def _recommender(self) -> TrainedRecommender:
-        return TrainedRecommender(self.trained)
+    def recommender(self) -> TrainedRecommender:
+        """What serves; it reads as much of a history as evaluation does."""
+        return TrainedRecommender(self.trained, history=self.config.eval.history)
 
-    def recommend(self, events: Data, k: int = 10, *, exclude_seen: bool = True) -> pa.Table:
-        """The k best items for every user of an event log, by the user's whole history in it.
+    def recommend(
+        self,
+        events: Data,
+        k: int = 10,
+        *,
+        explain: bool = False,
+        progress: Callable[[int, int], Any] | None = None,
+        **rules: Any,
+    ) -> pa.Table:
+        """The k best items for every user of an event log, by the newest events of each.
 
         Args:
           events: a file or folder, a pyarrow.Table or any object with `__arrow_c_stream__`, with
             the columns of the training log (a missing feedback column counts as unknown).
           k: length of the lists.
-          exclude_seen: leave out what the user has had.
+          explain: with `p`, the probability over the catalogue, and with the better items that a
+            rule left out: their `rank` is null and `reason` says why.
+          progress: called with (users done, users) after every block of users.
+          **rules: `exclude_seen` (True), `exclude` (item ids), `drop_disliked`, `block_creators`,
+            `cap_per_creator`, `cap_per_cluster`, `aversion` (docs/serving.md).
 
         Returns:
-          user_id, rank from 1, item_id, score and, where known, title, by user and rank.
+          user_id, rank from 1, item_id, score and, where known, title and clusters.
 
         Raises:
-          ConfigError: k is below 1 or above the number of items.
+          ConfigError: k is below 1 or above the number of items, or an unknown rule.
           DataError: unusable events; it names column and row.
           ModelError: the checkpoint has values that are not finite.
         """
-        return self._recommender.recommend(events, k, exclude_seen=exclude_seen)[0]
+        return self.recommender.recommend(events, k, explain=explain, progress=progress, **rules)[0]
+
+    def session(
+        self,
+        user: int | str | None = None,
+        *,
+        events: Data | None = None,
+        state: bytes | None = None,
+    ) -> Session:
+        """A user who is being served: `add(event)` changes the state and the next `recommend(k)`.
+
+        Args:
+          user: whose it is.
+          events: an event log with the user's history, all of which is read; without `user` it must
+            hold one user alone.
+          state: of `Session.to_bytes`, to go on from there.
+
+        Raises:
+          DataError: unusable events, or a log of several users.
+          StateError: bytes that are no state of this checkpoint.
+        """
+        return self.recommender.session(user, events=events, state=state)
 
     def evaluate(self, split: str = "test") -> dict[str, Any]:
         """Ranks the whole catalogue for every user of a period, beside the baselines.
@@ -182,7 +217,7 @@ def fit(
     known = catalogue_of(init_from) if grows else None
     sequences = open_sequences(config, workdir, known=known)
     check_list_lengths(config.eval.ks, sequences.catalogue)
-    write_json(workdir / "data_report.json", sequences.report)
+    from_first(lambda: write_json(workdir / "data_report.json", sequences.report))
     outcome = train_run(config, workdir, sequences, init_from=str(init_from))
     if config.train.refit:
         refit(config, workdir / REFIT, sequences, outcome.best_step, str(init_from))
@@ -192,9 +227,9 @@ def fit(
         trained = load_trained(workdir, "best", mesh)
         run.result = evaluation.evaluate_trained(trained, "test", workdir, sequences)
         shown = run_page.look_at(config.name, trained, run.result, sequences, "test", workdir)
-        run_page.write_page(workdir / REPORT, "test", [shown])
+        from_first(lambda: str(run_page.write_page(workdir / REPORT, "test", [shown])))
         results |= run.result.metrics | calibration_figures(shown.calibration)
-    write_json(workdir / RESULTS, results)
+    from_first(lambda: write_json(workdir / RESULTS, results))
     return run
 
 

@@ -1,6 +1,7 @@
 """States and lists of a trained run: what evaluation, serving and simulation compute alike.
 
-Shapes: R queries, T history steps, V catalogue rows, D width, K list length, H excluded rows.
+Shapes: R queries, T history steps, V catalogue rows, v of a shard, C of a chunk, D width, K list
+length, H excluded rows, M items of a list, N other items.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.sharding import Mesh
 
 from negflax import tables
 from negflax.data import Batch
-from negflax.mesh import COPIED, SPLIT
+from negflax.mesh import AXES, COPIED, SPLIT
 from negflax.model import Recommender
-from negflax.serve.topk import top_k_of_shard
+from negflax.serve.topk import CHUNK, top_k_function
 from negflax.train.restore import Trained
 
 
@@ -47,45 +49,83 @@ def state_function(model: Recommender, mesh: Mesh) -> Any:
     """Jitted (dense, tables, batch of R histories) → user states (R rounded up to devices, D)."""
 
     def on_device(dense: Any, state_tables: Any, batch: Batch) -> jax.Array:
-        states_RD = _last_states(model, dense, state_tables, batch)
+        states_RD, _ = _last_states(model, dense, state_tables, batch, None)
         return jnp.pad(states_RD, ((0, -len(states_RD) % mesh.size), (0, 0)))
 
-    return jax.jit(
-        jax.shard_map(
-            on_device,
-            mesh=mesh,
-            check_vma=False,
-            in_specs=(COPIED, SPLIT, COPIED),
-            out_specs=COPIED,
-        )
-    )
+    return _on_devices(on_device, mesh, (COPIED, SPLIT, COPIED))
 
 
 @functools.lru_cache(maxsize=8)
+def step_function(model: Recommender, mesh: Mesh) -> Any:
+    """Jitted (dense, tables, batch of R rows, start) → (user states (R, D), last).
+
+    `start` is the `last` of the events before, None where there are none: a session reads one event
+    at a time, and a long history piece by piece (negflax/model/encoders/__init__.py).
+    """
+    on_device = functools.partial(_last_states, model)
+    return _on_devices(on_device, mesh, (COPIED, SPLIT, COPIED, COPIED))
+
+
 def list_function(model: Recommender, mesh: Mesh, k: int) -> Any:
-    """Jitted (dense, tables, batch of R histories, excluded rows (R, H)) → lists, no scores (R, V).
+    """(dense, tables, batch of R histories, excluded rows (R, H)) → lists, without scores (R, V).
 
     The lists are (catalogue rows (R, K), scores (R, K)), as `topk.top_k_function` gives them.
+    Encoder and search are compiled apart, so that their shapes add up and do not multiply.
+    """
+    states = step_function(model, mesh)
+    search = top_k_function(mesh, model.num_rows, k, bias=model.config.item_bias)
+
+    def lists(dense: Any, state_tables: Any, batch: Batch, excluded_RH: Any) -> Any:
+        states_RD, _ = states(dense, state_tables, batch, None)
+        return search(states_RD, state_tables[model.output_table]["rows"], excluded_RH)
+
+    return lists
+
+
+@functools.lru_cache(maxsize=8)
+def normaliser_function(model: Recommender, mesh: Mesh) -> Any:
+    """Jitted (states (R, D), output rows) → (R,) the log-sum-exp of the scores of all items.
+
+    p of an item is exp(score − this), the p of docs/method.md §2 over the whole catalogue.
     """
 
-    def on_device(
-        dense: Any, state_tables: Any, batch: Batch, excluded_RH: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        states_RD = _last_states(model, dense, state_tables, batch)
-        rows = state_tables[model.output_table]["rows"]
-        if model.config.item_bias:  # the rows' last column, times one
-            states_RD = jnp.pad(states_RD, ((0, 0), (0, 1)), constant_values=1)
-        return top_k_of_shard(states_RD, rows, excluded_RH, num_rows=model.num_rows, k=k)
+    def on_device(states_RD: jax.Array, rows_vD: jax.Array) -> jax.Array:
+        first, size = lax.axis_index(AXES) * len(rows_vD), min(CHUNK, len(rows_vD))
 
-    return jax.jit(
-        jax.shard_map(
-            on_device,
-            mesh=mesh,
-            check_vma=False,
-            in_specs=(COPIED, SPLIT, COPIED, COPIED),
-            out_specs=(COPIED, COPIED),
-        )
-    )
+        def add(total_R: jax.Array, chunk: jax.Array) -> tuple[jax.Array, None]:
+            start = jnp.minimum(chunk * size, len(rows_vD) - size)
+            rows_CD = lax.dynamic_slice_in_dim(rows_vD, start, size)
+            weights_CD, bias_C = model.output_vectors(rows_CD)
+            place_C = start + jnp.arange(size)
+            row_C = first + place_C  # the last chunk is read from further up, to be whole
+            counts_C = (row_C > 0) & (row_C < model.num_rows) & (place_C >= chunk * size)
+            scores_RC = jnp.where(counts_C, states_RD @ weights_CD.T + bias_C, -jnp.inf)
+            return jnp.logaddexp(total_R, jax.nn.logsumexp(scores_RC, axis=1)), None
+
+        none_R = jnp.full(len(states_RD), -jnp.inf, states_RD.dtype)
+        total_R, _ = lax.scan(add, none_R, jnp.arange(-(-len(rows_vD) // size)))
+        return jax.nn.logsumexp(lax.all_gather(total_R, AXES), axis=0)
+
+    return _on_devices(on_device, mesh, (COPIED, SPLIT))
+
+
+@functools.lru_cache(maxsize=8)
+def similarity_function(model: Recommender, mesh: Mesh) -> Any:
+    """Jitted (output rows, items (R, M), others (R, N), 0 none) → (R, M) largest cosine to those.
+
+    Of the items' vectors, without bias; −1 where a user has no others.
+    """
+
+    def on_device(rows: jax.Array, item_RM: jax.Array, other_RN: jax.Array) -> jax.Array:
+        def unit(ids: jax.Array) -> jax.Array:
+            vectors, _ = model.output_vectors(tables.gather(rows, ids.reshape(-1)))
+            length = jnp.linalg.norm(vectors, axis=-1, keepdims=True)
+            return (vectors / jnp.maximum(length, 1e-12)).reshape(*ids.shape, -1)
+
+        cosine_RMN = jnp.einsum("rmd,rnd->rmn", unit(item_RM), unit(other_RN))
+        return jnp.where(other_RN[:, None] > 0, cosine_RMN, -1).max(axis=2, initial=-1)
+
+    return _on_devices(on_device, mesh, (SPLIT, COPIED, COPIED))
 
 
 def scored_tables(model: Recommender, state: dict[str, Any]) -> dict[str, Any]:
@@ -97,13 +137,22 @@ def scored_tables(model: Recommender, state: dict[str, Any]) -> dict[str, Any]:
     return {name: {"rows": x} for name, x in model.composed(rows).items()}
 
 
-def _last_states(model: Recommender, dense: Any, state_tables: Any, batch: Batch) -> jax.Array:
-    """User states (R, D) after the whole history, inside shard_map."""
+def _last_states(
+    model: Recommender, dense: Any, state_tables: Any, batch: Batch, start: Any
+) -> tuple[jax.Array, Any]:
+    """(user states (R, D) after the last event, what the encoder carries), inside shard_map."""
     vectors = {}
     for name, uses in model.lookups(batch, None).items():
         for use, ids in uses.items():
             if use != "label":
                 rows = tables.gather(state_tables[name]["rows"], ids.reshape(-1))
                 vectors[use] = rows.reshape(*ids.shape, -1)
-    states_RTD, _ = model.states(dense, vectors, batch)
-    return states_RTD[:, -1]
+    states_RTD, last = model.states(dense, vectors, batch, start=start)
+    return states_RTD[:, -1], last
+
+
+def _on_devices(function: Any, mesh: Mesh, in_specs: Any) -> Any:
+    """The function, jitted and mapped over the devices; every device gives the whole result."""
+    return jax.jit(
+        jax.shard_map(function, mesh=mesh, check_vma=False, in_specs=in_specs, out_specs=COPIED)
+    )

@@ -35,7 +35,9 @@ _SLACK = 8
 
 
 @functools.lru_cache(maxsize=32)
-def top_k_function(mesh: Mesh, num_rows: int, k: int, recall: float = 1.0) -> Any:
+def top_k_function(
+    mesh: Mesh, num_rows: int, k: int, recall: float = 1.0, bias: bool = False
+) -> Any:
     """Jitted (queries (R, D), rows (V, D) sharded, excluded (R, H)) → (rows (R, K), scores (R, K)).
 
     Args:
@@ -44,6 +46,7 @@ def top_k_function(mesh: Mesh, num_rows: int, k: int, recall: float = 1.0) -> An
       k: K, list length.
       recall: below 1: blocks are chosen by `lax.approx_max_k` with this expected recall, which is
         faster than the exact choice on TPUs; elsewhere it is exact, and slower.
+      bias: the rows' last column is a bias, which queries of one value less are given a one for.
 
     Returns:
       A function that gives int32 rows by falling score, 0 with score -inf where a list has ended,
@@ -51,7 +54,14 @@ def top_k_function(mesh: Mesh, num_rows: int, k: int, recall: float = 1.0) -> An
       not listed, filled up with 0. The table must be finite (`check_finite` of scoring.py): maxima
       need not show a NaN.
     """
-    on_shard = functools.partial(top_k_of_shard, num_rows=num_rows, k=k, recall=recall)
+
+    def on_shard(queries_RD: jax.Array, rows_vD: jax.Array, excluded_RH: jax.Array) -> Any:
+        if bias:
+            queries_RD = jnp.pad(queries_RD, ((0, 0), (0, 1)), constant_values=1)
+        return top_k_of_shard(
+            queries_RD, rows_vD, excluded_RH, num_rows=num_rows, k=k, recall=recall
+        )
+
     return jax.jit(
         jax.shard_map(
             on_shard,
@@ -74,18 +84,9 @@ def top_k_of_shard(
 ) -> tuple[jax.Array, jax.Array]:
     """The same inside shard_map: this shard's list, merged with those of the others."""
     first = lax.axis_index(AXES) * len(rows_vD)
-    # A maximum each is spoiled by an excluded row, by row 0, by the block that two chunks share and
-    # by the block where the items end, which may be in two chunks as well.
-    wanted = k + excluded_RH.shape[1] + 1 + 1 + 2 + _SLACK
-    if len(rows_vD) <= max(CHUNK, 2 * wanted * BLOCK):  # few rows: all of them
-        scores_Rv = queries_RD @ rows_vD.T
-        row_Rv = jnp.broadcast_to(first + jnp.arange(len(rows_vD)), scores_Rv.shape)
-        found = _listed(scores_Rv, row_Rv, excluded_RH, num_rows, k)
-    else:
-        maxima_AR, group_RG = _block_maxima(queries_RD, rows_vD, num_rows - first)
-        block_RW = jnp.sort(_best_blocks(maxima_AR, group_RG, wanted, recall), axis=1)
-        scores_RC, row_RC = _look_into(rows_vD, queries_RD, block_RW)
-        found = _listed(scores_RC, first + row_RC, excluded_RH, num_rows, k)
+    found = top_k_of_rows(
+        queries_RD, rows_vD, excluded_RH, first, num_rows=num_rows, k=k, recall=recall
+    )
     row_RK, score_RK = found
     if lax.axis_size(AXES) > 1:
         row_RnK, score_RnK = (
@@ -95,6 +96,30 @@ def top_k_of_shard(
         row_RK = jnp.take_along_axis(row_RnK, place_RK, axis=1)
     whole_R = jnp.isfinite(queries_RD).all(axis=1)
     return row_RK, jnp.where(whole_R[:, None], score_RK, jnp.nan)
+
+
+def top_k_of_rows(
+    queries_RD: jax.Array,
+    rows_vD: jax.Array,
+    excluded_RH: jax.Array,
+    first: jax.Array | int = 0,
+    *,
+    num_rows: int,
+    k: int,
+    recall: float = 1.0,
+) -> tuple[jax.Array, jax.Array]:
+    """The list of a table's rows from `first` on, on one device and within any program."""
+    # A maximum each is spoiled by an excluded row, by row 0, by the block that two chunks share and
+    # by the block where the items end, which may be in two chunks as well.
+    wanted = k + excluded_RH.shape[1] + 1 + 1 + 2 + _SLACK
+    if len(rows_vD) <= max(CHUNK, 2 * wanted * BLOCK):  # few rows: all of them
+        scores_Rv = queries_RD @ rows_vD.T
+        row_Rv = jnp.broadcast_to(first + jnp.arange(len(rows_vD)), scores_Rv.shape)
+        return _listed(scores_Rv, row_Rv, excluded_RH, num_rows, k)
+    maxima_AR, group_RG = _block_maxima(queries_RD, rows_vD, num_rows - first)
+    block_RW = jnp.sort(_best_blocks(maxima_AR, group_RG, wanted, recall), axis=1)
+    scores_RC, row_RC = _look_into(rows_vD, queries_RD, block_RW)
+    return _listed(scores_RC, first + row_RC, excluded_RH, num_rows, k)
 
 
 def _chunk_start(chunk: jax.Array, num_rows: int) -> jax.Array:

@@ -1,10 +1,15 @@
-"""A trained run as a recommender: an event log in, a list of items for each of its users out.
+"""A trained run as a recommender: events in, lists out, for many users or for one in a session.
 
 Shapes: U users, R users scored at a time, T history steps, V catalogue rows, K list length.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,35 +18,52 @@ import numpy as np
 import pyarrow as pa
 from jax.sharding import Mesh
 
-from negflax.config import ConfigError, MeshConfig
-from negflax.data import Sequences, build_histories, history_batch
-from negflax.data.histories import padded_history_items
-from negflax.data.tabular import Data, as_events
+from negflax.config import MeshConfig
+from negflax.data import DataError, Sequences, history_batch
+from negflax.data.tabular import Data, read_histories
 from negflax.mesh import make_mesh
-from negflax.serve.scoring import ModelError, check_finite, list_function, scored_tables
+from negflax.serve.encoding import Encoding, listeners
+from negflax.serve.list_rules import ListRules, rules_of
+from negflax.serve.list_table import list_table
+from negflax.serve.lists import Lists, UserList, power_of_two
+from negflax.serve.one_event import codes_of
+from negflax.serve.scoring import check_finite
+from negflax.serve.session import Session
+from negflax.train.fingerprint import fingerprints
 from negflax.train.restore import Trained, load_trained
 
 
 class TrainedRecommender:
     """Lists from one checkpoint; keep it and ask often, as the first lists wait for a compiler.
 
+    It may be used by many threads.
+
     Attributes:
       trained: the checkpoint with its config, catalogue and model.
+      history: newest events of a user that `recommend` reads.
+      users_at_a_time: users that are scored together at most.
+      lists: the search.
+      encoding: the encoder.
     """
 
-    def __init__(self, trained: Trained):
+    def __init__(self, trained: Trained, history: int = 100, users_at_a_time: int = 256):
         """What `negflax.train.restore.load_trained` gives; `load` does both.
 
         Raises:
           ModelError: a table has a value that is not finite.
         """
         check_finite(trained)
-        self.trained = trained
-        self._tables = scored_tables(trained.model, trained.state)
+        self.trained, self.history, self.users_at_a_time = trained, history, users_at_a_time
+        self.lists = Lists(trained)
+        self.encoding = Encoding(trained, self.lists.tables)
 
     @classmethod
     def load(
-        cls, workdir: str | Path, checkpoint: str = "best", mesh: Mesh | None = None
+        cls,
+        workdir: str | Path,
+        checkpoint: str = "best",
+        mesh: Mesh | None = None,
+        **settings: int,
     ) -> TrainedRecommender:
         """Loads a run.
 
@@ -49,18 +71,86 @@ class TrainedRecommender:
           workdir: its folder.
           checkpoint: `best`, `latest` or a step.
           mesh: devices to serve from, of any number; all of the machine's by default.
+          **settings: `history` and `users_at_a_time`, see the class.
 
         Raises:
           CheckpointError: there is no such run or checkpoint.
         """
         if mesh is None:
             mesh = make_mesh(MeshConfig(), jax.devices())
-        return cls(load_trained(workdir, checkpoint, mesh))
+        return cls(load_trained(workdir, checkpoint, mesh), **settings)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Names the parameters: equal for recommenders that share states of sessions."""
+        trained = self.trained
+        parts = {"dense": trained.state["dense"]}
+        parts["tables"] = {k: {"rows": x["rows"]} for k, x in trained.state["tables"].items()}
+        rows = {name: spec.num_rows for name, spec in trained.model.tables.items()}
+        said = {
+            "model": dataclasses.asdict(trained.config.model),
+            "items": trained.catalogue.fingerprint,
+            "arrays": fingerprints(parts, rows),
+        }
+        text = json.dumps(said, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def session(
+        self,
+        user: int | str | None = None,
+        *,
+        events: Data | None = None,
+        state: bytes | None = None,
+    ) -> Session:
+        """Opens a session: of a newcomer, or one that goes on.
+
+        Args:
+          user: whose it is.
+          events: an event log with the user's history, all of which is read; without `user` it must
+            hold one user alone.
+          state: of `Session.to_bytes`, to go on from there.
+
+        Raises:
+          DataError: unusable events, or a log of several users.
+          StateError: bytes that are no state of this checkpoint.
+        """
+        session = Session(self, user)
+        if state is not None:
+            return session.restore(state)
+        if events is None:
+            return session
+        histories = read_histories(events, self.trained.config, self.trained.catalogue)
+        ids = histories.user_ids.tolist()
+        if user is None and len(ids) > 1:
+            name = histories.report["source"]
+            raise DataError(f"{name}: {len(ids)} users; say whose session it is: user=…")
+        place = [str(one) for one in ids].index(str(user)) if str(user) in map(str, ids) else -1
+        if user is None:
+            place = 0
+        if place < 0 or not ids:
+            return session  # no event: a newcomer
+        start, end = histories.offsets_U1[place : place + 2]
+        events_n = int(end - start)
+        session.user = ids[place]
+        if not events_n:
+            return session
+        user_1 = np.array([place])
+        batch = history_batch(histories, np.array([end]), user_1, events_n)
+        codes_nF = codes_of(batch, 0, events_n)
+        time_ms = int(histories.time_E[end - 1])
+        return session.start_from(codes_nF, listeners(histories, user_1)[0], time_ms)
 
     def recommend(
-        self, events: Data, k: int = 10, *, exclude_seen: bool = True, name: str = ""
+        self,
+        events: Data,
+        k: int = 10,
+        *,
+        name: str = "",
+        explain: bool = False,
+        progress: Callable[[int, int], Any] | None = None,
+        **rules: Any,
     ) -> tuple[pa.Table, dict[str, Any]]:
-        """The K best items for every user of an event log, by the user's whole history in it.
+        """The K best items for every user of an event log, by the newest events of each.
 
         An item that the run has not seen in training says nothing, unless the run has
         `data.hash_buckets`: its events are left out. They are counted either way. A user who is
@@ -70,60 +160,49 @@ class TrainedRecommender:
           events: a file or folder, a pyarrow.Table or any object with `__arrow_c_stream__`, with
             the columns of the training log (a missing feedback column counts as unknown).
           k: list length.
-          exclude_seen: items of the user's history are not listed; a user who has had nearly the
-            whole catalogue then gets a shorter list.
           name: of the log, for error messages; by default its path, or `events`.
+          explain: with `p`, the probability over the catalogue, and with the better items that a
+            rule left out: their `rank` is null and `reason` says why.
+          progress: called with (users done, users) after every block of users.
+          **rules: what is left out, by default `exclude_seen=True` (list_rules.py); a user for whom
+            too few items are left gets a shorter list.
 
         Returns:
-          (user_id, rank from 1, item_id, score float32 and, if the catalogue has titles, title,
-          ordered by user and rank; counts: `users`, `users_without_history`, `events`,
+          (user_id, rank from 1, item_id, score float32 and, where the catalogue has them, title and
+          clusters, by user and rank; counts: `users`, `users_without_history`, `events`,
           `events_on_unknown_items`, `short_lists`, `repairs`).
 
         Raises:
-          ConfigError: K is below 1 or above the number of items.
+          ConfigError: K is below 1 or above the number of items, or an unknown rule.
           DataError: unusable events; it names column and row.
           ModelError: a score is not finite.
         """
-        catalogue = self.trained.catalogue
-        items = catalogue.num_rows - 1
-        if not 1 <= k <= items:
-            raise ConfigError(f"k = {k}: the catalogue has {items} items, ask for 1 to {items}")
-        table, found_name = as_events(events)
-        histories = build_histories(table, catalogue, name or found_name)
-        blocks = self._top_blocks(histories, k, exclude_seen)
-        row_UK, score_UK = (np.concatenate(part) for part in zip(*blocks, strict=True))
-        listed_UK = np.isfinite(score_UK)
-        row_L = row_UK[listed_UK]
-        columns = {
-            "user_id": np.repeat(histories.user_ids, listed_UK.sum(axis=1)),
-            "rank": np.broadcast_to(np.arange(1, k + 1, dtype=np.int32), row_UK.shape)[listed_UK],
-            "item_id": catalogue.ids(row_L),
-            "score": score_UK[listed_UK],
-        }
-        if catalogue.titles is not None:
-            columns["title"] = catalogue.titles[row_L]
-        short = int(np.sum(~listed_UK.all(axis=1)))
-        return pa.table(columns), histories.report | {"short_lists": short}
+        chosen = rules_of(rules)
+        self.lists.check_k(k)
+        histories = read_histories(events, self.trained.config, self.trained.catalogue, name)
+        found = self._blocks(histories, k, chosen, explain, progress)
+        short = sum(len(one.rows) < k for one in found)
+        result = list_table(found, self.trained.catalogue, histories.user_ids, explain)
+        return result, histories.report | {"short_lists": short}
 
-    def _top_blocks(self, histories: Sequences, k: int, exclude_seen: bool) -> Any:
-        """(catalogue rows (R, K), scores (R, K), −inf where the list has ended), block by block."""
-        trained, users = self.trained, len(histories.user_ids)
-        lists = list_function(trained.model, trained.mesh, k)
-        # One shape of power-of-two size for all blocks, so that few programs are compiled.
-        size = min(trained.config.eval.users_per_block, 1 << (users - 1).bit_length())
+    def _blocks(
+        self,
+        histories: Sequences,
+        k: int,
+        rules: ListRules,
+        explain: bool,
+        progress: Callable[[int, int], Any] | None,
+    ) -> list[UserList]:
+        """The lists of all users, block by block of one size."""
+        users, found = len(histories.user_ids), []
+        size = min(self.users_at_a_time, power_of_two(users))
         for start in range(0, users, size):
             stop = min(start + size, users)
             user_R = np.minimum(np.arange(start, start + size), users - 1)
             end_R = histories.offsets_U1[user_R + 1]
-            batch = history_batch(histories, end_R, user_R, trained.config.eval.history)
-            excluded_RH = np.zeros((size, 0), np.int32)
-            if exclude_seen:
-                excluded_RH = padded_history_items(histories, user_R, end_R)
-            found = lists(trained.state["dense"], self._tables, batch, excluded_RH)
-            row_RK, score_RK = (np.asarray(x)[: stop - start] for x in found)
-            if not (score_RK < np.inf).all():  # NaN neither
-                raise ModelError(
-                    f"the checkpoint of step {trained.step} gives scores that are not finite: "
-                    "choose an earlier one, or train with a lower config.optimizer.learning_rate"
-                )
-            yield row_RK, score_RK
+            states_RD = self.encoding.of_histories(histories, user_R, end_R, self.history)
+            asked = listeners(histories, user_R[: stop - start])
+            found += self.lists.of_states(states_RD, asked, k, rules, explain)
+            if progress is not None:
+                progress(stop, users)
+        return found

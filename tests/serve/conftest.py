@@ -41,7 +41,7 @@ def trained():
 
 @pytest.fixture(scope="session")
 def recommender(trained):
-    return TrainedRecommender(trained)
+    return TrainedRecommender(trained, history=5, users_at_a_time=4)
 
 
 @pytest.fixture(scope="session")

@@ -96,9 +96,7 @@ def test_feedback_on_the_history_changes_the_list(recommender):
 def test_other_users_and_block_sizes_change_nothing(recommender, trained):
     events = random_log(seed=1)
     together, _ = recommender.recommend(events, 5)
-    eval_config = dataclasses.replace(trained.config.eval, users_per_block=3)
-    config = dataclasses.replace(trained.config, eval=eval_config)
-    small = TrainedRecommender(dataclasses.replace(trained, config=config))
+    small = TrainedRecommender(trained, history=5, users_at_a_time=2)
     alone = events.filter(pa.array(events["user_id"].to_numpy() == 3))
     for table in (small.recommend(events, 5)[0], recommender.recommend(alone, 5)[0]):
         for user, found in lists(table).items():
@@ -172,7 +170,7 @@ def test_load_onto_any_number_of_devices(recommender, workdir):
     events = random_log(seed=2)
     expected = lists(recommender.recommend(events, 4)[0])
     for mesh in (None, make_mesh(MeshConfig(table=2), jax.devices()[:2])):
-        loaded = TrainedRecommender.load(workdir, mesh=mesh)
+        loaded = TrainedRecommender.load(workdir, mesh=mesh, history=5)
         assert loaded.trained.step == 1  # the best of the two
         assert loaded.trained.mesh.size == (8 if mesh is None else 2)
         for user, found in lists(loaded.recommend(events, 4)[0]).items():

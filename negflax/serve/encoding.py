@@ -1,0 +1,104 @@
+"""Events → user states while serving: a whole history at once, or one event after the other.
+
+Shapes: R users, n events of a user, D width.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from negflax.data import Sequences, history_batch
+from negflax.serve.list_rules import Listener
+from negflax.serve.lists import SMALLEST, power_of_two
+from negflax.serve.one_event import CODES, batch_of
+from negflax.serve.scoring import step_function
+from negflax.train.restore import Trained
+
+_SAME = 1e-4  # an encoder that goes on gives the states of the whole history up to this
+
+
+class Progress(NamedTuple):
+    """How far the events of a user were read.
+
+    Attributes:
+      state_1D: the user's state.
+      last: what the encoder needs to go on; None where it cannot.
+    """
+
+    state_1D: jax.Array
+    last: Any
+
+
+class Encoding:
+    """The encoder of one checkpoint, in few shapes.
+
+    Attributes:
+      trained: the checkpoint.
+    """
+
+    def __init__(self, trained: Trained, tables: dict[str, Any]):
+        """The checkpoint, and its tables as serving reads them."""
+        self.trained, self._tables = trained, tables
+        self._read = step_function(trained.model, trained.mesh)
+
+    def __call__(self, batch: Any, last: Any = None) -> tuple[jax.Array, Any]:
+        """(states after the batch's last steps (R, D), what the encoder carries)."""
+        return self._read(self.trained.state["dense"], self._tables, batch, last)
+
+    def of_histories(
+        self, histories: Sequences, user_R: np.ndarray, end_R: np.ndarray, history: int
+    ) -> jax.Array:
+        """(R, D) states by the newest `history` events; steps are a power of two, or `history`.
+
+        A row with room for the start of its user gives the same state however long it is.
+        """
+        longest = int((end_R - histories.offsets_U1[user_R]).max(initial=0))
+        steps = min(history, power_of_two(longest + 1, SMALLEST))
+        return self(history_batch(histories, end_R, user_R, steps))[0]
+
+    @functools.cached_property
+    def newcomer(self) -> Progress:
+        """A user without events."""
+        return self.whole(np.zeros((0, len(CODES)), np.int32))
+
+    @functools.cached_property
+    def goes_on(self) -> bool:
+        """Whether the encoder can read one event more without the ones before.
+
+        Tried out once, as an encoder of one's own may promise it and not do it.
+        """
+        if not jax.tree.leaves(self.newcomer.last):
+            return False
+        codes_nF = np.zeros((3, len(CODES)), np.int32)
+        codes_nF[:, 0] = 1 + np.arange(3) % (self.trained.catalogue.num_rows - 1)
+        codes_nF[:, CODES.index("dislike")] = (1, 2, 0)
+        step = self.newcomer
+        for one in codes_nF:
+            step = Progress(*self(batch_of(one[None], 1), step.last))
+        whole_1D = np.asarray(self.whole(codes_nF).state_1D)
+        scale = max(1.0, float(np.abs(whole_1D).max()))
+        return bool(np.abs(np.asarray(step.state_1D) - whole_1D).max() <= _SAME * scale)
+
+    def whole(self, codes_nF: np.ndarray) -> Progress:
+        """All events of a user from the start on."""
+        return Progress(*self(batch_of(codes_nF, power_of_two(len(codes_nF) + 1, SMALLEST))))
+
+    def one_more(self, before: Progress, codes_F: np.ndarray) -> Progress:
+        """The user after one event more, for an encoder that `goes_on`."""
+        return Progress(*self(batch_of(codes_F[None], 1), before.last))
+
+
+def listeners(histories: Sequences, user_R: np.ndarray) -> list[Listener]:
+    """What the users have had and disliked."""
+    found = []
+    for user in user_R:
+        events = slice(histories.offsets_U1[user], histories.offsets_U1[user + 1])
+        item_n = histories.item_E[events]
+        said_no = (histories.dislike_E[events] == 2) | (histories.dismissal_E[events] == 2)
+        known = item_n > 0
+        found.append(Listener(np.unique(item_n[known]), item_n[known & said_no]))
+    return found

@@ -1,0 +1,245 @@
+import dataclasses
+import json
+import threading
+from unittest import mock
+
+import jax
+import numpy as np
+import pyarrow as pa
+import pytest
+from flax import nnx
+
+from negflax.config import ConfigError, MeshConfig
+from negflax.data import DataError
+from negflax.mesh import make_mesh
+from negflax.model import Recommender, encoders
+from negflax.serve import EventError, StateError, TrainedRecommender
+from negflax.serve.session_bytes import MAGIC, VERSION
+from negflax.train.step import Trainer
+
+
+BUILT_IN = ["gru", "gru_memory", "lstm", "cfn", "rglru", "attention"]
+ENCODERS = [*BUILT_IN, "newest", "forgetful"]
+
+
+class Newest(nnx.Module):
+    """Reads the two newest events, and carries nothing: it cannot go on from a state."""
+
+    def __init__(self, config, feature_sizes, *, rngs):
+        shape = (feature_sizes["dislike"], config.embedding)
+        self.dislike = nnx.Param(jax.random.normal(rngs.params(), shape, config.dtype))
+
+    def __call__(
+        self,
+        items_BTD,
+        feature_ids,
+        feature_vectors,
+        reset_BT,
+        *,
+        start=None,
+        dropout_seed=None,
+        first_row=0,
+    ):
+        told_BTD = items_BTD + self.dislike[...][feature_ids["dislike"]]
+        before_BTD = jax.numpy.roll(told_BTD, 1, axis=1).at[:, 0].set(0)
+        return told_BTD + jax.numpy.where(reset_BT[..., None], 0, before_BTD), None
+
+
+class Forgetful(Newest):
+    """Carries something, and ignores it."""
+
+    def __call__(self, items_BTD, *inputs, **options):
+        states_BTD, _ = super().__call__(items_BTD, *inputs, **options)
+        return states_BTD, states_BTD[:, -1]
+
+
+@pytest.fixture(scope="module", params=ENCODERS)
+def served(request, trained):
+    """A recommender with each encoder, and random parameters."""
+    with mock.patch.dict(encoders._ENCODERS, {"newest": Newest, "forgetful": Forgetful}):
+        config = dataclasses.replace(
+            trained.config,
+            model=dataclasses.replace(trained.config.model, encoder=request.param, heads=2),
+        )
+        model = Recommender(config.model, trained.catalogue)
+        trainer = Trainer(config, model, trained.catalogue.train_count_V, 1, trained.mesh)
+        run = dataclasses.replace(trained, config=config, model=model, state=trainer.init())
+        yield TrainedRecommender(run, history=64)
+
+
+def random_events(count, seed=0):
+    rng = np.random.default_rng(seed)
+    time_ms = np.cumsum(rng.integers(1_000, 900_000, count))
+    return [
+        {
+            "item_id": int(rng.integers(10, 22)),
+            "timestamp_ms": int(time),
+            "dislike": [None, False, True][rng.integers(3)],
+            "dismissal": [None, False, True][rng.integers(3)],
+            "dwell_ms": int(rng.integers(0, 3000)),
+            "surface": int(rng.integers(3)),
+        }
+        for time in time_ms
+    ]
+
+
+def log(events, user=1):
+    return pa.Table.from_pylist([{"user_id": user} | event for event in events])
+
+
+def items(table):
+    return table["item_id"].to_pylist()
+
+
+def test_each_step_is_the_whole_history_read_anew(served):
+    assert served.encoding.goes_on == (served.trained.config.model.encoder in BUILT_IN)
+    events = random_events(40)
+    session = served.session(1)
+    for count, event in enumerate(events, start=1):
+        assert session.add(event)
+        if count in (1, 2, 15, 16, 40):
+            whole, _ = served.recommend(log(events[:count]), 3, exclude_seen=False)
+            again = served.session(events=log(events[:count]))
+            np.testing.assert_allclose(session.state, again.state, atol=1e-5)
+            lists = [session, again]
+            for one in lists:
+                found = one.recommend(3, exclude_seen=False)
+                assert items(found) == items(whole)
+                np.testing.assert_allclose(found["score"], whole["score"], atol=1e-5)
+    assert (session.events, again.events) == (40, 40)
+
+
+def test_a_session_survives_as_bytes(served):
+    events = random_events(20, seed=1)
+    session = served.session("u")
+    for event in events[:12]:
+        session.add(event)
+    data = session.to_bytes()
+    other = served.session(state=data)
+    assert (other.user, other.events) == ("u", 12)
+    for one in (session, other):
+        for event in events[12:]:
+            one.add(event)
+    np.testing.assert_array_equal(session.state, other.state)
+    rules = {"drop_disliked": True, "block_creators": True}
+    assert session.recommend(5, **rules).equals(other.recommend(5, **rules))
+    assert session.to_bytes() == other.to_bytes()
+    assert len(data) < 12_000
+
+
+def test_unknown_items_and_newcomers(served):
+    session, newcomer = served.session(), served.session()
+    assert not session.add({"item_id": 99, "dislike": True})
+    assert (session.events, session.unknown) == (0, 1)
+    assert session.recommend(5).equals(newcomer.recommend(5))
+    listed, _ = served.recommend(pa.table({"user_id": [1], "item_id": [99], "pos": [0]}), 5)
+    assert items(listed) == items(newcomer.recommend(5))
+
+
+def test_a_dislike_changes_the_next_list(recommender):
+    liked, disliked = recommender.session(), recommender.session()
+    liked.add({"item_id": 10, "dislike": False})
+    disliked.add({"item_id": 10, "dislike": True})
+    assert not np.allclose(liked.state, disliked.state)
+    assert liked.recommend(5)["score"] != disliked.recommend(5)["score"]
+
+
+def test_bytes_of_another_kind(recommender, trained):
+    data = recommender.session(7).to_bytes()
+    dense = jax.tree.map(lambda x: x * 1.001, trained.state["dense"])
+    other = TrainedRecommender(dataclasses.replace(trained, state=trained.state | {"dense": dense}))
+    with pytest.raises(StateError, match="of model [0-9a-f]{16}, this is model"):
+        other.session(state=data)
+    newer = MAGIC + (VERSION + 1).to_bytes(2, "little") + data[10:]
+    with pytest.raises(StateError, match="of version 2, this negflax reads version 1"):
+        recommender.session(state=newer)
+    flipped = data[:-30] + bytes([data[-30] ^ 1]) + data[-29:]
+    for broken in (flipped, data[:-1], data + b"x"):
+        with pytest.raises(StateError, match="damaged"):
+            recommender.session(state=broken)
+    for nothing in (b"", b"\x80\x04K\x01.", json.dumps({}).encode()):
+        with pytest.raises(StateError, match="no session state"):
+            recommender.session(state=nothing)
+
+
+@pytest.mark.parametrize(
+    "event, field",
+    [
+        ({}, "item_id"),
+        ({"item_id": None}, "item_id"),
+        ({"item_id": 1.5}, "item_id"),
+        ({"item_id": True}, "item_id"),
+        ({"item_id": 10, "dislike": "yes"}, "dislike"),
+        ({"item_id": 10, "dislke": True}, "dislke"),
+        ({"item_id": 10, "dwell_ms": -1}, "dwell_ms"),
+        ({"item_id": 10, "dwell_ms": float("nan")}, "dwell_ms"),
+        ({"item_id": 10, "timestamp_ms": 1e30}, "timestamp_ms"),
+        ({"item_id": 10, "timestamp_ms": 1.5}, "timestamp_ms"),
+    ],
+)
+def test_a_bad_event_names_its_field_and_changes_nothing(recommender, event, field):
+    session = recommender.session()
+    before = session.to_bytes()
+    with pytest.raises(EventError, match=f"`{field}`") as caught:
+        session.add(event)
+    assert caught.value.field == field
+    assert session.to_bytes() == before
+
+
+def test_whose_log_it_is(recommender):
+    events = pa.table({"user_id": [1, 2], "item_id": [10, 11], "pos": [0, 1]})
+    with pytest.raises(DataError, match="2 users; say whose session it is"):
+        recommender.session(events=events)
+    assert recommender.session("2", events=events).events == 1
+    assert recommender.session(3, events=events).events == 0
+    with pytest.raises(ConfigError, match="k = 0"):
+        recommender.session().recommend(0)
+
+
+def test_many_threads_give_the_lists_of_one(recommender):
+    events = random_events(8, seed=3)
+    alone = recommender.session()
+    for event in events:
+        alone.add(event)
+    expected, found = items(alone.recommend(4)), []
+
+    def work():
+        session = recommender.session()
+        for event in events:
+            session.add(event)
+        found.append(items(session.recommend(4)))
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [expected] * 8
+
+
+def test_few_shapes_are_compiled(trained):
+    run = TrainedRecommender(trained, history=40, users_at_a_time=8)
+    step = run.encoding._read
+    before = step._cache_size()
+    for users in range(1, 20):
+        table = pa.table(
+            {
+                "user_id": [*range(users), 0, 0],
+                "item_id": [10] * (users + 2),
+                "pos": range(users + 2),
+            }
+        )
+        for k in (1, 3, 5, 11):
+            run.recommend(table, k)
+    assert step._cache_size() - before <= 4
+
+
+def test_sharded_tables_give_the_same_session(recommender, workdir):
+    mesh = make_mesh(MeshConfig(table=2), jax.devices()[:2])
+    sharded = TrainedRecommender.load(workdir, mesh=mesh)
+    one, other = recommender.session(), sharded.session()
+    for event in random_events(5):
+        one.add(event)
+        other.add(event)
+    np.testing.assert_allclose(one.state, other.state, atol=1e-6)
+    assert items(one.recommend(4, aversion=0.3)) == items(other.recommend(4, aversion=0.3))
