@@ -35,6 +35,8 @@ class RowStep(NamedTuple):
       first_row: place of this shard in the whole table: how a bfloat16 row is rounded depends on
         its place there.
       seed: of the rounding: uint32 scalar, new each step and each table.
+      skip: bool scalar: nothing changes. Rows are dropped by their index, as a choice between old
+        and new tables would read and write all of both.
     """
 
     rate: jax.Array | float
@@ -42,6 +44,7 @@ class RowStep(NamedTuple):
     step: jax.Array | int = 0
     first_row: jax.Array | int = 0
     seed: jax.Array | int = 0
+    skip: jax.Array | bool = False
 
 
 def apply(
@@ -68,6 +71,7 @@ def apply(
         zeros_VD = jnp.zeros_like(table["rows"])
         gradient_UD = zeros_VD.at[index_U].add(gradient_UD, mode="drop")
         index_U = jnp.arange(size, dtype=jnp.int32)
+    index_U = jnp.where(step.skip, size, index_U)
 
     blocks = -(-len(index_U) // BLOCK_ROWS) if platform() == "cpu" else 1
     if blocks <= 1:

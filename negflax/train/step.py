@@ -175,12 +175,19 @@ class Trainer:
         value, dense_gradient = lax.psum((value, dense_gradient), AXES)
         merged = {name: table.merge(row_gradients[name]) for name, table in fetched.items()}
 
+        sums = label_sums(
+            margins_NL, inputs.present_BTL, batch.positive_weight_BTL, batch.negative_weight_BTL
+        )
+        sums = lax.psum(sums, AXES)
+
         # 3. one clip over dense parameters and touched rows, then the two kinds of update
         squares = lax.psum(sum(gradient.square for gradient in merged.values()), config.mesh.rows)
         norm = jnp.sqrt(optax.tree.norm(dense_gradient) ** 2 + squares)
         clip = functools.partial(
             optimizer.clip, config.optimizer, scale=optimizer.clip_scale(config.optimizer, norm)
         )
+        measured = jnp.stack([value, norm, *(sums[name].astype(value.dtype) for name in sums)])
+        finite = jnp.all(jnp.isfinite(measured))  # on all devices; else the step changes nothing
         change, opt = self.dense_optimizer.update(
             jax.tree.map(clip, dense_gradient), state["opt"], state["dense"]
         )
@@ -194,6 +201,7 @@ class Trainer:
                 step=step,
                 first_row=lax.axis_index(config.mesh.rows) * len(table["rows"]),
                 seed=seed,
+                skip=~finite,
             )
             return updates.apply(self.row_optimizer, table, place_W, clip(gradient_WD), how)
 
@@ -202,24 +210,22 @@ class Trainer:
             for (name, table), seed in zip(state["tables"].items(), rounding_seeds, strict=True)
         }
 
-        # 4. what was measured: for the weight of later steps, and for people
-        sums = label_sums(
-            margins_NL, inputs.present_BTL, batch.positive_weight_BTL, batch.negative_weight_BTL
-        )
-        sums = lax.psum(sums, AXES)
-        new = state | {
+        # 4. the new state, and what was measured: for the weight of later steps, and for people
+        small = {
             "dense": optax.apply_updates(state["dense"], change),
-            "tables": new_tables,
             "opt": opt,
-            "step": step + 1,
             "weight_sums": weights.update_sums(state["weight_sums"], step, sums, loss_weights),
         }
+        kept = {name: state[name] for name in small}
+        small = jax.tree.map(functools.partial(jnp.where, finite), small, kept)
+        new = state | small | {"tables": new_tables, "step": step + 1}
         metrics = metrics_of(
             sums,
             loss_weights.r,
             inputs.negative_scale,
             loss=value,
             gradient_norm=norm,
+            skipped=1 - finite.astype(jnp.int32),
             table_learning_rate=rate,
             max_logit=lax.pmax(jnp.max(jnp.abs(logits_NL), initial=0), AXES),
         )
