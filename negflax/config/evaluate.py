@@ -7,6 +7,26 @@ from typing import Literal
 
 from negflax.config.kinds import Count, Natural, NotNegative
 
+# What validation measures, as negflax/evaluate/metrics.py names it: at every K, at every K and λ,
+# and without a list.
+AT_K = (
+    "precision",
+    "recall",
+    "anti_precision",
+    "ndcg_p",
+    "anti_ndcg",
+    "coverage",
+    "coverage_macro",
+    "avoidance",
+    "hr_p",
+    "hr_n",
+    "delta",
+    "negative_precision",
+    "negative_f1",
+)
+AT_LAMBDA = ("dcg", "ndcg_signed", "ndcg_minmax", "utility")
+WITHOUT_LIST = ("auc", "weighted_loss", "positive_rank", "negative_rank")
+
 
 @dataclasses.dataclass(frozen=True)
 class EvalConfig:
@@ -41,3 +61,15 @@ class EvalConfig:
     rate_betas: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
     bootstrap: Natural = 10_000
     seed: Natural = 0
+
+
+def measured(config: EvalConfig) -> tuple[str, ...]:
+    """Names of the metrics of a validation, such as `ndcg_p@10`: what `train.metric` may be."""
+    at_k = [f"{name}@{k}" for k in config.ks for name in AT_K]
+    at_lambda = [
+        f"{name}@{k}/lambda={one:g}"
+        for k in config.ks
+        for name in AT_LAMBDA
+        for one in config.lambdas
+    ]
+    return (*at_k, *at_lambda, *WITHOUT_LIST)
