@@ -32,6 +32,7 @@ from negflax.evaluate.report import run_page as page
 from negflax.files import write_json
 from negflax.mesh import make_mesh
 from negflax.model import Recommender
+from negflax.processes import from_first
 from negflax.train.checkpoint import read_config
 from negflax.train.restore import CATALOGUE, load_trained
 
@@ -82,12 +83,11 @@ def evaluate_one(workdir: Path, split: str) -> None:
     print(evaluation.result_table(result, trained.config.eval.ks))
     shown = page.look_at(trained.config.name, trained, result, sequences, split, workdir)
     path = Path(HTML.value or workdir / f"evaluation-{split}.html")
-    print(f"page: {page.write_page(path, split, [shown])}")
+    print(f"page: {from_first(lambda: str(page.write_page(path, split, [shown])))}")
     print(evaluation.verdict_text(result))
-    write_json(
-        shared.JSON.value or workdir / f"evaluation-{split}.json",
-        {"step": trained.step} | result.metrics | calibration_figures(shown.calibration),
-    )
+    figures = {"step": trained.step} | result.metrics | calibration_figures(shown.calibration)
+    path_of_figures = shared.JSON.value or workdir / f"evaluation-{split}.json"
+    from_first(lambda: write_json(path_of_figures, figures))
 
 
 def compare_runs(workdirs: list[Path], split: str) -> None:
@@ -115,11 +115,13 @@ def compare_runs(workdirs: list[Path], split: str) -> None:
     rows = comparison.compare(results, first.config.eval)
     print(format_table(rows))
     path = Path(HTML.value or workdirs[0] / f"comparison-{split}.html")
-    print(f"page: {page.write_page(path, split, shown, [comparison.section(rows)])}")
+    section = comparison.section(rows)
+    print(f"page: {from_first(lambda: str(page.write_page(path, split, shown, [section])))}")
     figures = comparison.figures(rows)
     for name, result in results.items():
         figures |= {f"{name}/{key}": value for key, value in result.metrics.items()}
-    write_json(shared.JSON.value or workdirs[0] / f"comparison-{split}.json", figures)
+    path = Path(shared.JSON.value or workdirs[0] / f"comparison-{split}.json")
+    from_first(lambda: write_json(path, figures))
 
 
 def follow_run(workdir: Path) -> None:
@@ -136,7 +138,7 @@ def follow_run(workdir: Path) -> None:
     follow.wait_for_run(workdir, POLL.value, TIMEOUT.value)
     config, catalogue = read_config(workdir), Catalogue.load(workdir / CATALOGUE)
     follower = follow.Follower(workdir, out, METRIC.value or config.train.metric)
-    follow.take_data(workdir, out)
+    from_first(lambda: follow.take_data(workdir, out))
     sequences = open_sequences(config, out, catalogue)
     model = Recommender(config.model, catalogue)  # one for all steps: compiled once
     mesh = make_mesh(MeshConfig(), jax.devices())
@@ -151,8 +153,8 @@ def follow_run(workdir: Path) -> None:
     if best is not None:
         print(f"best by {follower.metric}: step {best}, {out / 'best'}")
     if shared.JSON.value:
-        steps = list(evaluations)
-        write_json(shared.JSON.value, {"steps": steps, "best": best, "metric": follower.metric})
+        figures = {"steps": list(evaluations), "best": best, "metric": follower.metric}
+        from_first(lambda: write_json(shared.JSON.value, figures))
 
 
 if __name__ == "__main__":

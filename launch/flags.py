@@ -18,12 +18,20 @@ from negflax.config import ConfigError, parse_tuple
 from negflax.data import DataError
 from negflax.evaluate import EvaluationError
 from negflax.preemption import Preempted
+from negflax.processes import FirstFailedError, is_first
 from negflax.serve import ModelError
 from negflax.train.checkpoint import CheckpointError
 
 from . import cluster
 
-USER_ERRORS = (CheckpointError, ConfigError, DataError, EvaluationError, ModelError)
+USER_ERRORS = (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    EvaluationError,
+    FirstFailedError,
+    ModelError,
+)
 JSON = flags.DEFINE_string("json", "", "Write the printed figures to this file.")
 
 
@@ -46,7 +54,7 @@ def start(workdir: str | Path) -> None:
 
     The cache is <workdir>/compilation_cache, or $JAX_COMPILATION_CACHE_DIR if that is set.
     """
-    logging.set_verbosity(logging.INFO)
+    logging.set_verbosity(logging.INFO if is_first() else logging.WARNING)
     standard_logging.getLogger("jax").setLevel(standard_logging.WARNING)
     handler = logging.get_absl_handler()
     handler.setFormatter(None)

@@ -17,6 +17,7 @@ from ml_collections import config_flags
 import negflax
 from negflax.evaluate import evaluation
 from negflax.files import write_json
+from negflax.processes import from_first
 
 from . import flags as shared
 
@@ -42,7 +43,7 @@ def main(argv: list[str]) -> None:
     if run.result is not None:
         print(evaluation.verdict_text(run.result))
     if shared.JSON.value:
-        write_json(shared.JSON.value, metrics)
+        from_first(lambda: write_json(shared.JSON.value, metrics))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from negflax.evaluate.scorer import model_scorer
 from negflax.files import write_json
 from negflax.mesh import make_mesh
 from negflax.model import Recommender
+from negflax.processes import from_first
 from negflax.tables import padded_rows
 from negflax.train.checkpoint import write_config
 from negflax.train.loop import Outcome, planned_steps, train, warm_up_steps
@@ -49,8 +50,8 @@ def train_run(
     """
     mesh = mesh_of(config)
     check_list_lengths(config.eval.ks, sequences.catalogue)
-    write_config(workdir, config)
-    save_catalogue(workdir, sequences.catalogue)
+    from_first(lambda: write_config(workdir, config))
+    from_first(lambda: save_catalogue(workdir, sequences.catalogue))
     host = jax.process_index(), jax.process_count()
     batches = StreamBatches(sequences, config.batch, config.labels, config.train.splits, host)
     steps = planned_steps(config, batches)
@@ -106,7 +107,7 @@ def mesh_of(config: Config) -> Mesh:
 
 def _warm_start(trainer: Trainer, catalogue: Catalogue, workdir: Path, init_from: str) -> State:
     state, report = warm_start(trainer, catalogue, init_from)
-    write_json(workdir / INIT_REPORT, report)
+    from_first(lambda: write_json(workdir / INIT_REPORT, report))
     logging.info(
         "starting from %s: %d items kept, %d new (%d at the mean of their creator, %d of their "
         "cluster), %d dropped, %d reserved rows left",

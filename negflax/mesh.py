@@ -2,15 +2,18 @@
 
 Batches are split over every device, and so are the rows of the item tables unless
 config.mesh.rows says otherwise: memory for tables divides by the number of devices, and no device
-computes what another one does.
+computes what another one does. With several processes the devices are those of all of them:
+`to_host` and `from_hosts` are the two ways between a host's arrays and theirs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from negflax.config import ConfigError, MeshConfig
@@ -21,12 +24,19 @@ COPIED = PartitionSpec()  # the same on every device: dense parameters, scalars
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """The (data, table) mesh over `devices`, all of the machine's by default.
+    """The (data, table) mesh over `devices`, those of all processes by default.
+
+    The devices of a process are neighbours, so that its rows of a batch are.
 
     Raises:
-      ConfigError: the axes do not multiply to the number of devices.
+      ConfigError: the axes do not multiply to the number of devices, or the processes have not
+        equally many.
     """
     devices = list(jax.devices() if devices is None else devices)
+    devices.sort(key=lambda device: device.process_index)
+    per_process = np.unique([device.process_index for device in devices], return_counts=True)[1]
+    if len(set(per_process)) > 1:
+        raise ConfigError(f"the processes have {list(per_process)} devices: give each as many")
     data = config.data or len(devices) // config.table
     if data * config.table != len(devices):
         raise ConfigError(
@@ -55,3 +65,23 @@ def platform() -> str:
     """
     device = getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
     return jax.default_backend() if device is None else device.platform
+
+
+def to_host(tree: Any) -> Any:
+    """The arrays of a tree as NumPy arrays, whole, whichever processes' devices hold their parts.
+
+    Every process calls this alike.
+    """
+    return jax.tree.map(_to_host, tree)
+
+
+def _to_host(x: Any) -> np.ndarray:
+    if not isinstance(x, jax.Array) or x.is_fully_addressable or x.is_fully_replicated:
+        return np.asarray(x)
+    return multihost_utils.process_allgather(x, tiled=True)
+
+
+def from_hosts(mesh: Mesh, tree: Any) -> Any:
+    """Arrays over all devices, of which each process gives its own consecutive rows."""
+    sharding = split(mesh)
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), tree)

@@ -26,7 +26,7 @@ class FirstFailedError(RuntimeError):
 
 def is_first() -> bool:
     """Whether this process is the one that writes and prints."""
-    return jax.process_index() == 0
+    return _state().process_id == 0
 
 
 def from_first(make: Callable[[], Any]) -> Any:
@@ -37,9 +37,9 @@ def from_first(make: Callable[[], Any]) -> Any:
     Raises:
       FirstFailedError: on the others, where `make` raised.
     """
-    if jax.process_count() == 1:
+    if _state().num_processes == 1:
         return make()
-    store, key = _store(), f"{_FOLDER}{next(_calls)}"
+    store, key = _state().client, f"{_FOLDER}{next(_calls)}"
     if is_first():
         told: dict[str, Any] = {"error": "it was interrupted"}
         try:
@@ -90,7 +90,8 @@ def _wait_for(store: Any, key: str) -> str:
                 raise
 
 
-def _store() -> Any:
+def _state() -> Any:
+    """Number, count and store of the processes; jax.process_index() would start a backend."""
     from jax._src import distributed  # no public name for it
 
-    return distributed.global_state.client
+    return distributed.global_state

@@ -29,6 +29,7 @@ from negflax.data.column_files import ColumnFiles
 from negflax.data.inputs import Input, digest, open_input
 from negflax.data.sequences import Sequences
 from negflax.files import sync
+from negflax.processes import first_alone
 
 VERSION = 5  # of what is stored; raise it when the same events and rules give other columns
 MANIFEST = "manifest.json"
@@ -62,6 +63,17 @@ def open_sequences(
       DataError: unusable data, or a cache that cannot be written.
       ConfigError: a rule or moment that cannot be used.
     """
+    # On a shared disk the others find what the first one made; on disks of their own they make it.
+    with first_alone():
+        return _open_or_build(config, workdir, catalogue, known)
+
+
+def _open_or_build(
+    config: Config,
+    workdir: str | os.PathLike[str],
+    catalogue: Catalogue | None,
+    known: Catalogue | None,
+) -> Sequences:
     source = open_input(config, workdir)
     place = Path(config.data.cache_dir) if config.data.cache_dir else Path(workdir) / "data"
     key = _fingerprint(config, source.identity())

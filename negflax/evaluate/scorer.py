@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from negflax import tables
+from negflax import preemption, tables
 from negflax.data import Sequences, history_batch
 from negflax.evaluate.protocol import LazyScores, Queries, Scorer
-from negflax.mesh import COPIED, SPLIT
+from negflax.mesh import COPIED, SPLIT, to_host
 from negflax.model import Recommender
 from negflax.serve.scoring import scored_tables, state_function
 
@@ -63,9 +63,10 @@ def model_scorer(
         states_RD = state_function(model, mesh)(state["dense"], parts, batch)
 
         def columns(asked: slice) -> np.ndarray:
+            preemption.check()
             score = column_function(model, mesh, asked.stop - asked.start)
             scores_RC = score(states_RD, rows, np.int32(asked.start))
-            return np.asarray(scores_RC, np.float32)[: len(queries)]
+            return np.asarray(to_host(scores_RC), np.float32)[: len(queries)]
 
         return LazyScores((len(queries), model.num_rows), columns)
 

@@ -21,6 +21,7 @@ from absl import logging
 from negflax.evaluate.follow.snapshots import RUN_FILES, Snapshots, copy_folder, meanwhile
 from negflax.evaluate.protocol import EvaluationError
 from negflax.files import write_json
+from negflax.processes import from_first, is_first
 from negflax.train.checkpoint import CheckpointError, read_config, write_config
 from negflax.train.loop import DONE, LOWER_IS_BETTER, warm_up_steps
 
@@ -44,11 +45,11 @@ class Follower:
         if self._out.resolve().is_relative_to(self._workdir.resolve()):
             raise CheckpointError(f"{out} lies in the trainer's folder: name one outside of it")
         config = read_config(workdir)
-        write_config(out, config)
+        from_first(lambda: write_config(out, config))
         self._first = warm_up_steps(config) + 1  # what a warm-up gives is never the best
         self._sign = -1 if metric.split("@")[0] in LOWER_IS_BETTER else 1
-        self._snapshots = Snapshots(workdir, self._out / "snapshots")
-        self._settle()
+        self._snapshots = Snapshots(workdir, self._out / "snapshots", clear=is_first())
+        from_first(self._settle)
 
     def run(self, evaluate: Evaluate, poll: float, timeout: float = 0) -> dict[int, dict[str, Any]]:
         """Evaluates checkpoints as they come, until the run's done marker is there.
@@ -66,21 +67,16 @@ class Follower:
           CheckpointError: `timeout` has passed.
           EvaluationError: `metric` is not among the figures.
         """
-        last_news = time.monotonic()
+        self._news = time.monotonic()
+        take = self._take if is_first() else _nothing
         while True:
-            ended = (self._workdir / DONE).exists()  # first: all that was saved before it is seen
-            self._take()
-            if waiting := self._snapshots.steps() - self._done():
-                with meanwhile(self._take, poll):
-                    self._evaluate(evaluate, min(waiting), len(waiting) - 1)
-                last_news = time.monotonic()
+            ended, waiting = from_first(lambda: self._look(timeout))
+            if waiting:
+                with meanwhile(take, poll):
+                    self._evaluate(evaluate, waiting[0], len(waiting) - 1)
+                self._news = time.monotonic()
             elif ended:
                 break
-            elif timeout and time.monotonic() - last_news > timeout:
-                raise CheckpointError(
-                    f"{self._workdir} has had no new checkpoint for {timeout:g} s and no {DONE}: "
-                    "if the trainer has stopped, start it again, then this program"
-                )
             else:
                 time.sleep(poll)
         for step in sorted(self._snapshots.unreadable):
@@ -100,6 +96,18 @@ class Follower:
         }
         return max(found, key=lambda step: (found[step], -step), default=None)
 
+    def _look(self, timeout: float) -> tuple[bool, list[int]]:
+        """(whether the run has ended, steps to evaluate, ascending)."""
+        ended = (self._workdir / DONE).exists()  # first: all that was saved before it is seen
+        self._take()
+        waiting = sorted(self._snapshots.steps() - self._done())
+        if timeout and not waiting and not ended and time.monotonic() - self._news > timeout:
+            raise CheckpointError(
+                f"{self._workdir} has had no new checkpoint for {timeout:g} s and no {DONE}: "
+                "if the trainer has stopped, start it again, then this program"
+            )
+        return ended, waiting
+
     def _file(self, step: int) -> Path:
         return self._out / "evaluations" / f"{step}.json"
 
@@ -115,7 +123,7 @@ class Follower:
             figures = evaluate(self._snapshots.path(step), step)
         except CheckpointError as error:  # half written or half deleted
             logging.warning("step %d cannot be read: %s", step, error)
-            self._snapshots.refuse(step)
+            from_first(lambda: self._snapshots.refuse(step))
             return
         except EvaluationError as error:
             logging.error("step %d cannot be evaluated: %s", step, error)
@@ -125,9 +133,7 @@ class Follower:
             raise EvaluationError(
                 f"metric {self.metric!r} is not measured; choose from {', '.join(names)}"
             )
-        write_json(self._file(step), {"step": step} | figures)
-        self._snapshots.unreadable.pop(step, None)
-        self._settle()
+        from_first(lambda: self._record(step, figures))
         value = figures.get(self.metric)
         logging.info(
             "step %d: %s %s, %.1f s; best: step %s; waiting: %d",
@@ -138,6 +144,11 @@ class Follower:
             self.best(),
             waiting,
         )
+
+    def _record(self, step: int, figures: dict[str, Any]) -> None:
+        write_json(self._file(step), {"step": step} | figures)
+        self._snapshots.unreadable.pop(step, None)
+        self._settle()
 
     def _settle(self) -> None:
         """Promotes the best and deletes the other snapshots that are done; safe to repeat."""
@@ -152,6 +163,10 @@ class Follower:
             write_json(self._out / "best.json", {"step": best, "metric": self.metric} | figures)
         for step in self._snapshots.steps() & set(done) - {best}:
             self._snapshots.release(step)
+
+
+def _nothing() -> None:
+    """What all processes but the first do meanwhile."""
 
 
 def wait_for_run(workdir: Path, poll: float, timeout: float = 0) -> None:

@@ -29,11 +29,11 @@ class Snapshots:
       unreadable: step → what its folder looked like when it could not be read.
     """
 
-    def __init__(self, workdir: Path, folder: Path):
-        """The run and where its snapshots go; half ones of a killed process are deleted."""
+    def __init__(self, workdir: Path, folder: Path, clear: bool = True):
+        """The run and where its snapshots go; `clear` deletes half ones of a killed process."""
         self._workdir, self.folder = Path(workdir), Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        for half in self.folder.glob(".*"):
+        for half in self.folder.glob(".*") if clear else ():
             shutil.rmtree(half)
         self.unreadable: dict[int, tuple | None] = {}
         self._looks: dict[int, tuple] = {}  # step → what its folder looked like when it was taken
