@@ -120,6 +120,7 @@ def test_no_such_run(tmp_path):
         ("batch", {"rows": -3}),
         ("batch", {"rows": 7}),  # does not divide among the devices
         ("loss", {"objective": "nrt"}),
+        ("train", {"metric": "ndgc@5"}),
         ("eval", {"ks": (5, 10_000)}),  # longer than the catalogue
     ],
 )

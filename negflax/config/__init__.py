@@ -12,7 +12,7 @@ from negflax.config.checks import check
 from negflax.config.config import FORMAT_VERSION, Config, defaults, to_dict
 from negflax.config.data import BatchConfig, DataConfig, LabelConfig, WorldConfig
 from negflax.config.errors import ConfigError
-from negflax.config.evaluate import EvalConfig
+from negflax.config.evaluate import EvalConfig, measured
 from negflax.config.event_log import event_log_defaults
 from negflax.config.loss import OBJECTIVES, POSITIVES_ONLY, LossConfig, Traits, positives_only
 from negflax.config.model import ENCODERS, FEATURES, ModelConfig
@@ -45,6 +45,7 @@ __all__ = [
     "defaults",
     "event_log_defaults",
     "from_config_dict",
+    "measured",
     "parse_tuple",
     "positives_only",
     "shipped",

@@ -29,7 +29,7 @@ from negflax.train.writers import MetricWriter
 
 Validate = Callable[[State], dict[str, float]]
 DONE = "done.json"  # in the working folder once training has ended
-LOWER_IS_BETTER = ("hr_n", "anti_ndcg", "anti_precision", "weighted_loss")
+LOWER_IS_BETTER = ("hr_n", "anti_ndcg", "anti_precision", "weighted_loss", "positive_rank")
 
 
 @dataclasses.dataclass(frozen=True)

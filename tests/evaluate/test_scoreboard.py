@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from negflax.config import EvalConfig
+from negflax.config import EvalConfig, measured
 from negflax.evaluate import (
     build_queries,
     default_baselines,
@@ -127,3 +127,9 @@ def test_tables(result):
     assert len(table) == 4
     other = format_table([{"name": "a", "n": 12345, "x": 0.5}, {"name": "bcd", "x": None}])
     assert other.splitlines()[2:] == ["a     12,345  0.5000", "bcd        –       –"]
+
+
+def test_a_config_knows_what_a_validation_measures(log):
+    queries = build_queries(log, "valid")
+    found = evaluate_scorer(oracle(log), queries, log, CONFIG)
+    assert sorted(found) == sorted(measured(CONFIG))
