@@ -88,7 +88,7 @@ def main(argv: list[str]) -> None:
         for scorer in [n for n in tested[name][0].ranks if n.startswith(quality.beta_name())]:
             columns[on_beta(name, scorer)] = [judge.columns(r.ranks[scorer]) for r in tested[name]]
     columns[RATE_ADJUSTED] = columns[
-        on_beta(BASELINE, quality.beta_name(tuned[RATE_ADJUSTED].strength))
+        on_beta(BASELINE, quality.beta_name(tuned[RATE_ADJUSTED].setting))
     ]
     for name in ("block_creator", "drop_disliked"):
         columns[name] = [judge.columns(one.ranks[name], whole=False) for one in tested[BASELINE]]
@@ -104,7 +104,9 @@ def main(argv: list[str]) -> None:
         varied = variants.rows(runs, valid, judge, tuned["ntr"], trials, few)
 
     # The page
-    settings = {n: tables.setting(n, one.arm.knob, one.strength) for n, one in tuned.items()}
+    settings = {
+        n: tables.setting_text(n, one.arm.parameter, one.setting) for n, one in tuned.items()
+    }
     objectives = [name for name in finite if name != BASELINE]
     counts = judge.negatives()
     by_seed = {
@@ -130,7 +132,7 @@ def main(argv: list[str]) -> None:
             tables.beyond_rate_adjusted(found, objectives, WITHIN),
             page.NOTES["within"],
         ),
-        "Item quality added on top": (
+        "With item quality added to the scores": (
             tables.fronts_apart(found, [n for n in SPREAD if n in objectives]),
             page.NOTES["apart"],
         ),
@@ -151,8 +153,8 @@ def main(argv: list[str]) -> None:
             tables.stability(grid, usual),
             page.NOTES["stability"],
         ),
-        "What pushes a negative down, per unit of weight": (anatomy.gradient_rows(), ""),
-        "Small world: a popular item disliked beside one liked, a rare one beside a cold one": (
+        "Gradient and loss of a negative label, per unit of weight": (anatomy.gradient_rows(), ""),
+        "Small world: p of disliked and liked popular items, disliked rare and cold items": (
             stability.case_rows(trained, quick),
             page.NOTES["cases"],
         ),

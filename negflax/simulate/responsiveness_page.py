@@ -122,9 +122,9 @@ def write_page(
             html.Figure(
                 f"Persistence and dose, {where} trajectories",
                 [_persistence(rows), _dose(rows, signal)],
-                "By cluster. Left: lists after 0 to 19 more items with equal feedback. Right: lists "
-                f"after one, two or all of the last three items, of one cluster, were "
-                f"{PAST[signal]}.",
+                "By cluster. Left: lists after 0 to 19 more items with equal feedback. Right: "
+                "lists after one, two or all of the last three items, which are from one cluster, "
+                f"were {PAST[signal]}.",
             )
         )
     sections += [*shown, html.Table("All measures", [_cells(row) for row in table], _NOTE)]
@@ -132,10 +132,10 @@ def write_page(
 
 
 _NOTE = (
-    "Similarity without and with the feedback, its relative change with an interval, and the number "
-    "of pairs for which it is defined. Specificity: change of the share of other clusters of the "
-    "history, among the items that are not in item k's cluster. Overlap: share of items that both "
-    "lists have, minus 1."
+    "Similarity without and with the feedback, its relative change with an interval, and the "
+    "number of pairs for which it is defined. Specificity: change of the share of other clusters "
+    "of the history, among the items that are not in item k's cluster. Overlap: share of items "
+    "that both lists have, minus 1."
 )
 
 

@@ -1,4 +1,4 @@
-"""The comparative study of objectives: what each does to a negative label, and what it costs."""
+"""The comparative study of objectives: the effect of each on negative labels, and its cost."""
 
 from negflax.study.anatomy import CASE, Case, case_outcomes, gradient_rows
 from negflax.study.runs import Found, Runs
@@ -8,7 +8,7 @@ from negflax.study.settings import (
     TRIALS,
     Contender,
     chosen,
-    next_strength,
+    next_setting,
     on_front,
 )
 
@@ -24,6 +24,6 @@ __all__ = [
     "case_outcomes",
     "chosen",
     "gradient_rows",
-    "next_strength",
+    "next_setting",
     "on_front",
 ]

@@ -1,7 +1,8 @@
-"""Small worlds in which every objective can be watched: gradients, cases, drift (method.md §3).
+"""A small world that shows the gradients, outcomes and drift of every objective (method.md §3).
 
-Two user states with item vectors they share. Both like two popular items alike; the second state
-dislikes one of them, and a rare item besides, whose p equals that of a cold item without any label.
+It has two user states and one set of item vectors. Both states like two popular items equally. The
+second state also dislikes one of them, and a rare item that has no positive labels. Training on
+positives only treats the rare item like a cold item, which has no labels at all.
 
 Shapes: two states, V items, D width, W weights side by side.
 """
@@ -32,17 +33,17 @@ SCALARS = Scalars(
     contrastive=0.1,
     inverse_temperature=1.0,
 )
-LOGITS = (5.0, 0.0, -5.0, -10.0, -20.0)  # of the label, beside three others of 0, 0 and 1
+LOGITS = (5.0, 0.0, -5.0, -10.0, -20.0)  # logits of the label; the other items have 0, 0 and 1
 DISLIKED_POPULAR, LIKED_POPULAR, COLD, DISLIKED_RARE = range(4)
 
 
 class Case(NamedTuple):
-    """Rates of labels per state and item; the two popular items get a fifth of the positives each.
+    """Label rates per state and item; each popular item gets a fifth of the positives.
 
     Attributes:
-      positive_SV: a, rates of positive labels.
-      negative_SV: b, rates of negative labels.
-      steps: updates after as many on positives alone.
+      positive_SV: rates a of positive labels.
+      negative_SV: rates b of negative labels.
+      steps: number of updates with the objective, after as many on positives only.
       rate: learning rate of Adam.
     """
 
@@ -65,13 +66,13 @@ CASE = _case()
 
 
 def gradient_rows() -> list[dict[str, Any]]:
-    """Sizes of ∂L/∂z_y and ∂L/∂p, and loss of a negative of weight 1, by p and objective."""
+    """Returns |∂L/∂z_y|, |∂L/∂p| and the loss of a negative of weight 1, by p and objective."""
     rows = []
     for z in LOGITS:
         m = z - np.log(2 + np.e)
         p = 1 / (1 + np.exp(-m))
         for name in OBJECTIVES:
-            if name in ("ssm", "ssm_upweighted", "gbce"):  # no term, or not of p
+            if name in ("ssm", "ssm_upweighted", "gbce"):  # no negative term, or not one of p
                 continue
             value, slope = jax.value_and_grad(functools.partial(_negative, name))(m)
             rows.append(
@@ -88,7 +89,7 @@ def gradient_rows() -> list[dict[str, Any]]:
 
 def _negative(name: str, m: jax.Array) -> jax.Array:
     one = functools.partial(jnp.full, (1, 1))
-    # A logging policy that showed the item as often as not.
+    # The logging policy shows the item with probability one half.
     seen = Labels(one(m), one(m), one(0.0), one(1.0), jnp.zeros((1, 1, 1)), one(jnp.log(0.5)))
     return OBJECTIVES[name](seen, SCALARS)[0, 0]
 
@@ -96,12 +97,12 @@ def _negative(name: str, m: jax.Array) -> jax.Array:
 def case_outcomes(
     name: str, weights: tuple[float, ...], case: Case = CASE, seed: int = 0
 ) -> list[dict[str, float]]:
-    """What an objective does in the case, for each weight of the negatives, side by side.
+    """Trains an objective on the case, once for each weight of the negatives.
 
     Returns:
       For each weight: p of the four items in the second state (`disliked_popular`,
-      `liked_popular`, `cold`, `disliked_rare`), `max_logit`, its growth over the last tenth of the
-      steps (`drift`), and whether anything was not finite.
+      `liked_popular`, `cold`, `disliked_rare`), the largest |logit| (`max_logit`), its growth over
+      the last tenth of the steps (`drift`), and whether a value was not finite (`not_finite`).
     """
     found = jax.vmap(lambda w: _trained(name, w, case, seed))(jnp.asarray(weights))
     found = jax.device_get(found)

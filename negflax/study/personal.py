@@ -1,7 +1,8 @@
-"""Does negative feedback teach taste, or only which items are bad for everyone?
+"""Tests whether negative feedback teaches personal taste, or only which items are bad for all.
 
-Every comparison is at equal HR_p: an arm beside the front of scores + β · log(item's positive
-rate), which knows item quality and nothing of the user, where that front has the arm's HR_p.
+Every comparison is at equal HR_p. An arm is compared with the front of the rate-adjusted baseline,
+scores + β · log(item's positive rate), at the point where that front has the arm's HR_p. The second
+term of the baseline depends on item quality but not on the user.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ AVERSION = (
     "cluster=other/hr_n",
 )
 WITHIN = ("auc", "quality=low/auc", "quality=middle/auc", "quality=high/auc")
-LEVELS = (0.95, 0.9, 0.85, 0.8)  # of the HR_p of positives only
+LEVELS = (0.95, 0.9, 0.85, 0.8)  # shares of the HR_p of positives only
 
 
 def on_beta(name: str, beta: str = beta_name()) -> str:
-    """Name of an arm's scores + β · log(item's positive rate)."""
+    """Returns the name of an arm's scores + β · log(item's positive rate)."""
     return f"{name}+{beta}"
 
 
 def front(found: Estimates, name: str, *metrics: str) -> list[tuple[Estimate, ...]]:
-    """Metrics of an arm at each β, 0 first."""
+    """Returns metrics of an arm at each β, β = 0 first."""
     shifted = [arm for arm, metric in found if metric == "hr_p" and arm.startswith(on_beta(name))]
     return [
         tuple(found[arm, metric] for metric in metrics)
@@ -42,7 +43,7 @@ def front(found: Estimates, name: str, *metrics: str) -> list[tuple[Estimate, ..
 
 
 def beyond_rate_adjusted(found: Estimates, name: str) -> dict[str, Estimate]:
-    """Metric → an arm's figure minus that of the rate-adjusted front at its HR_p or more."""
+    """Returns each metric of an arm minus that of the rate-adjusted front at equal HR_p or more."""
     baseline = front(found, BASELINE, "hr_p", "hr_n")
     return {
         metric: found[name, metric].minus(
@@ -54,7 +55,7 @@ def beyond_rate_adjusted(found: Estimates, name: str) -> dict[str, Estimate]:
 
 
 def fronts_apart(found: Estimates, name: str) -> dict[float, Estimate]:
-    """Share of the HR_p of `ssm` → HR_n of (arm + β) minus HR_n of (`ssm` + β) there."""
+    """Returns, at shares of the HR_p of `ssm`, HR_n of (arm + β) minus HR_n of (`ssm` + β)."""
     apart = {}
     for level in LEVELS:
         hr_p = scaled(found[BASELINE, "hr_p"], level)
@@ -66,6 +67,6 @@ def fronts_apart(found: Estimates, name: str) -> dict[float, Estimate]:
 
 
 def shown(difference: Estimate) -> str:
-    """Whether HR_n is shown to be below the rate-adjusted baseline's, above it, or neither."""
+    """Returns whether HR_n is below the rate-adjusted baseline's, above it, or neither is shown."""
     _, low, high = difference.interval()
     return "yes" if high < 0 else "no: more" if low > 0 else "not shown"

@@ -1,4 +1,4 @@
-"""How far a study is, and how long it will go on."""
+"""Progress of a study and estimated time left."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from absl import logging
 
 
 class Progress:
-    """Counts runs by their kind, the first word of their name; most of a kind take alike."""
+    """Counts runs by kind (the first word of the name); runs of a kind take about equally long."""
 
     def __init__(self) -> None:
-        """Nothing is planned yet."""
+        """Starts without planned runs."""
         self._planned: dict[str, int] = {}
         self._seconds: dict[str, list[float]] = {}
 
     def plan(self, runs: dict[str, int]) -> None:
-        """How many runs of each kind there will be."""
+        """Sets the number of planned runs of each kind, and logs it."""
         self._planned = dict(runs)
         logging.info("study: %s", ", ".join(f"{n} {kind}" for kind, n in runs.items()))
 
     def known(self, name: str) -> None:
-        """A run that an earlier start of the study made."""
+        """Counts a run that was finished earlier."""
         kind = name.split("-")[0]
         self._planned[kind] = self._planned.get(kind, 1) - 1
 
     def made(self, name: str, seconds: float) -> None:
-        """A run that was made now: tells the time left, as far as kinds have been seen."""
+        """Counts a run that was finished now, and logs the estimated time left."""
         self.known(name)
         self._seconds.setdefault(name.split("-")[0], []).append(seconds)
         every = [s for some in self._seconds.values() for s in some]

@@ -1,4 +1,4 @@
-"""Part 4 of the study, quality: settings tuned on validation, the chosen ones judged on the test.
+"""Part 4 of the study: tunes settings on validation and evaluates the chosen ones on the test.
 
 Shapes: S seeds, R queries, J judged items.
 """
@@ -18,37 +18,37 @@ from negflax.evaluate.ranking import Ranks
 from negflax.study import statistics, strata
 from negflax.study.ranked import values
 from negflax.study.runs import Build, Found, Runs
-from negflax.study.settings import ARMS, BASELINE, Contender, chosen, next_strength
+from negflax.study.settings import ARMS, BASELINE, Contender, chosen, next_setting
 from negflax.study.training import TRAINED_ON
 
 RATE_ADJUSTED = "rate_adjusted"  # SSM + β · log(item's positive rate)
-TOGETHER = 5  # metrics whose users are drawn at a time
-SPREAD = (BASELINE, "ntr")  # arms whose front over β is looked at
+TOGETHER = 5  # number of metrics that are resampled together
+SPREAD = (BASELINE, "ntr")  # arms whose front over β is computed
 
 
 class Trial(NamedTuple):
-    """One setting on validation: its metrics, and what happened to the logits."""
+    """One setting on validation, with its metrics and figures (Found.figures)."""
 
-    strength: float
+    setting: float
     metrics: dict[str, float]
     figures: dict[str, Any]
 
 
 class Tuned(NamedTuple):
-    """An arm's trials in their order, and the strength that the rule chose."""
+    """An arm's trials in order, and the setting that the rule chose."""
 
     arm: Contender
     trials: list[Trial]
-    strength: float
+    setting: float
 
 
 def beta_name(beta: float | None = None) -> str:
-    """Name of the scorer + β · log(item's positive rate); what such names begin with."""
+    """Returns the name of the scorer + β · log(item's positive rate); for None, its prefix."""
     return "beta=" if beta is None else f"beta={beta:g}"
 
 
 def spread(runs: Runs, split: str, filters: bool) -> Build:
-    """What builds on a model's scores: the β-front, and the heuristic filters."""
+    """Returns a function that builds on a model's scorer: the β-front, and the filters if asked."""
     sequences, betas = runs.sequences, runs.config.eval.rate_betas
 
     def build(model: Scorer) -> Mapping[str, Scorer]:
@@ -67,21 +67,21 @@ def spread(runs: Runs, split: str, filters: bool) -> Build:
 
 
 class Judge:
-    """Turns ranks into figures on one split."""
+    """Computes metrics from ranks on one split."""
 
     def __init__(self, runs: Runs, split: str):
-        """Queries and parts of `split`, the first K of the config."""
+        """Takes the queries and parts of `split`, and the first K of the config."""
         self.queries, self.k = runs.queries[split], runs.config.eval.ks[0]
         self.parts = strata.parts(runs.sequences, self.queries, TRAINED_ON[split])
         self._config = runs.config.eval
 
     def means(self, ranks: Mapping[bool, Ranks]) -> dict[str, float]:
-        """Plain metrics, seen items masked."""
+        """Returns means of the metrics, with seen items masked."""
         found = values(ranks[True], self.queries, self.k)
         return {name: _mean(value_R) for name, value_R in found.items()}
 
     def columns(self, ranks: Mapping[bool, Ranks], whole: bool = True) -> dict[str, np.ndarray]:
-        """Metrics of all queries, and if `whole` of the parts besides: name → (R,)."""
+        """Returns metrics per query, name → (R,); if `whole`, those on the parts as well."""
         found = values(ranks[True], self.queries, self.k)
         for part, counted_J in self.parts.items() if whole else ():
             masked = part != strata.SAME_ITEM
@@ -95,10 +95,10 @@ class Judge:
     def estimates(
         self, arms: Mapping[str, list[dict[str, np.ndarray]]]
     ) -> dict[tuple[str, str], statistics.Estimate]:
-        """(arm, metric) → estimate; all arms have the same seeds, in the same order.
+        """Returns estimates by (arm, metric); all arms have the same seeds, in the same order.
 
-        A few metrics at a time bound the memory; users and seeds are drawn alike each time, so
-        that any two stay paired.
+        A few metrics are computed at a time to bound the memory. The same users and seeds are drawn
+        each time, so all estimates are paired.
         """
         found = {}
         metrics = list(dict.fromkeys(m for columns in arms.values() for m in columns[0]))
@@ -120,12 +120,12 @@ class Judge:
         return found
 
     def negatives(self) -> dict[str, int]:
-        """How many negatives each part holds."""
+        """Returns the number of negatives in each part."""
         negative_J = ~self.queries.judged_positive_J
         return {part: int((counted_J & negative_J).sum()) for part, counted_J in self.parts.items()}
 
     def circumstances(self, runs: Runs) -> dict[str, Any]:
-        """What a reader must know beside the figures."""
+        """Returns the facts that describe the study's method (study_page.METHOD)."""
         warm, total = runs.steps
         positive_J = self.queries.judged_positive_J
         return {
@@ -142,14 +142,14 @@ class Judge:
 
 
 def tune(runs: Runs, judge: Judge, name: str, trials: int, arm: Contender | None = None) -> Tuned:
-    """Tries an arm's strengths on validation, one seed, and chooses one."""
+    """Tries settings of an arm on validation with one seed, and chooses one."""
     arm = arm or ARMS[name]
 
-    def attempt(strength: float) -> Trial:
+    def attempt(setting: float) -> Trial:
         build = spread(runs, "valid", filters=False) if name == BASELINE else None
-        found = runs.run(name, arm, strength, "valid", 0, build)
+        found = runs.run(name, arm, setting, "valid", 0, build)
         metrics = judge.means(found.ranks[""]) if found.ranks else {}
-        return Trial(strength, metrics, found.figures)
+        return Trial(setting, metrics, found.figures)
 
     if name == BASELINE:
         return Tuned(arm, [attempt(0.0)], 0.0)
@@ -157,13 +157,13 @@ def tune(runs: Runs, judge: Judge, name: str, trials: int, arm: Contender | None
     tried: dict[float, Trial] = {}
     for number in range(trials):
         kept = {x: one.metrics.get("hr_p", math.nan) / usual for x, one in tried.items()}
-        strength = arm.first[number] if number < len(arm.first) else next_strength(kept)
-        tried[strength] = attempt(strength)
+        setting = arm.first[number] if number < len(arm.first) else next_setting(kept)
+        tried[setting] = attempt(setting)
     return Tuned(arm, list(tried.values()), _chosen(list(tried.values()), usual))
 
 
 def tune_rate_adjusted(runs: Runs, judge: Judge) -> Tuned:
-    """β of the rate-adjusted baseline, by the rule and number of settings of an objective."""
+    """Tunes β of the rate-adjusted baseline, by the same rule as the objectives."""
     build = spread(runs, "valid", filters=False)
     found = runs.run(BASELINE, ARMS[BASELINE], 0.0, "valid", 0, build)
     trials = [
@@ -174,14 +174,14 @@ def tune_rate_adjusted(runs: Runs, judge: Judge) -> Tuned:
 
 
 def test(runs: Runs, name: str, tuned: Tuned, seeds: Iterable[int]) -> list[Found]:
-    """The chosen setting, trained on both earlier periods from each seed's warm start."""
+    """Runs the chosen setting on the test period, trained on both earlier periods, per seed."""
     build = spread(runs, "test", name == BASELINE) if name in SPREAD else None
-    return [runs.run(name, tuned.arm, tuned.strength, "test", seed, build) for seed in seeds]
+    return [runs.run(name, tuned.arm, tuned.setting, "test", seed, build) for seed in seeds]
 
 
 def _chosen(trials: list[Trial], usual: float) -> float:
     hr_p, hr_n = (
-        {one.strength: one.metrics.get(key, math.nan) for one in trials} for key in ("hr_p", "hr_n")
+        {one.setting: one.metrics.get(key, math.nan) for one in trials} for key in ("hr_p", "hr_n")
     )
     return chosen(hr_p, hr_n, usual)
 

@@ -1,7 +1,7 @@
-"""Runs of a study: each trained, judged and kept once.
+"""Runs of a study: each is trained and ranked once, and its results are stored.
 
-A run leaves its figures as <workdir>/runs/NAME.json and the ranks of all judged items as NAME.npz,
-those of scorers on top of its model as NAME+SCORER.npz. What is there is not made again.
+A run writes its figures to <workdir>/runs/NAME.json and the ranks of all judged items to NAME.npz,
+those of scorers built on its model to NAME+SCORER.npz. Stored runs are not repeated.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from negflax.study.ranked import read_ranks, write_ranks
 from negflax.study.settings import Contender
 from negflax.study.training import TRAINED_ON, Training, summary
 
-STABILITY_SHARE = 0.2  # of a continuation, that a run of the stability grid lasts
+STABILITY_SHARE = 0.2  # length of a stability run, as a share of a full continuation
 
 Build = Callable[[Scorer], Mapping[str, Scorer]]
 
 
 class Found(NamedTuple):
-    """What a run left.
+    """The stored results of a run.
 
     Attributes:
-      figures: strength, weight, what happened to the logits, time.
-      ranks: scorer → ranks by `masked`; "" is the model, the others build on it. Empty where scores
-        were not finite.
+      figures: setting, weight, largest logit and its growth, time.
+      ranks: scorer → ranks by `masked`; "" is the model, the others build on it. Empty if a score
+        was not finite.
     """
 
     figures: dict[str, Any]
@@ -44,10 +44,10 @@ class Found(NamedTuple):
 
 
 class Runs(Training):
-    """All runs on one data set with one model; `sequences` judges and trains them."""
+    """All runs on one data set with one model."""
 
     def __init__(self, config: Config, workdir: Path, sequences: Sequences, mesh: Mesh):
-        """The run that all others vary, and where they leave their files."""
+        """Takes the config that all runs vary, their folder and their data."""
         super().__init__(config, workdir, sequences, mesh)
         self.queries: dict[str, Queries] = {
             split: build_queries(sequences, split) for split in TRAINED_ON
@@ -58,35 +58,35 @@ class Runs(Training):
         self,
         name: str,
         arm: Contender,
-        strength: float,
+        setting: float,
         split: str,
         seed: int,
         build: Build | None = None,
     ) -> Found:
-        """One objective at one strength: trained on from the warm start, judged on `split`.
+        """Trains one objective with one setting from the warm start, and ranks on `split`.
 
         Args:
-          name: of the arm.
-          arm: what is trained.
-          strength: of its knob.
+          name: name of the arm.
+          arm: objective to train.
+          setting: value of its tuned parameter.
           split: `valid` or `test`.
-          seed: of training.
-          build: the model's scorer → further ones on top of it, by name.
+          seed: training seed.
+          build: function from the model's scorer to further scorers built on it, by name.
         """
 
         def work(place: Path) -> dict[str, Any]:
-            loss = arm.loss(strength, self.p_bar(split, seed))
+            loss = arm.loss(setting, self.p_bar(split, seed))
             state, trace = self.go_on(arm, loss, split, seed, self.steps[1])
-            kept = {"strength": strength, "w": loss.get("w", 0.0)} | summary(trace)
+            kept = {"setting": setting, "w": loss.get("w", 0.0)} | summary(trace)
             try:
                 return kept | {"scorers": self.rank(place, self.scorer(state), build, split)}
-            except EvaluationError as error:  # scores that are not finite are a finding
+            except EvaluationError as error:  # a diverged run is a result, not a failure
                 return kept | {"scorers": [], "error": str(error)}
 
-        return self.once(f"{split}-{name}-{strength:.4g}-{seed}", work)
+        return self.once(f"{split}-{name}-{setting:.4g}-{seed}", work)
 
     def baselines(self, split: str) -> Found:
-        """Scorers that need no training, by name."""
+        """Ranks the baselines that need no training."""
 
         def work(place: Path) -> dict[str, Any]:
             seed, c = self.config.eval.seed, self.config.eval.negative_popularity
@@ -96,7 +96,7 @@ class Runs(Training):
         return self.once(f"{split}-baselines", work)
 
     def stable(self, name: str, arm: Contender, w: float) -> dict[str, Any]:
-        """What a plain weight does to the logits, in a short continuation without a ramp."""
+        """Returns the logits' figures after a short continuation at weight w without a ramp."""
 
         def work(_: Path) -> dict[str, Any]:
             warm, total = self.steps
@@ -107,7 +107,7 @@ class Runs(Training):
         return self.once(f"stability-{name}-{w:.4g}", work).figures
 
     def rank(self, place: Path, model: Scorer | None, build: Build | None, split: str) -> list[str]:
-        """Stores the ranks of a model ("") and of what builds on it; their names."""
+        """Stores the ranks of a model ("") and of the scorers built on it; returns the names."""
         base = cached(model) if model else None
         scorers = ({"": base} if base else {}) | dict(build(base) if build else {})
         block, modes = self.config.eval.users_per_block, (True, False)
@@ -117,7 +117,7 @@ class Runs(Training):
         return list(scorers)
 
     def once(self, name: str, work: Callable[[Path], dict[str, Any]]) -> Found:
-        """What a run of that name left, made if it is not there."""
+        """Returns the results of the run of that name, which is done first if not stored."""
         place = self.workdir / "runs" / name
         path = place.with_name(f"{name}.json")
         if not path.exists():

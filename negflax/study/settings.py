@@ -1,4 +1,4 @@
-"""What the study compares: for each objective one scalar, tuned by one rule with one budget."""
+"""The objectives that the study compares; one parameter of each is tuned, all by the same rule."""
 
 from __future__ import annotations
 
@@ -7,45 +7,46 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 BASELINE = "ssm"
-KEPT_HR_P = 0.92  # of positives only, on validation: two points of room below the 10 % asked about
-TRIALS = 3  # settings of each objective: a weak and a strong one, then by bisection
-STEP = math.sqrt(10.0)  # from strength to strength, and beyond the ends
-DIVERGED = 10.0  # times the max |logit| of positives only
+KEPT_HR_P = 0.92  # share of the baseline's HR_p on validation: a margin of 2 % to the limit of 10 %
+TRIALS = 3  # settings per objective: a weak and a strong one, then by bisection
+STEP = math.sqrt(10.0)  # factor by which the search goes beyond the settings tried
+DIVERGED = 10.0  # a run diverged if its max |logit| exceeds the baseline's by this factor
 
 OMEGAS = (0.03, 0.3, 3.0, 30.0)
 PLAIN = (0.1, 1.0, 10.0, 100.0, 3000.0)
 
 
 class Contender(NamedTuple):
-    """An objective and the scalar of it that is tuned.
+    """An objective and the parameter of it that is tuned.
 
     Attributes:
-      objective: of LossConfig.
-      knob: what a strength is: `omega` (w = ω / p̄, p̄ of the warm start), or a field of LossConfig.
-      first: the first strengths, weak to strong.
+      objective: name of the objective (LossConfig.objective).
+      parameter: parameter that is tuned: `omega` (w = ω / p̄, p̄ of the warm start), or a field of
+        LossConfig.
+      first: first settings of the parameter, weak to strong.
       fixed: other fields of LossConfig.
     """
 
     objective: str
-    knob: str
+    parameter: str
     first: tuple[float, ...]
     fixed: Mapping[str, Any] = {}
 
-    def loss(self, strength: float, p_bar: float) -> dict[str, Any]:
-        """Fields of LossConfig at a strength."""
-        if self.knob == "omega":
-            tuned = {"w": strength / p_bar}
-        elif self.knob == "w_max":  # the weights are those that NTR takes at ω = 1
-            tuned = {"w": 1 / p_bar, "w_max": strength}
+    def loss(self, setting: float, p_bar: float) -> dict[str, Any]:
+        """Returns the fields of LossConfig for a setting of the parameter."""
+        if self.parameter == "omega":
+            tuned = {"w": setting / p_bar}
+        elif self.parameter == "w_max":  # the weight is that of NTR at ω = 1
+            tuned = {"w": 1 / p_bar, "w_max": setting}
         else:
-            tuned = {self.knob: strength}
+            tuned = {self.parameter: setting}
         named = {"objective": self.objective, "weight_policy": "constant"}
         return named | dict(self.fixed) | tuned
 
     def weighted(self, w: float) -> dict[str, Any]:
-        """Fields of LossConfig with a plain weight, for the stability grid: α of `upweight`."""
-        tuned = {"upweight": w} if self.knob == "upweight" else {"w": w}
-        cap = {"w_max": 0.3} if self.knob == "w_max" else {}
+        """Returns the fields of LossConfig for weight w (α of `upweight`) of the stability grid."""
+        tuned = {"upweight": w} if self.parameter == "upweight" else {"w": w}
+        cap = {"w_max": 0.3} if self.parameter == "w_max" else {}
         named = {"objective": self.objective, "weight_policy": "constant"}
         return named | dict(self.fixed) | cap | tuned
 
@@ -66,17 +67,20 @@ ARMS: dict[str, Contender] = {
     "gbce": Contender("gbce", "w", (10.0, 100.0), _UNIFORM),
     "contrastive": Contender("contrastive", "omega", _LARGE),
 }
-# Beside the objectives: the negative term over the uncorrected sample, with a plain w.
+# A variant beside the objectives: the negative term over the uncorrected sample, with a fixed w.
 UNCORRECTED = Contender(
     "ntr", "w", (10.0, 100.0), _UNIFORM | {"negative_candidates": "uncorrected"}
 )
 
 
-def next_strength(kept: Mapping[float, float]) -> float:
-    """Where to look next: strength → share of the HR_p of `ssm` it kept, NaN where it diverged.
+def next_setting(kept: Mapping[float, float]) -> float:
+    """Returns the next setting to try, by bisection on a logarithmic scale.
 
-    Between the strongest that keeps KEPT_HR_P and the next stronger one, half-way on a logarithmic
-    scale; beyond the end if all or none keep it.
+    It lies half-way between the strongest setting that keeps KEPT_HR_P and the next stronger one.
+    If all settings keep it, or none, it lies a factor STEP beyond the end.
+
+    Args:
+      kept: setting → share of the HR_p of `ssm` that it kept, NaN if the run diverged.
     """
     keeping = [x for x, share in kept.items() if share >= KEPT_HR_P]
     if not keeping:
@@ -87,17 +91,17 @@ def next_strength(kept: Mapping[float, float]) -> float:
 
 
 def chosen(hr_p: Mapping[Any, float], hr_n: Mapping[Any, float], baseline_hr_p: float) -> Any:
-    """The setting by the study's one rule, on validation figures.
+    """Chooses a setting by its validation metrics, by the same rule for all objectives.
 
-    The least HR_n among settings that keep KEPT_HR_P of the HR_p of `ssm`; if none does, the most
-    HR_p. Runs without figures (diverged) are left out.
+    It is the setting with the lowest HR_n among those that keep KEPT_HR_P of the HR_p of `ssm`, or
+    the one with the highest HR_p if none does. Diverged runs, which have no metrics, are left out.
 
     Raises:
-      ValueError: no setting has figures.
+      ValueError: all runs diverged.
     """
     usable = [name for name in hr_p if math.isfinite(hr_p[name]) and math.isfinite(hr_n[name])]
     if not usable:
-        raise ValueError("no setting of the objective ended with finite scores")
+        raise ValueError("all settings of the objective diverged: none has finite scores")
     kept = [name for name in usable if hr_p[name] >= KEPT_HR_P * baseline_hr_p]
     if kept:
         return min(kept, key=lambda name: (hr_n[name], -hr_p[name]))
@@ -105,9 +109,9 @@ def chosen(hr_p: Mapping[Any, float], hr_n: Mapping[Any, float], baseline_hr_p: 
 
 
 def on_front(points: Mapping[str, tuple[float, float]]) -> dict[str, bool]:
-    """Name → whether no other point has at least its HR_p for at most its HR_n, one of them better.
+    """Returns which points (HR_p, HR_n) are on the Pareto front.
 
-    `points` are (HR_p, HR_n).
+    A point is on the front if no other point has at least its HR_p and at most its HR_n.
     """
 
     def beats(a: tuple[float, float], b: tuple[float, float]) -> bool:

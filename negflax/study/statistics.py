@@ -1,8 +1,8 @@
-"""Intervals over training seeds and users, paired between arms; fronts to compare at equal HR_p.
+"""Paired intervals over training seeds and users, and comparison with a front at equal HR_p.
 
-A resample draws users (the same for all arms and seeds: negflax/evaluate/bootstrap.py) and seeds
-(with replacement, the same for all arms, as arms share each seed's warm start). An arm's figure is
-the mean over seeds of the mean over users.
+A resample draws users (negflax/evaluate/bootstrap.py) and seeds, both with replacement. It draws
+the same users and seeds for all arms, as arms share each seed's warm start. An arm's figure is the
+mean over seeds of the mean over users.
 
 Shapes: S seeds, R queries, B resamples, P points of a front.
 """
@@ -18,26 +18,26 @@ from negflax.evaluate.bootstrap import percentile_interval, ratio, resampled_mea
 
 
 class Estimate(NamedTuple):
-    """A figure and its value under each resample.
+    """A figure with its value in each resample.
 
     Attributes:
-      value: on the data.
-      draws_B: float64.
+      value: value on the data.
+      draws_B: float64, value in each resample.
     """
 
     value: float
     draws_B: np.ndarray
 
     def interval(self) -> tuple[float, float, float]:
-        """(value, low, high), 95 %."""
+        """Returns (value, low, high) with a 95 % interval."""
         return (self.value, *percentile_interval(self.draws_B))
 
     def minus(self, other: Estimate) -> Estimate:
-        """The paired difference."""
+        """Returns the paired difference."""
         return Estimate(self.value - other.value, self.draws_B - other.draws_B)
 
     def relative(self, other: Estimate) -> Estimate:
-        """The paired relative change, self / other − 1."""
+        """Returns the paired relative change, self / other − 1."""
         over = ratio(self.value, other.value) - 1, ratio(self.draws_B, other.draws_B) - 1
         return Estimate(float(over[0]), np.asarray(over[1]))
 
@@ -45,17 +45,20 @@ class Estimate(NamedTuple):
 def estimates(
     values: Mapping[Any, np.ndarray], *, resamples: int, seed: int, user_R: np.ndarray
 ) -> dict[Any, Estimate]:
-    """Hierarchical bootstrap of means.
+    """Returns means over seeds and users with a hierarchical bootstrap.
 
     Args:
       values: name → (S, R), NaN where undefined; the same S for all.
-      resamples: B.
-      seed: of the draws.
+      resamples: number of resamples B.
+      seed: random seed.
       user_R: user of each query.
+
+    Raises:
+      ValueError: the numbers of seeds differ.
     """
     seeds = {len(value_SR) for value_SR in values.values()}
     if len(seeds) != 1:
-        raise ValueError(f"arms of {sorted(seeds)} seeds are not paired")
+        raise ValueError(f"arms have {sorted(seeds)} seeds: give all of them the same seeds")
     count = seeds.pop()
     value_RM = np.concatenate(list(values.values())).T.astype(np.float64)
     weight_RM = (~np.isnan(value_RM)).astype(np.float64)
@@ -75,15 +78,16 @@ def estimates(
 def front_at(
     hr_p: Estimate, front: list[tuple[Estimate, Estimate]], read: list[Estimate] | None = None
 ) -> Estimate:
-    """What a front of settings has to offer at an arm's HR_p, resample by resample.
+    """Returns a front's metric at the HR_p of an arm, computed in each resample.
 
-    Of the front's points, and those between neighbours, that one with the least HR_n which has at
-    least that HR_p; if none has, the one with the most HR_p.
+    The front consists of its settings and of mixtures of neighbouring ones. The metric is taken at
+    the point with the lowest HR_n among those with at least the arm's HR_p; if there is none, at
+    the setting with the highest HR_p.
 
     Args:
-      hr_p: the arm's.
-      front: (HR_p, HR_n) of settings in the order of their strength.
-      read: another metric of the same settings, which is wanted at that point; None: HR_n.
+      hr_p: HR_p of the arm.
+      front: (HR_p, HR_n) of the settings, from weak to strong.
+      read: metric of the settings to return; None: HR_n.
     """
     p_BP, n_BP = (np.stack([point[i].draws_B for point in front], 1) for i in (0, 1))
     p_1P, n_1P = (np.array([[point[i].value for point in front]]) for i in (0, 1))
@@ -96,7 +100,7 @@ def front_at(
 
 
 def _choice(x_B: np.ndarray, p_BP: np.ndarray, n_BP: np.ndarray) -> np.ndarray:
-    """Weights (B, P) of the settings whose mixture the front offers at HR_p = x."""
+    """Returns weights (B, P) of the settings, whose mixture is the front's point at HR_p = x."""
     every, points = np.arange(len(x_B)), p_BP.shape[1]
     there_BP = p_BP >= x_B[:, None]
     share_BQ = np.nan_to_num(ratio(x_B[:, None] - p_BP[:, :-1], np.diff(p_BP)))  # Q = P - 1 gaps
@@ -118,18 +122,18 @@ def _choice(x_B: np.ndarray, p_BP: np.ndarray, n_BP: np.ndarray) -> np.ndarray:
 
 
 def scaled(x: Estimate, factor: float) -> Estimate:
-    """The figure times a constant."""
+    """Returns the figure times a constant."""
     return Estimate(factor * x.value, factor * x.draws_B)
 
 
 def below(change: Estimate, bound: float) -> str:
-    """Whether a figure is at most `bound`: yes or no where its interval says so, else undecided."""
+    """Returns whether a figure is at most `bound`; `undecided` if its interval covers the bound."""
     _, low, high = change.interval()
     return "yes" if high <= bound else "no" if low > bound else "undecided"
 
 
 def worthwhile(hr_n: Estimate, hr_p: Estimate) -> str:
-    """Is HR_n at least 20 % lower for at most 10 % less HR_p (relative changes)?"""
+    """Returns whether HR_n falls by at least 20 % and HR_p by at most 10 % (relative changes)."""
     less = below(hr_n, -0.2), below(Estimate(-hr_p.value, -hr_p.draws_B), 0.1)
     if "no" in less:
         return "no"
@@ -137,9 +141,9 @@ def worthwhile(hr_n: Estimate, hr_p: Estimate) -> str:
 
 
 def dominates(hr_p: Estimate, hr_n: Estimate) -> bool:
-    """By paired differences to another arm: better in one beyond its interval, the other no worse.
+    """Returns whether an arm dominates another, given paired differences to it.
 
-    No worse: the mean difference is not on the wrong side.
+    It is better in one metric by more than the interval, and not worse in the other by the mean.
     """
     (p, p_low, _), (n, _, n_high) = hr_p.interval(), hr_n.interval()
     return (p_low > 0 and n <= 0) or (n_high < 0 and p >= 0)

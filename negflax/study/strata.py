@@ -1,4 +1,4 @@
-"""Parts of the judged items in which a personal effect would show (docs/method.md §5.4).
+"""Subsets of the judged items in which a personal effect would show (docs/method.md §5.4).
 
 Shapes: J judged items, V catalogue rows.
 """
@@ -13,16 +13,19 @@ from negflax.evaluate.protocol import Queries
 from negflax.evaluate.slices import STRATA, negative_strata, rejected_before
 
 QUALITY = ("low", "middle", "high")
-SAME_ITEM = f"negative={STRATA[0]}"  # of lists that keep seen items alone
+SAME_ITEM = f"negative={STRATA[0]}"  # defined only for lists that keep seen items
 
 
 def parts(sequences: Sequences, queries: Queries, splits: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Name → bool (J,), all positives besides in the parts that speak of negatives.
+    """Returns subsets of the judged items by name, bool (J,).
 
-    - `negative=same_item|related|unrelated`: as in the evaluation's report.
-    - `creator=rejected|other`, `cluster=…`: the user had rejected an item of it before, or not.
+    - `negative=same_item|related|unrelated`: strata of negatives, as in the evaluation's report.
+    - `creator=rejected|other`, `cluster=rejected|other`: negatives by whether the user had rejected
+      an item of that creator or cluster before.
     - `quality=low|middle|high`: thirds of the judged items by the item's smoothed share of
-      positives in `splits`; equal shares stay together.
+      positives in `splits`; items with equal shares are in the same third.
+
+    The subsets of negatives also contain all positives.
     """
     positive_J = queries.judged_positive_J
     kind_J = negative_strata(sequences, queries)

@@ -1,4 +1,4 @@
-"""The study's tables: rows of cells, `value [low, high]` wherever users and seeds were drawn."""
+"""The tables of the study; estimates are shown as `value [low, high]`."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Rows = list[dict[str, Any]]
 
 
 def plain(one: Estimate) -> str:
-    """A figure with its interval."""
+    """Formats a figure with its interval."""
     return _cell("{:.4f} [{:.4f}, {:.4f}]", one)
 
 
 def signed(one: Estimate) -> str:
-    """A difference with its interval."""
+    """Formats a difference with its interval."""
     return _cell("{:+.4f} [{:+.4f}, {:+.4f}]", one)
 
 
 def percent(one: Estimate) -> str:
-    """A relative change with its interval."""
+    """Formats a relative change with its interval."""
     return _cell("{:+.1%} [{:+.1%}, {:+.1%}]", one)
 
 
@@ -42,7 +42,7 @@ def quality(
     settings: Mapping[str, str],
     on_front: Mapping[str, bool],
 ) -> Rows:
-    """A row for each arm at its chosen setting, and for each baseline."""
+    """Returns a row for each arm with its chosen setting, and for each baseline."""
     rows = []
     for name in (*trained, *baselines):
         row = {"arm": name, "setting": settings.get(name, "–")}
@@ -53,7 +53,7 @@ def quality(
 
 
 def against_baseline(found: Estimates, trained: Sequence[str], others: Sequence[str]) -> Rows:
-    """Relative changes to positives only, the question of 20 and 10 %, and who is better."""
+    """Returns relative changes from positives only, whether they suffice, and dominating arms."""
     rows = []
     for name in [*trained, *others]:
         if name == BASELINE:
@@ -81,7 +81,7 @@ def against_baseline(found: Estimates, trained: Sequence[str], others: Sequence[
 
 
 def beyond_rate_adjusted(found: Estimates, names: Sequence[str], metrics: Sequence[str]) -> Rows:
-    """Arms minus the rate-adjusted baseline at equal HR_p."""
+    """Returns metrics of arms minus the rate-adjusted baseline's at equal HR_p."""
     rows = []
     for name in names:
         differences = personal.beyond_rate_adjusted(found, name)
@@ -93,7 +93,7 @@ def beyond_rate_adjusted(found: Estimates, names: Sequence[str], metrics: Sequen
 
 
 def fronts_apart(found: Estimates, names: Sequence[str]) -> Rows:
-    """HR_n of an arm's β-front minus that of positives only, at shares of their HR_p."""
+    """Returns HR_n of an arm's β-front minus that of positives only, at shares of their HR_p."""
     return [
         {"arm": f"{name} + β"}
         | {
@@ -105,7 +105,7 @@ def fronts_apart(found: Estimates, names: Sequence[str]) -> Rows:
 
 
 def rate_adjusted_front(found: Estimates) -> Rows:
-    """Positives only with β · log(the item's positive rate) added, by β."""
+    """Returns HR_p and HR_n of positives only + β · log(item's positive rate), by β."""
     rows = []
     for arm in [a for a, m in found if m == "hr_p" and a.startswith(personal.on_beta(BASELINE))]:
         row = {"arm": arm} | {metric: plain(found[arm, metric]) for metric in ("hr_p", "hr_n")}
@@ -116,7 +116,7 @@ def rate_adjusted_front(found: Estimates) -> Rows:
 
 
 def seeds(values: Mapping[str, Sequence[tuple[float, float]]]) -> Rows:
-    """HR_p and largest absolute logit of each seed's run; `values` are such pairs by arm."""
+    """Returns HR_p and the largest |logit| of each seed's run; `values` has these pairs by arm."""
     return [
         {"arm": name}
         | {f"seed {i}": f"{hr_p:.4f}, {logit:.3g}" for i, (hr_p, logit) in enumerate(pairs)}
@@ -125,7 +125,7 @@ def seeds(values: Mapping[str, Sequence[tuple[float, float]]]) -> Rows:
 
 
 def strata(found: Estimates, names: Sequence[str], counts: Mapping[str, int]) -> Rows:
-    """HR_n by kind of negative; the last row has the number of negatives."""
+    """Returns HR_n by kind of negative; the last row has the number of negatives."""
     parts = [metric for name, metric in found if name == BASELINE and metric.endswith("/hr_n")]
     rows = [
         {"arm": n} | {m.removesuffix("/hr_n"): plain(found[n, m]) for m in parts if (n, m) in found}
@@ -136,13 +136,13 @@ def strata(found: Estimates, names: Sequence[str], counts: Mapping[str, int]) ->
 
 
 def validation(tuned: Mapping[str, Tuned]) -> Rows:
-    """Every setting, one seed, with what it did to the logits."""
+    """Returns every setting tried on validation, with its metrics and largest logit."""
     return [
         {
             "arm": name,
-            "setting": setting(name, one.arm.knob, trial.strength),
+            "setting": setting_text(name, one.arm.parameter, trial.setting),
             "w": f"{_number(trial.figures.get('w')):.4g}",
-            "chosen": "yes" if trial.strength == one.strength else "",
+            "chosen": "yes" if trial.setting == one.setting else "",
         }
         | {metric: trial.metrics.get(metric) for metric in ("hr_p", "hr_n", "ndcg_p", "anti_ndcg")}
         | {
@@ -154,19 +154,22 @@ def validation(tuned: Mapping[str, Tuned]) -> Rows:
     ]
 
 
-def setting(name: str, knob: str, strength: float) -> str:
-    """What was tuned, with its value."""
-    return f"{'β' if name == RATE_ADJUSTED else knob} {strength:.3g}" if strength else "–"
+def setting_text(name: str, parameter: str, setting: float) -> str:
+    """Formats the tuned parameter of an arm with its setting."""
+    return f"{'β' if name == RATE_ADJUSTED else parameter} {setting:.3g}" if setting else "–"
 
 
 def diverged(figures: Mapping[str, Any], usual_logit: float) -> bool:
-    """A step was not finite, or logits went beyond DIVERGED times those of positives only."""
+    """Returns whether a step was not finite, or logits exceeded DIVERGED times the baseline's."""
     too_large = not _number(figures["max_logit"]) <= DIVERGED * usual_logit
     return figures["non_finite_steps"] > 0 or too_large
 
 
 def stability(grid: Mapping[str, list[dict[str, Any]]], usual_logit: float) -> Rows:
-    """Largest logit and its growth in 100 steps, by objective and weight; ✗ where it diverged."""
+    """Returns the largest logit and its growth per 100 steps, by objective and weight.
+
+    ✗ marks runs that diverged.
+    """
     rows = []
     for name, runs in grid.items():
         away = [diverged(one, usual_logit) for one in runs]
@@ -185,7 +188,7 @@ def figures(
     on_front: Mapping[str, bool],
     shares: Mapping[str, float],
 ) -> dict[str, Any]:
-    """The figures with fixed names: `<arm>/hr_p`, `_low`, `_high`, …, `pareto/<objective>`."""
+    """Returns the figures by name: `<arm>/hr_p`, `_low`, `_high`, …, `pareto/<objective>`."""
     flat: dict[str, Any] = {f"pareto/{name}": on_front[name] for name in trained}
     flat |= {f"{name}/diverged_share": share for name, share in shares.items()}
     for name in (*trained, *baselines):
@@ -208,7 +211,7 @@ def figures(
 
 
 def verdict(found: Estimates, name: str) -> str:
-    """Whether an arm has 20 % less HR_n for 10 % less HR_p than positives only."""
+    """Returns whether an arm has 20 % less HR_n and at most 10 % less HR_p than positives only."""
     hr_p, hr_n = (found[name, m].relative(found[BASELINE, m]) for m in ("hr_p", "hr_n"))
     return worthwhile(hr_n, hr_p)
 

@@ -1,8 +1,8 @@
-"""Training in a study: one warm start a seed, from which every objective goes on alike.
+"""Training in a study: for each seed, all objectives continue from one warm start.
 
-A run has config.train.epochs epochs. Its first WARM_SHARE are trained on positives alone at a
-constant rate, once for all objectives, and measure p̄; from there each objective goes on, from the
-same parameters and optimizer state, while the rate falls linearly.
+A run has config.train.epochs epochs. The first WARM_SHARE of its steps are trained on positives
+only with a constant learning rate, once for all objectives, and measure p̄. Each objective then
+continues from the same parameters and optimizer state while the learning rate falls linearly.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from negflax.train.loop import train
 from negflax.train.state import State, grafted
 from negflax.train.step import Trainer
 
-TRAINED_ON = {"valid": ("train",), "test": ("train", "valid")}  # judged on → trained on
+TRAINED_ON = {"valid": ("train",), "test": ("train", "valid")}  # evaluated on → trained on
 WARM_SHARE = 0.75
-RAMP_SHARE = 0.2  # of the continuation, until the negative term has its full weight
+RAMP_SHARE = 0.2  # share of the continuation in which the negative term's weight ramps up
 
 
 class Training:
-    """Trains arms of one study: one data set, one model."""
+    """Trains the arms of a study, on one data set with one model."""
 
     def __init__(self, config: Config, workdir: Path, sequences: Sequences, mesh: Mesh):
-        """The run that all others vary; warm starts are kept in <workdir>/warm."""
+        """Takes the config that all runs vary; warm starts are stored in <workdir>/warm."""
         self.config, self.workdir, self.sequences, self.mesh = config, workdir, sequences, mesh
         self.model = Recommender(config.model, sequences.catalogue)
         self._batches: dict[Any, StreamBatches] = {}
@@ -46,12 +46,12 @@ class Training:
 
     @property
     def steps(self) -> tuple[int, int]:
-        """(steps of the warm start, steps in all), whatever a run is judged on."""
+        """The steps of the warm start and of a whole run, the same for both splits."""
         total = max(2, round(self.config.train.epochs * self.batches("valid", 0).steps_per_epoch))
         return round(WARM_SHARE * total), total
 
     def batches(self, split: str, seed: int) -> StreamBatches:
-        """What a run trains on that is judged on `split`."""
+        """Returns the training batches of runs that are evaluated on `split`."""
         if (split, seed) not in self._batches:
             settings = dataclasses.replace(self.config.batch, seed=seed)
             self._batches[split, seed] = StreamBatches(
@@ -60,7 +60,7 @@ class Training:
         return self._batches[split, seed]
 
     def warm(self, split: str, seed: int) -> State:
-        """The state that all objectives of a seed start from; made once, kept as a checkpoint."""
+        """Returns the state that all objectives of a seed start from; it is trained once."""
         if (split, seed) not in self._warm:
             steps = self.steps[0]
             trainer = self._trainer(ARMS[BASELINE], {"objective": BASELINE}, warm=True)
@@ -76,12 +76,12 @@ class Training:
         return self._warm[split, seed]
 
     def p_bar(self, split: str, seed: int) -> float:
-        """Mean p of the negative labels in the second half of the warm start."""
+        """Returns the mean p of the negative labels in the second half of the warm start."""
         sums = jax.device_get(self.warm(split, seed)["weight_sums"]["warm_up"])
         return float(sums["p_negative"] / max(sums["negatives"], 1))
 
     def scorer(self, state: State) -> Scorer:
-        """The state's scores; the behaviour head has no part in them."""
+        """Returns a scorer of the state, without its behaviour head, which scoring does not use."""
         dense = {k: v for k, v in state["dense"].items() if k != BEHAVIOUR_HEAD}
         history = self.config.eval.history
         return model_scorer(
@@ -89,7 +89,11 @@ class Training:
         )
 
     def go_on(self, arm: Contender, loss: dict[str, Any], split: str, seed: int, stop: int):
-        """(state, (steps, 2) loss and largest logit) at step `stop`, from the warm start."""
+        """Trains from the warm start to step `stop`.
+
+        Returns:
+          The state, and the loss and largest logit of each step, (steps, 2).
+        """
         trainer = self._trainer(arm, loss)
         state = grafted(self.warm(split, seed), trainer.init())
         batches, place = self.batches(split, seed), over_devices(self.mesh)
@@ -107,7 +111,7 @@ class Training:
         return state, np.array(jax.device_get(trace), np.float64)
 
     def _trainer(self, arm: Contender, loss: dict[str, Any], warm: bool = False) -> Trainer:
-        """Compiled once for an objective; strengths are run-time values."""
+        """Returns the trainer of an objective, compiled once; settings are run-time values."""
         begin, total = self.steps
         ramp = max(1, round(RAMP_SHARE * (total - begin)))
         loss_config = dataclasses.replace(
@@ -136,7 +140,10 @@ class Training:
 
 
 def summary(trace: np.ndarray) -> dict[str, Any]:
-    """Largest logit, its growth per 100 steps over the second half, steps that were not finite."""
+    """Returns the largest logit, its growth per 100 steps, and the number of non-finite steps.
+
+    The growth is measured over the second half of the steps.
+    """
     logits = trace[:, 1]
     half, finite = logits[len(logits) // 2 :], logits[np.isfinite(logits)]
     steady = len(half) > 1 and np.isfinite(half).all()

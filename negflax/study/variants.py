@@ -1,6 +1,7 @@
-"""NTR where a personal effect is likeliest: uncorrected candidates, related items in the model.
+"""Variants of NTR in which a personal effect is most likely.
 
-Each variant is compared with positives only in the same model, and with their β-front.
+They are uncorrected candidates, and a model with creators and clusters. Each variant is compared
+with positives only in the same model, and with the β-front of that.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ NTR = "ntr"
 
 
 def with_related(runs: Runs) -> Runs:
-    """The same study with creators and clusters as side features and in every item's vector."""
+    """Returns the study with creators and clusters as features and in every item's vector."""
     model: ModelConfig = runs.config.model
     features = tuple(dict.fromkeys((*model.features, "creator", "cluster")))
     model = dataclasses.replace(model, features=features, composed=("creator", "cluster"))
@@ -32,15 +33,15 @@ def with_related(runs: Runs) -> Runs:
 def rows(
     runs: Runs, valid: Judge, judge: Judge, tuned: Tuned, trials: int, seeds: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """A row for each variant.
+    """Returns a row for each variant.
 
     Args:
-      runs: of the study.
-      valid: judges the validation period.
-      judge: judges the test period.
-      tuned: NTR as the study tuned it; the related items' variant has its ω.
-      trials: settings of the uncorrected variant, which has a weight of its own.
-      seeds: of every variant.
+      runs: runs of the study.
+      valid: judge of the validation period.
+      judge: judge of the test period.
+      tuned: NTR as tuned by the study; the variant with creators and clusters uses its ω.
+      trials: number of settings for the uncorrected variant, whose weight is tuned separately.
+      seeds: training seeds of every variant.
     """
     uncorrected = quality.tune(runs, valid, "ntr_uncorrected", trials, UNCORRECTED)
     related = with_related(runs)
@@ -69,7 +70,7 @@ def _row(
     beyond = personal.beyond_rate_adjusted(found, NTR)
     return {
         "NTR with": title,
-        "setting": f"{tuned.arm.knob} {tuned.strength:.3g}",
+        "setting": f"{tuned.arm.parameter} {tuned.setting:.3g}",
         "HR_p of ssm": tables.plain(found[BASELINE, "hr_p"]),
         "HR_p": tables.percent(found[NTR, "hr_p"].relative(found[BASELINE, "hr_p"])),
         "HR_n": tables.percent(found[NTR, "hr_n"].relative(found[BASELINE, "hr_n"])),

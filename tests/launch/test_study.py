@@ -47,7 +47,7 @@ def test_the_study_from_settings_to_page(tmp_path):
     assert found["ntr/worthwhile"] in ("yes", "no", "undecided")
     assert found["ntr/hr_n_vs_ssm_low"] <= found["ntr/hr_n_vs_ssm_high"]
     page = (tmp_path / "study.html").read_text()
-    for part in ("The answer", "signed_popularity", "composed vectors", "How it was done"):
+    for part in ("The answer", "signed_popularity", "composed vectors", "Shared warm start"):
         assert part in page
     for file in ("front.png", "test.csv", "validation.csv"):
         assert (tmp_path / file).stat().st_size

@@ -36,7 +36,7 @@ SMALL = {
 def test_a_yes_no_setting_is_read_as_one():
     found = settings(Config(), "data.spread_rows", ["True", "False"])
     assert [c.data.spread_rows for n, c in found.items() if n != "ssm"] == [True, False]
-    with pytest.raises(ConfigError, match="'maybe' is no bool"):
+    with pytest.raises(ConfigError, match="'maybe' is not of type bool"):
         settings(Config(), "data.spread_rows", ["maybe"])
 
 

@@ -19,11 +19,11 @@ def test_the_rule():
 
 
 def test_the_search_halves_towards_the_share_that_must_be_kept():
-    assert study.next_strength({1.0: 0.99, 100.0: 0.5}) == pytest.approx(10)
-    assert study.next_strength({1.0: 0.99, 10.0: 0.95, 100.0: 0.5}) == pytest.approx(1000**0.5)
-    assert study.next_strength({1.0: 0.99, 10.0: 0.95}) == pytest.approx(10 * STEP)
-    assert study.next_strength({1.0: 0.5, 10.0: 0.1}) == pytest.approx(1 / STEP)
-    assert study.next_strength({1.0: 0.99, 10.0: math.nan}) == pytest.approx(STEP)
+    assert study.next_setting({1.0: 0.99, 100.0: 0.5}) == pytest.approx(10)
+    assert study.next_setting({1.0: 0.99, 10.0: 0.95, 100.0: 0.5}) == pytest.approx(1000**0.5)
+    assert study.next_setting({1.0: 0.99, 10.0: 0.95}) == pytest.approx(10 * STEP)
+    assert study.next_setting({1.0: 0.5, 10.0: 0.1}) == pytest.approx(1 / STEP)
+    assert study.next_setting({1.0: 0.99, 10.0: math.nan}) == pytest.approx(STEP)
 
 
 def test_every_objective_has_the_same_budget_and_no_two_the_same_setting():
