@@ -17,7 +17,6 @@ from negflax.serve import EventError, StateError, TrainedRecommender
 from negflax.serve.session_bytes import MAGIC, VERSION
 from negflax.train.step import Trainer
 
-
 BUILT_IN = ["gru", "gru_memory", "lstm", "cfn", "rglru", "attention"]
 ENCODERS = [*BUILT_IN, "newest", "forgetful"]
 
