@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import logging as standard_logging
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -33,6 +35,9 @@ USER_ERRORS = (
     ModelError,
 )
 JSON = flags.DEFINE_string("json", "", "Write the printed figures to this file.")
+IMPORT = flags.DEFINE_multi_string(
+    "import", [], "Module that registers your own objective or encoder (docs/extending.md)."
+)
 
 
 class _TupleParser(tuple_parser.TupleParser):
@@ -77,6 +82,7 @@ def run(main: Callable[[list[str]], None]) -> None:
         code = cluster.EXIT_DONE
         try:
             cluster.initialize()
+            import_modules(IMPORT.value)
             main(argv)
         except USER_ERRORS as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
@@ -92,6 +98,26 @@ def run(main: Callable[[list[str]], None]) -> None:
         cluster.leave(code)
 
     app.run(main_of, flags_parser=_parse)
+
+
+def import_modules(names: list[str]) -> None:
+    """Imports what --import names, from this folder too, wherever the program itself lies.
+
+    Raises:
+      ConfigError: there is no such module.
+    """
+    for name in names:
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+                raise  # the module is there, and lacks another one
+            raise ConfigError(
+                f"--import={name}: there is no module {error.name!r} in this folder or among the "
+                "installed packages; give its name as an import statement does, without .py"
+            ) from error
 
 
 def _parse(argv: list[str]) -> list[str]:

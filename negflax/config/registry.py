@@ -71,7 +71,20 @@ class Registry(OneOf):
         known = f"config.{self.key} = {name!r} is not registered (known: {', '.join(self.traits)})"
         if module == "__main__":  # a script or notebook, which cannot be imported by that name
             return f"{known}: call {call} before loading, as the program that trained the run did"
-        return f"{known}: import {module}, which calls {call}, before loading"
+        return (
+            f"{known}: import {module}, which calls {call}, before loading; give programs "
+            f"--import={module}"
+        )
+
+    def moved(self, name: str, module: str) -> str | None:
+        """The message where another module than `module` registered the name here; else None."""
+        here = self.modules.get(name)
+        if here is None or here == module:
+            return None
+        return (
+            f"config.{self.key} = {name!r} was registered by {module} when the run was trained, "
+            f"and by {here} here"
+        )
 
 
 def choose_from(word: str, words: Iterable[str]) -> str:

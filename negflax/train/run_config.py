@@ -139,9 +139,20 @@ def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_registered(values: Mapping[str, Any], modules: Mapping[str, str]) -> None:
-    """Whether the names of the run's own objective and encoder are known, before `check` asks."""
+    """Whether the names of the run's own objective and encoder are known, before `check` asks.
+
+    Another module than at training may hold another function under the same name; a script or
+    notebook, `__main__`, may be what has become a module since.
+    """
     for registry in (OBJECTIVES, ENCODERS):
         section, key = registry.key.split(".")
         name, module = values.get(section, {}).get(key), modules.get(registry.key)
         if module is not None and not registry.accepts(name):
             raise CheckpointError(registry.missing(name, module))
+        if module is not None and (moved := registry.moved(name, module)):
+            if "__main__" not in (module, registry.modules[name]):
+                raise CheckpointError(
+                    f"{moved}: import {module} instead, or, where both are the same code, write "
+                    f"the new name under `registered_by` in the run's {CONFIG}"
+                )
+            logging.warning("%s: the run goes on with the latter", moved)

@@ -9,6 +9,8 @@ import pytest
 from absl import flags
 from programs import fresh_flags
 
+from negflax.config import ConfigError
+
 # ml_collections loads config files in a way that Python 3.12 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 
@@ -41,3 +43,20 @@ def test_label_rules_are_plain_text(settings, negative):
 
 def test_tuples_of_numbers():
     assert parsed("--config.eval.ks=5, 20").eval.ks == (5, 20)
+
+
+def test_import_finds_modules_of_the_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p not in ("", str(tmp_path))])
+    (tmp_path / "own_parts.py").write_text("made = 1\n")
+    (tmp_path / "lacks_another.py").write_text("import nowhere_at_all\n")
+    with fresh_flags():
+        import_modules = importlib.import_module("launch.flags").import_modules
+        import_modules(["own_parts"])
+        assert sys.modules.pop("own_parts").made == 1
+        with pytest.raises(ConfigError, match="--import=own_prats: there is no module"):
+            import_modules(["own_prats"])
+        with pytest.raises(ConfigError, match="--import=own_prats.loss: there is no module"):
+            import_modules(["own_prats.loss"])
+        with pytest.raises(ModuleNotFoundError, match="nowhere_at_all"):
+            import_modules(["lacks_another"])

@@ -125,6 +125,19 @@ def test_what_is_not_registered_at_load_is_named(registered, registry, tmp_path)
         negflax.load(tmp_path)
 
 
+@pytest.mark.parametrize("registry", [OBJECTIVES, ENCODERS], ids=["objective", "encoder"])
+def test_another_module_that_registered_the_name_is_told(registered, registry, tmp_path, caplog):
+    write_config(tmp_path, own(tiny.CONFIG))
+    name = {"loss.objective": "hinge", "model.encoder": "average"}[registry.key]
+    registry.modules[name] = "other.place"
+    message = f"was registered by {__name__} when .* by other.place here: import {__name__} instead"
+    with pytest.raises(CheckpointError, match=message):
+        read_config(tmp_path)
+    registry.modules[name] = "__main__"  # may well be the same function
+    assert read_config(tmp_path) == own(tiny.CONFIG)
+    assert f"by {__name__} when the run was trained, and by __main__ here" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("extra", "columns"), [("recent_negatives", 3), ("sampled", 5)], ids=["recent", "sampled"]
 )
