@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from negflax.loss.kernels import xla
+from negflax.loss.kernels import xla, xla_one_pass
 from negflax.loss.labels import ExtraColumns, LabelBatch, Labels, margins
 from negflax.loss.logsumexp import (
     DEFAULTS,
@@ -82,8 +82,8 @@ def objective_sum(
             candidates.ids_S,
             labels.excluded_NX,
         )
-        per_state = xla.PerState(states_ND, logits_NC, exclude_NL, active_N, extras)
-        total, lse_N = xla.state_loss_sum(
+        per_state = xla_one_pass.PerState(states_ND, logits_NC, exclude_NL, active_N, extras)
+        total, lse_N = xla_one_pass.state_loss_sum(
             state_loss, per_state, candidates.vectors_SD, bias_S, ids_S, options.block_elements
         )
     else:

@@ -1,0 +1,224 @@
+"""The loss is known: its gradient in the forward pass of plain XLA, 6·N·S·D operations.
+
+It walks blocks of states; each block's logits are made once and used three times (value, ∂states,
+∂candidates), since the loss tells the cotangent of lse on the spot.
+
+The exponentials stand below a bound on the logits, |s|·max|c| + max bias, which saves the pass for
+the maximum. Where too little is left of a state's sum, a CPU does that block again, and the blocks
+after it, below the true maximum; accelerators, whose loop shall not branch, do the whole walk
+again. There the sums of a block are one more column of its products: a wide unit multiplies it for
+nothing, where a sum of its own would pass over the block once more. On a CPU it is the other way
+round.
+
+Shapes: N states, S candidates, D width; `b` marks one block.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from negflax.loss.kernels import xla
+from negflax.loss.kernels.xla import contract, finite
+from negflax.mesh import platform
+
+StateLoss = Callable[..., jax.Array]
+
+
+class PerState(NamedTuple):
+    """What a block of states takes along; states and logits are differentiated.
+
+    Attributes:
+      states_ND: user states.
+      logits_NL: logits of the labels and of the state's own columns.
+      exclude_NL: ids that the state leaves out of its candidates, -1 where absent.
+      active_N: whether the state counts.
+      extras: a tree of arrays (N, ...) for the loss.
+    """
+
+    states_ND: jax.Array
+    logits_NL: jax.Array
+    exclude_NL: jax.Array
+    active_N: jax.Array
+    extras: Any
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 5, 6))
+def state_loss_sum(
+    loss: StateLoss,
+    per_state: PerState,
+    candidates_SD: jax.Array,
+    bias_S: jax.Array,
+    ids_S: jax.Array,
+    block_elements: int,
+    product_dtype: str | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """Σ_n loss(logits_n, lse_n, extras_n), and lse_N for metrics (not differentiable).
+
+    States that are not active (no label) come last and their blocks are skipped: their loss and
+    gradient are 0, and their lse is not to be used. Products are of `product_dtype`, by default the
+    operands', and sums of the bias's dtype.
+    """
+    states_ND, logits_NL, exclude_NL, active_N, extras = per_state
+    lse_N = xla.logsumexp(
+        states_ND, candidates_SD, bias_S, ids_S, exclude_NL, block_elements, product_dtype
+    )
+    each_NL = loss(logits_NL, lse_N, extras)
+    return jnp.sum(jnp.where(active_N[:, None], each_NL, 0)), lse_N
+
+
+class _Walk(NamedTuple):
+    """What the walk over blocks of states carries from block to block.
+
+    Attributes:
+      block: the next one.
+      by_maximum: whether a bound has been too far above the logits.
+      value: Σ loss.
+      d_candidates: ∂ of the candidates, and on accelerators of the bias as its last column.
+      d_bias_S: ∂ of the bias, on a CPU.
+      lse: of the blocks that are done; and so the next ones.
+      d_states: ∂ of the states.
+      d_labels: ∂ of the labels' logits.
+    """
+
+    block: jax.Array
+    by_maximum: jax.Array
+    value: jax.Array
+    d_candidates: jax.Array
+    d_bias_S: jax.Array
+    lse: jax.Array
+    d_states: jax.Array
+    d_labels: jax.Array
+
+
+def _state_loss_fwd(loss, *arguments):
+    *arguments, block_elements, product_dtype = arguments
+    bias_needed = arguments[2].perturbed
+    per_state, candidates_SD, bias_S, ids_S = jax.tree.map(
+        lambda x: x.value, arguments, is_leaf=lambda x: hasattr(x, "perturbed")
+    )
+    states_ND, active_N = per_state.states_ND, per_state.active_N
+    kind, n, s = bias_S.dtype, len(states_ND), len(candidates_SD)
+    on_cpu, column = platform() == "cpu", int(platform() != "cpu")
+    tile = xla.state_tile(n, s, block_elements)
+    order_N = jnp.argsort(~active_N, stable=True)
+    blocks = xla.split(jax.tree.map(lambda x: x[order_N], per_state), tile)
+    narrow_SD = candidates_SD.astype(product_dtype or candidates_SD.dtype)
+    narrow_DS, ones_S = jnp.pad(narrow_SD, ((0, 0), (0, column)), constant_values=1).T, None
+    if on_cpu:
+        ones_S = jnp.ones(s, kind)
+    longest = jnp.max(_length(candidates_SD, kind), initial=0)
+    top_bias = finite(jnp.max(bias_S, initial=-jnp.inf))
+    least = jnp.finfo(kind).tiny * 1e13  # what is lost to underflow is 1e-13 of it at the most
+
+    def one_block(walk: _Walk, by_maximum: bool | jax.Array) -> _Walk:
+        states_bD, labels_bL, exclude_bL, active_b, extras_b = jax.tree.map(
+            lambda x: x[walk.block], blocks
+        )
+        products = xla.products(states_bD, narrow_SD, kind)
+        excluded = xla.excluded(ids_S, exclude_bL)
+
+        def below_maximum():
+            logits = jnp.where(excluded, -jnp.inf, products + bias_S[:, None])
+            maximum = finite(jnp.max(logits, axis=0))
+            return jnp.exp(logits - maximum), maximum
+
+        def below_bound():
+            bound = longest * _length(states_bD, kind) + top_bias
+            bound = jnp.where(jnp.isnan(bound), jnp.inf, bound)  # ∞ · 0 of overflown lengths
+            return jnp.where(excluded, 0, jnp.exp(products + bias_S[:, None] - bound)), bound
+
+        if isinstance(by_maximum, bool):
+            weights, top_b = below_maximum() if by_maximum else below_bound()
+        else:
+            weights, top_b = lax.cond(by_maximum, below_maximum, below_bound)
+        narrow = weights.astype(narrow_SD.dtype)
+        if on_cpu:
+            total_b = xla.sums(ones_S, weights)
+        else:
+            mean_Db = contract(narrow_DS, narrow, (1, 0), kind)
+            mean_Db, total_b = mean_Db[:-1], mean_Db[-1]
+        lse_b = top_b + jnp.log(total_b)
+        done = by_maximum | jnp.all((total_b > least) | ~active_b)
+
+        def block_loss(labels, lse):
+            return jnp.sum(jnp.where(active_b[:, None], loss(labels, lse, extras_b), 0))
+
+        value, (d_labels_b, d_lse) = jax.value_and_grad(block_loss, (0, 1))(labels_bL, lse_b)
+        # ∂logits = softmax · d_lse, normalised after the products instead of element by element.
+        some = done & (total_b > 0)
+        scale_b = jnp.where(some, d_lse / jnp.where(some, total_b, 1), 0)
+        scaled_bD = states_bD * scale_b[:, None]
+        if on_cpu:
+            more = contract(narrow, scaled_bD, (1, 0), kind)
+            mean_Db = contract(narrow_DS, narrow, (1, 0), kind)
+        else:
+            scaled_bD = jnp.concatenate([scaled_bD.astype(kind), scale_b[:, None]], axis=1)
+            more = contract(narrow, scaled_bD, (1, 0), kind)
+        d_states_b = (mean_Db * scale_b).T
+        summed = bias_needed and on_cpu
+        return _Walk(
+            block=walk.block + (done if on_cpu else 1),
+            by_maximum=walk.by_maximum | ~done,
+            value=walk.value + jnp.where(done, value, 0),
+            d_candidates=walk.d_candidates + more,
+            d_bias_S=walk.d_bias_S + xla.sums(weights, scale_b) if summed else walk.d_bias_S,
+            lse=walk.lse.at[walk.block].set(lse_b),
+            d_states=walk.d_states.at[walk.block].set(d_states_b.astype(states_ND.dtype)),
+            d_labels=walk.d_labels.at[walk.block].set(d_labels_b),
+        )
+
+    no_room = candidates_SD.dtype == jnp.float16  # below a bound
+    start = _Walk(
+        block=jnp.zeros((), jnp.int32),
+        by_maximum=jnp.array(no_room),
+        value=jnp.zeros((), kind),
+        d_candidates=jnp.zeros((s, candidates_SD.shape[1] + column), kind),
+        d_bias_S=jnp.zeros(bias_S.shape, kind),
+        lse=jnp.full(blocks.active_N.shape, -jnp.inf, kind),
+        d_states=jnp.zeros_like(blocks.states_ND),
+        d_labels=jnp.zeros_like(blocks.logits_NL),
+    )
+    needed = -(-jnp.sum(active_N) // tile)
+
+    def walk_all(by_maximum: bool | None) -> _Walk:
+        def body(walk: _Walk) -> _Walk:
+            return one_block(walk, walk.by_maximum if by_maximum is None else by_maximum)
+
+        return lax.while_loop(lambda walk: walk.block < needed, body, start)
+
+    if on_cpu:
+        walk = walk_all(None)
+    else:
+        walk = walk_all(no_room)
+        if not no_room:
+            walk = lax.cond(walk.by_maximum, lambda _: walk_all(True), lambda walk: walk, walk)
+    lse_N, d_states, d_labels = (
+        jnp.zeros((n, *x.shape[2:]), x.dtype).at[order_N].set(x.reshape(-1, *x.shape[2:])[:n])
+        for x in (walk.lse, walk.d_states, walk.d_labels)
+    )
+    d_candidates, d_bias_S = walk.d_candidates, walk.d_bias_S
+    if column:
+        d_candidates, d_bias_S = d_candidates[:, :-1], d_candidates[:, -1]
+    d_candidates = d_candidates.astype(candidates_SD.dtype)
+    return (walk.value, lse_N), (d_states, d_labels, d_candidates, d_bias_S)
+
+
+def _state_loss_bwd(loss, block_elements, product_dtype, gradients, cotangents):
+    g, _ = cotangents
+    if isinstance(g, jax.custom_derivatives.SymbolicZero):
+        g = jnp.zeros(g.shape, g.dtype)
+    d_states, d_labels, d_candidates, d_bias = ((x * g).astype(x.dtype) for x in gradients)
+    return PerState(d_states, d_labels, None, None, None), d_candidates, d_bias, None
+
+
+state_loss_sum.defvjp(_state_loss_fwd, _state_loss_bwd, symbolic_zeros=True)
+
+
+def _length(x_ND: jax.Array, kind) -> jax.Array:
+    return jnp.linalg.norm(x_ND.astype(kind), axis=1)
