@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from negflax.config import Config, ConfigError
 from negflax.data import Catalogue, Sequences, StreamBatches
+from negflax.data.rule_matches import require_matches
 from negflax.evaluate import build_queries, evaluate_scorer
 from negflax.evaluate.circumstances import check_list_lengths
 from negflax.evaluate.scorer import model_scorer
@@ -46,10 +47,12 @@ def train_run(
 
     Raises:
       ConfigError: settings that do not suit the data or the devices; nothing was written.
+      DataError: no label rule of a sign matches an event; nothing was written.
       CheckpointError: the folder holds another run.
     """
     mesh = mesh_of(config)
     check_list_lengths(config.eval.ks, sequences.catalogue)
+    require_matches(sequences.report)
     from_first(lambda: write_config(workdir, config))
     from_first(lambda: save_catalogue(workdir, sequences.catalogue))
     host = jax.process_index(), jax.process_count()

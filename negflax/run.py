@@ -22,6 +22,7 @@ from negflax.config import (
 )
 from negflax.data import Catalogue, open_sequences
 from negflax.data.event_files import count_events, event_files
+from negflax.data.rule_matches import require_matches
 from negflax.data.tabular import Data, arrow_table, as_file, is_path
 from negflax.evaluate import Result, evaluation
 from negflax.evaluate.calibration import calibration_figures
@@ -217,6 +218,7 @@ def fit(
     known = catalogue_of(init_from) if grows else None
     sequences = open_sequences(config, workdir, known=known)
     check_list_lengths(config.eval.ks, sequences.catalogue)
+    require_matches(sequences.report)
     from_first(lambda: write_json(workdir / "data_report.json", sequences.report))
     outcome = train_run(config, workdir, sequences, init_from=str(init_from))
     if config.train.refit:

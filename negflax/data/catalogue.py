@@ -19,6 +19,7 @@ from negflax.data.columns import factorize, flat, floats, is_list, is_text, valu
 from negflax.data.features import NUM_VALUES
 from negflax.files import write_arrays
 
+INTEGER = r"^(0|-?[1-9]\d{0,18})$"
 BY_ROW = ("creator_V", "clusters_VC", "train_count_V", "titles", "duration_V")
 
 
@@ -81,7 +82,10 @@ class Catalogue:
 
     @property
     def fingerprint(self) -> int:
-        """CRC-32 of the ids in their order: equal for catalogues whose rows are the same items."""
+        """CRC-32 of the ids in their order: equal for catalogues whose rows are the same items.
+
+        Ids that are numbers in one and text in the other give other values.
+        """
         numbers = self.item_ids.dtype.kind in "iu"
         if numbers:
             return zlib.crc32(self.item_ids.astype("<i8").tobytes())
@@ -93,25 +97,23 @@ class Catalogue:
     def has_rows_of(self, other: Catalogue) -> bool:
         """Whether every row that events can name, an item's or a bucket, means the same."""
         buckets = [(one.bucket_rows, one.bucket_rows and one.table_rows) for one in (self, other)]
-        return np.array_equal(self.item_ids, other.item_ids) and buckets[0] == buckets[1]
+        if len(self.item_ids) != len(other.item_ids) or buckets[0] != buckets[1]:
+            return False
+        return np.array_equal(self.rows(other.item_ids), np.arange(1, self.num_rows))
 
     def rows(self, ids: Any) -> np.ndarray:
-        """Rows int32 of original ids, 0 for an unknown id.
-
-        Raises:
-          DataError: text where the ids are numbers, or the other way round.
-        """
-        ids = np.asarray(ids)
-        if ids.size == 0:
+        """Rows int32 of original ids, 0 unknown; 17 and "17" are one id, "017" is another."""
+        ids, known = np.asarray(ids), self.item_ids
+        if ids.size == 0 or known.size == 0:
             return np.zeros(ids.shape, np.int32)
-        if (ids.dtype.kind in "iu") != (self.item_ids.dtype.kind in "iu"):
-            kind = "integers" if self.item_ids.dtype.kind in "iu" else "text"
-            raise DataError(f"item ids of this catalogue are {kind}; got `{ids.ravel()[0]}`")
-        if len(self.item_ids) == 0:
-            return np.zeros(ids.shape, np.int32)
-        place = np.searchsorted(self.item_ids, ids, sorter=self._by_id)
-        index = self._by_id[np.minimum(place, len(self.item_ids) - 1)]
-        return np.where(self.item_ids[index] == ids, index + 1, 0).astype(np.int32)
+        if (ids.dtype.kind in "iu") != (known.dtype.kind in "iu"):
+            if known.dtype.kind in "iu":
+                numbers, written = _as_numbers(ids)
+                return np.where(written, self.rows(numbers), 0).astype(np.int32)
+            ids = ids.astype(str)
+        place = np.searchsorted(known, ids, sorter=self._by_id)
+        index = self._by_id[np.minimum(place, len(known) - 1)]
+        return np.where(known[index] == ids, index + 1, 0).astype(np.int32)
 
     def buckets(self, ids: np.ndarray) -> np.ndarray:
         """Rows int32 that stand for ids outside the vocabulary: CRC-32 of the text of the id.
@@ -168,6 +170,16 @@ class Catalogue:
                 f"{path} is no whole catalogue ({error}): delete it, and the training command of "
                 "the run writes it anew"
             ) from error
+
+
+def _as_numbers(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(text ids as int64, 0 where they are none; where they are, written as an integer is)."""
+    flat_ids = pa.array(ids.ravel().tolist(), pa.string())
+    written = pc.match_substring_regex(flat_ids, INTEGER)
+    numbers = pc.cast(pc.if_else(written, flat_ids, "0"), pa.float64()).to_numpy()
+    inside = written.to_numpy(zero_copy_only=False) & (np.abs(numbers) < 2.0**63)
+    exact = pc.cast(pc.if_else(pa.array(inside), flat_ids, "0"), pa.int64()).to_numpy()
+    return exact.reshape(ids.shape), inside.reshape(ids.shape)
 
 
 def spread(count_I: np.ndarray) -> np.ndarray:

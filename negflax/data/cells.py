@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,6 +13,10 @@ from negflax.data.columns import PLAIN_INTEGER, Column, flat, is_binary, is_list
 NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 _YES = r"^\s*(?i:true|t|yes|y|1(?:\.0+)?)\s*$"
 _NO = r"^\s*(?i:false|f|no|n|0(?:\.0+)?)\s*$"
+# How programs write an id that is missing. In a log, each would make one item or user of many.
+_NO_ID = ("", "nan", "NaN", "NAN", "null", "Null", "NULL", "None", "NaT", "<NA>", "NA", "N/A")
+NO_ID = pa.array([*_NO_ID, "n/a", "#N/A", "\\N"])
+LARGEST_FLOAT_ID = 2**53  # above, neighbouring integers are one float
 LONGEST_ID = 1_000  # characters: ids are stored at a fixed width, so one long id costs all of them
 
 
@@ -52,33 +57,58 @@ def first(mask: pa.Array) -> int | None:
     return None if row < 0 else row
 
 
-def no_null(column: pa.Array, place: Place, remedy: str) -> None:
-    """Raises a DataError at the first null."""
+def no_null(column: pa.Array, place: Place, remedy: str, was: pa.Array | None = None) -> None:
+    """Raises a DataError at the first null; `was` is the column as it was written."""
     if column.null_count:
-        raise place.error(first(pc.is_null(column)), "is null", remedy)
+        row = first(pc.is_null(column))
+        written = None if was is None else was[row].as_py()
+        raise place.error(row, f"{written!r} is no id" if written else "is null", remedy)
 
 
 def ids(column: pa.Array, place: Place) -> pa.Array:
-    """Ids as int64 or text; null and empty text are null.
+    """Ids as int64 or text, without blanks around them; null and NO_ID are null.
 
     Raises:
-      DataError: the column holds neither integers nor text.
+      DataError: the column holds neither whole numbers nor text.
     """
     kind = column.type
     if pa.types.is_null(kind):
         return column.cast(pa.int64())
     if is_text(kind):
-        column = pc.cast(column, pa.string())
+        column = pc.utf8_trim_whitespace(pc.cast(column, pa.string()))
         _require_storable(column, place)
-        if first(pc.equal(column, "")) is None:
+        missing = pc.is_in(column, value_set=NO_ID)
+        if first(missing) is None:
             return column
-        return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
-    if pa.types.is_integer(kind):
-        try:
-            return pc.cast(column, pa.int64())
-        except pa.ArrowInvalid as error:
-            raise place.error(None, "an id beyond int64", "write the ids as text") from error
-    raise place.error(None, f"ids of type {kind}", "write them as integers or text")
+        return pc.if_else(missing, pa.scalar(None, pa.string()), column)
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        column = _whole(column, place)
+    elif not pa.types.is_integer(kind):
+        raise place.error(None, f"ids of type {kind}", "write them as integers or text")
+    try:
+        return pc.cast(column, pa.int64())
+    except pa.ArrowInvalid as error:
+        raise place.error(None, "an id beyond int64", "write the ids as text") from error
+
+
+def _whole(column: pa.Array, place: Place) -> pa.Array:
+    """Floats or decimals that are whole numbers, NaN as null."""
+    if pa.types.is_floating(column.type):
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+        exact = pc.less_equal(pc.abs(pc.cast(column, pa.float64())), float(LARGEST_FLOAT_ID))
+        row = first(pc.invert(pc.and_(exact, pc.equal(column, pc.round(column)))))
+    else:
+        row = first(pc.not_equal(column, pc.round(column)))
+    if row is not None:
+        raise place.error(row, f"{column[row].as_py()} is no id", "write ids as integers or text")
+    return pc.round(column)
+
+
+def padded(column: pa.Array) -> int:
+    """How many ids of a text column have blanks around them, which `ids` removes."""
+    if not is_text(column.type):
+        return 0
+    return pc.sum(pc.not_equal(column, pc.utf8_trim_whitespace(column))).as_py() or 0
 
 
 def _require_storable(column: pa.Array, place: Place) -> None:
@@ -108,6 +138,8 @@ def clusters(column: pa.Array, place: Place) -> pa.Array:
     if not is_list(kind):
         return ids(column, place)
     inner = kind.value_type
+    if pa.types.is_string_view(inner):
+        column, inner = column.cast(pa.list_(pa.string())), pa.string()
     if pa.types.is_integer(inner) or pa.types.is_null(inner):
         return column.cast(pa.list_(pa.int64()))
     if is_text(inner):
@@ -175,14 +207,17 @@ def number(column: pa.Array, kind: pa.DataType, place: Place, at_least_zero: boo
     if is_text(column.type):
         row = first(pc.invert(pc.match_substring_regex(column, NUMBER)))
         if row is not None:
-            raise place.error(row, f"text {column[row].as_py()!r} in a number column", remedy)
+            word = column[row].as_py()
+            if re.fullmatch(r"[\d.,' ]+", word.strip()):
+                remedy = "write 1234.5: a point before decimals, and nothing between thousands"
+            raise place.error(row, f"text {word!r} in a number column", remedy)
         column = pc.utf8_trim_whitespace(column)
         whole = pa.types.is_integer(kind) and pc.all(
             pc.match_substring_regex(column, PLAIN_INTEGER), min_count=0
         )
         column = pc.cast(column, pa.int64() if whole and whole.as_py() else pa.float64())
     elif pa.types.is_timestamp(column.type):
-        column = pc.cast(pc.cast(column, pa.timestamp("ms", column.type.tz), safe=False), kind)
+        column = pc.cast(_in_milliseconds(column, place), kind)
     elif pa.types.is_boolean(column.type) or pa.types.is_null(column.type):
         column = pc.cast(column, pa.int64())
     elif not is_number(column.type):
@@ -195,7 +230,11 @@ def number(column: pa.Array, kind: pa.DataType, place: Place, at_least_zero: boo
             column = pc.round(column)
     elif pa.types.is_decimal(column.type) and pa.types.is_integer(kind):
         column = pc.round(column)
-    if at_least_zero:
+    if pa.types.is_uint64(column.type):
+        beyond = first(pc.greater(column, pa.scalar(2**63 - 1, pa.uint64())))
+        if beyond is not None and pa.types.is_integer(kind):
+            raise place.error(beyond, f"{column[beyond].as_py()} is a number beyond {kind}", remedy)
+    elif at_least_zero:
         row = first(pc.less(column, 0))
         if row is not None:
             raise place.error(row, f"{column[row].as_py()} is negative", remedy)
@@ -203,3 +242,19 @@ def number(column: pa.Array, kind: pa.DataType, place: Place, at_least_zero: boo
         return pc.cast(column, kind, safe=pa.types.is_integer(kind))
     except pa.ArrowInvalid as error:
         raise place.error(None, f"a number beyond {kind}", remedy) from error
+
+
+def _in_milliseconds(column: pa.Array, place: Place) -> pa.Array:
+    """Timestamps as timestamps in milliseconds, what is finer cut off."""
+    finer = column.type.unit in ("us", "ns")
+    try:
+        return pc.cast(column, pa.timestamp("ms", column.type.tz), safe=not finer)
+    except pa.ArrowInvalid as error:
+        raise place.error(None, f"a time out of range ({error})", "correct it") from error
+
+
+def finite_or_null(column: pa.Array) -> pa.Array:
+    """A number column with null for NaN and infinity; for columns that nothing asks for."""
+    if not pa.types.is_floating(column.type):
+        return column
+    return pc.if_else(pc.is_finite(column), column, pa.scalar(None, column.type))

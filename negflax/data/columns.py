@@ -9,17 +9,60 @@ import pyarrow.compute as pc
 Column = pa.Array | pa.ChunkedArray
 ID_COLUMNS = ("user_id", "item_id", "creator_id")
 PLAIN_INTEGER = r"^(0|-?[1-9]\d{0,17})$"
+WHOLE_NUMBER = r"^(0|-?[1-9]\d{0,17})(\.0+)?$"  # 17.0 is how programs write an id with a gap
 
 
 def flat(column: Column) -> pa.Array:
-    """The column as one contiguous array, with dictionary encoding and views undone."""
+    """The column as one contiguous array, in the plain type of those that hold the same values."""
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
+    if isinstance(column.type, pa.BaseExtensionType):
+        column = column.storage
+    if pa.types.is_run_end_encoded(column.type):
+        column = pc.run_end_decode(column)
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if pa.types.is_string_view(column.type):
         column = column.cast(pa.string())
+    if pa.types.is_float16(column.type):
+        column = column.cast(pa.float32())
+    if is_list(column.type) and not pa.types.is_list(column.type):
+        plain = pa.list_(column.type.value_type)
+        view = "view" in str(column.type)  # whose cast to a list fails in pyarrow
+        column = pa.array(column.to_pylist(), plain) if view else column.cast(plain)
     return column
+
+
+def whole_numbers(column: Column, pattern: str = WHOLE_NUMBER) -> bool:
+    """Whether the ids of a column are whole numbers, as integers or as text: 17, "17", "17.0"."""
+    if not is_text(column.type):
+        return True
+    distinct = pc.drop_null(pc.unique(column))
+    return pc.all(pc.match_substring_regex(distinct, pattern), min_count=0).as_py()
+
+
+def as_integers(column: Column) -> Column:
+    """Ids that are `whole_numbers` as int64."""
+    if is_text(column.type):
+        column = pc.replace_substring_regex(column, r"\.0+$", "")
+    return column.cast(pa.int64())
+
+
+def numeric_ids(table: pa.Table) -> pa.Table:
+    """The table with text ids as int64 where every one is a whole number."""
+    for name in ID_COLUMNS:
+        if name in table.column_names and is_text(table[name].type):
+            known = table[name].null_count < len(table)
+            if known and whole_numbers(table[name]):
+                place = table.column_names.index(name)
+                table = table.set_column(place, name, as_integers(table[name]))
+    return table
+
+
+def tidy_names(table: pa.Table) -> pa.Table:
+    """The table with names of columns without blanks around them."""
+    names = [name.strip() for name in table.column_names]
+    return table if names == table.column_names else table.rename_columns(names)
 
 
 def floats(column: Column) -> np.ndarray:
@@ -83,7 +126,9 @@ def is_binary(kind: pa.DataType) -> bool:
 
 def is_list(kind: pa.DataType) -> bool:
     """Whether a column of this type holds lists."""
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    fixed = pa.types.is_fixed_size_list(kind)
+    views = pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind)
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or fixed or views
 
 
 def is_number(kind: pa.DataType) -> bool:
@@ -105,3 +150,8 @@ def as_text(table: pa.Table, name: str) -> pa.Table:
     if name not in table.column_names:
         return table
     return table.set_column(table.column_names.index(name), name, table[name].cast(pa.string()))
+
+
+def listed(names: list[str], most: int = 30) -> str:
+    """The names, for a message: of many, the first."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if names[most:] else "")

@@ -6,26 +6,26 @@ import contextlib
 import dataclasses
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 from absl import logging
 
 from negflax.data.cells import DataError
-from negflax.data.columns import ID_COLUMNS, PLAIN_INTEGER
+from negflax.data.columns import ID_COLUMNS, PLAIN_INTEGER, numeric_ids
+from negflax.data.csv_files import COMPRESSED, read_csv
 from negflax.data.parts import Kinds, put_together
 from negflax.data.renaming import Renaming, renaming
 from negflax.data.schema import as_signals, binary, conform, validate_items
 from negflax.files import replacing
 
 SUFFIXES = (".parquet", ".csv")
-COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}  # of a CSV
 CHUNK_EVENTS = 1_000_000
 CSV_BYTES = 40  # of an average event
 SAME_NAMES = Renaming()
@@ -42,15 +42,21 @@ class Reading:
       empty_files: without events, beside others that have some.
       files_left_out: of another kind.
       columns_left_out: that neither the schema nor a label rule asks for.
+      repairs: counts of what was repaired (schema.conform).
     """
 
     empty_files: list[str] = dataclasses.field(default_factory=list)
     files_left_out: list[str] = dataclasses.field(default_factory=list)
     columns_left_out: set[str] = dataclasses.field(default_factory=set)
+    repairs: Counter[str] = dataclasses.field(default_factory=Counter)
 
     def report(self) -> dict[str, Any]:
         """What there is to tell, ready for JSON."""
-        told = dataclasses.asdict(self) | {"columns_left_out": sorted(self.columns_left_out)}
+        told = {
+            "empty_files": self.empty_files,
+            "files_left_out": self.files_left_out,
+            "columns_left_out": sorted(self.columns_left_out),
+        }
         return {name: names for name, names in told.items() if names}
 
 
@@ -60,6 +66,7 @@ def read_events(
     asked: Mapping[str, str] | None = None,
     columns: tuple[str, ...] = (),
     item_columns: tuple[str, ...] = (),
+    partial: bool = False,
 ) -> tuple[pa.Table, pa.Table | None]:
     """Reads an event log, and an item table where a path is given.
 
@@ -69,6 +76,7 @@ def read_events(
       asked: how label rules ask for a signal (rules.asked).
       columns: of the log that have other names, as config.data.columns.
       item_columns: the same of the item table.
+      partial: the log may lack some of `columns`, as one to serve from may.
 
     Returns:
       (events in canonical types, in the order of the files; items or None).
@@ -77,7 +85,8 @@ def read_events(
       DataError: a file is missing, cut short or fails the schema; rows count within their file.
     """
     files = event_files(path, items_path)
-    tables = list(event_chunks(files, CHUNK_EVENTS, asked, names=renaming(columns)))
+    names = renaming(columns, partial=partial)
+    tables = list(event_chunks(files, CHUNK_EVENTS, asked, names=names))
     kinds = Kinds()
     for table in tables:
         kinds.add(table)
@@ -94,7 +103,7 @@ def read_items(path: str, columns: tuple[str, ...] = ()) -> pa.Table | None:
     if not path:
         return None
     names = renaming(columns, "config.data.item_columns")
-    return _numeric_ids(validate_items(names.apply(read_table(path, names), path), path))
+    return numeric_ids(validate_items(names.apply(read_table(path, names), path), path))
 
 
 def event_files(path: str, items_path: str = "", reading: Reading | None = None) -> list[Path]:
@@ -145,11 +154,6 @@ def kind_of(path: str | os.PathLike[str]) -> str:
     return path.suffix if path.suffix in SUFFIXES else ""
 
 
-def unpacked(path: Path) -> pa.NativeFile:
-    """A stream of the bytes of a CSV, unpacked where its name says that it is packed."""
-    return pa.input_stream(str(path), compression=COMPRESSED.get(path.suffix.lower()))
-
-
 def count_events(files: list[Path]) -> int:
     """How many events the files hold; of a CSV an estimate, from its size.
 
@@ -198,7 +202,7 @@ def event_chunks(
         for table in _tables(file, rows, names):
             if table.num_rows:
                 table = names.apply(with_partitions(table, file, root), str(file), start)
-                events = conform(table, str(file), start, asked)
+                events = conform(table, str(file), start, asked, reading.repairs)
                 reading.columns_left_out |= set(table.column_names) - set(events.column_names)
                 yield events
             start += table.num_rows
@@ -256,7 +260,7 @@ def read_table(path: str | os.PathLike[str], names: Renaming = SAME_NAMES) -> pa
     with _errors(path):
         if kind_of(path) == ".parquet":
             return pq.ParquetFile(path).read()
-        return _read_csv(path, names)
+        return read_csv(path, {names.of(name) for name in ID_COLUMNS})
 
 
 def write_table(table: pa.Table, path: str | os.PathLike[str]) -> None:
@@ -288,43 +292,3 @@ def _errors(path: Path) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} cannot be read, it may be cut short: {error}") from error
-
-
-def _read_csv(path: Path, names: Renaming) -> pa.Table:
-    # One block: the type of a column is then inferred from all its rows, and text far down in a
-    # number column reaches the schema check, which names its row.
-    with unpacked(path) as stream:
-        source = stream.read_buffer()
-    size = min(max(source.size + 1, 1024), 2**31 - 1)
-    try:
-        return csv.read_csv(
-            pa.BufferReader(source),
-            read_options=csv.ReadOptions(block_size=size),
-            convert_options=csv.ConvertOptions(
-                column_types={names.of(name): pa.string() for name in ID_COLUMNS},
-                null_values=["", "null", "NULL"],
-                strings_can_be_null=True,
-            ),
-        )
-    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
-        found = re.search(r"CSV column #(\d+): .*UTF8", str(error))
-        if not found and not isinstance(error, UnicodeDecodeError):
-            raise
-        column = ""
-        if found:
-            header = bytes(source[: min(source.size, 2**20)]).split(b"\n")[0]
-            column = header.decode(errors="replace").strip().split(",")[int(found[1])]
-            column = f": column `{column}`"
-        raise DataError(f"{path}{column} is no UTF-8 text: save the file as UTF-8") from error
-
-
-def _numeric_ids(table: pa.Table) -> pa.Table:
-    """Text ids as int64 where every one is a plain integer: less memory, faster look-ups."""
-    for name in ID_COLUMNS:
-        if name in table.column_names and pa.types.is_string(table[name].type):
-            distinct = pc.drop_null(pc.unique(table[name]))
-            plain = pc.match_substring_regex(distinct, PLAIN_INTEGER)
-            if len(distinct) and pc.all(plain).as_py():
-                place = table.column_names.index(name)
-                table = table.set_column(place, name, table[name].cast(pa.int64()))
-    return table

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pyarrow as pa
 
@@ -11,7 +13,9 @@ from negflax.data.schema import validate
 from negflax.data.sequences import Sequences, encode_features
 
 
-def build_histories(table: pa.Table, catalogue: Catalogue, name: str) -> Sequences:
+def build_histories(
+    table: pa.Table, catalogue: Catalogue, name: str, asked: Mapping[str, str] | None = None
+) -> Sequences:
     """Encodes an event log to serve from: every event is history, none is a label.
 
     Users whose items are all unknown stay, with an empty history. Ids may be text in one place and
@@ -21,6 +25,8 @@ def build_histories(table: pa.Table, catalogue: Catalogue, name: str) -> Sequenc
       table: an event log (schema.py); columns that only labels need may be missing.
       catalogue: a checkpoint's vocabulary.
       name: file or source, for the messages.
+      asked: what the run's label rules ask for (rules.asked). Text that they ask for is kept: a
+        view and a purchase of one item at one time are two events here too.
 
     Returns:
       Sequences of weight 0, all in the split `train`.
@@ -28,10 +34,10 @@ def build_histories(table: pa.Table, catalogue: Catalogue, name: str) -> Sequenc
     Raises:
       DataError: unusable events.
     """
-    events, repairs = validate(table, name)
+    events, repairs = validate(table, name, asked)
     user_E, user_ids = factorize(events["user_id"])
     code_E, item_ids = factorize(events["item_id"])
-    item_E = _rows_of_either_kind(catalogue, item_ids)[code_E]
+    item_E = catalogue.rows(item_ids)[code_E]
     known = item_E > 0
     keep = known | (catalogue.bucket_rows > 0)
     bucket = {}
@@ -58,20 +64,6 @@ def build_histories(table: pa.Table, catalogue: Catalogue, name: str) -> Sequenc
         **encode_features(events, item_E, user_E, catalogue),
         **bucket,
     )
-
-
-def _rows_of_either_kind(catalogue: Catalogue, ids: np.ndarray) -> np.ndarray:
-    """`catalogue.rows`, where 17 and "17" are the same id."""
-    known, given = (x.dtype.kind in "iu" for x in (catalogue.item_ids, ids))
-    if known == given:
-        return catalogue.rows(ids)
-    if given:
-        return catalogue.rows(ids.astype(str))
-    numbers = catalogue.item_ids.astype(str)
-    order = np.argsort(numbers)
-    place = np.minimum(np.searchsorted(numbers, ids, sorter=order), len(numbers) - 1)
-    row_I = order[place] + 1
-    return np.where(numbers[row_I - 1] == ids, row_I, 0).astype(np.int32)
 
 
 def history_events(

@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -101,7 +102,8 @@ class _Files:
         names = renaming(self._columns)
         chunks = event_chunks(self._files, CHUNK_EVENTS, how, reading, names)
         parts, repairs = partition(chunks, count_events(self._files), scratch, name)
-        found = prepare(ValidLog(name, parts, items, repairs), config, *rest)
+        log = ValidLog(name, parts, items, repairs | reading.repairs)
+        found = prepare(log, config, *rest)
         found["report"] |= reading.report()
         return found
 
@@ -120,14 +122,16 @@ class _Builder:
 
     def prepare(self, scratch: Path, config: Config, *rest: Any) -> dict[str, Any]:
         name = config.data.source
-        chunks = self._chunks(name, asked(config.labels))
+        mended: Counter[str] = Counter()
+        chunks = self._chunks(name, asked(config.labels), mended)
         parts, repairs = partition(chunks, self._num_events, scratch, name)
-        return prepare(ValidLog(name, parts, self._items, repairs), config, *rest)
+        log = ValidLog(name, parts, self._items, repairs | mended)
+        return prepare(log, config, *rest)
 
-    def _chunks(self, name: str, how: dict[str, str]) -> Iterator[pa.Table]:
+    def _chunks(self, name: str, how: dict[str, str], mended: Counter[str]) -> Iterator[pa.Table]:
         start = 0
         for block in self._blocks:
-            yield conform(block, name, start, how)
+            yield conform(block, name, start, how, mended)
             start += block.num_rows
 
 

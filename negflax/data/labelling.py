@@ -28,12 +28,14 @@ class Matches(NamedTuple):
       negative_E: float32, the same of the negative rules.
       explicit_E: bool, an explicit negative rule matches.
       later_E: bool, the newest negative feedback is known to be later than the newest positive.
+      counts: (sign, text of a rule) → events that it matches; rules of weight 0 are not there.
     """
 
     positive_E: np.ndarray
     negative_E: np.ndarray
     explicit_E: np.ndarray
     later_E: np.ndarray
+    counts: dict[tuple[str, str], int]
 
 
 def label_weights(
@@ -53,7 +55,14 @@ def label_weights(
       ConfigError: a bad rule or a signal that the log lacks; the message lists those it has.
       DataError: a propensity is asked for, and a labelled event has none or one above 1.
     """
-    positive_E, negative_E = resolve(match(events, labels, items))
+    return weights_of(match(events, labels, items), events, labels)
+
+
+def weights_of(
+    matches: Matches, events: pa.Table, labels: LabelConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """`label_weights` from what the rules match."""
+    positive_E, negative_E = resolve(matches)
     if labels.propensity_cap:
         scale_E = _inverse_propensity(events, labels.propensity_cap, positive_E + negative_E > 0)
         positive_E, negative_E = positive_E * scale_E, negative_E * scale_E
@@ -63,34 +72,40 @@ def label_weights(
 def match(events: pa.Table, labels: LabelConfig, items: pa.Table | None = None) -> Matches:
     """Applies the rules, each by itself; see `label_weights`."""
     signals = Signals(events, items, parse_buckets(labels.skip))
-    positive = [parse_rule(text) for text in labels.positive]
-    negative = [parse_rule(text) for text in labels.negative]
-    explicit = [rule for rule in negative if rule.signal in labels.explicit]
-    positive_E, positive_time_E = _newest(events, signals, positive)
-    negative_E, negative_time_E = _newest(events, signals, negative)
+    positive = {text: parse_rule(text) for text in labels.positive}
+    negative = {text: parse_rule(text) for text in labels.negative}
+    explicit = {text: rule for text, rule in negative.items() if rule.signal in labels.explicit}
+    positive_E, positive_time_E, liked = _newest(events, signals, positive)
+    negative_E, negative_time_E, disliked = _newest(events, signals, negative)
     explicit_E = _newest(events, signals, explicit)[0] > 0
     later_E = np.isfinite(positive_time_E) & (negative_time_E > positive_time_E)
-    return Matches(positive_E, negative_E, explicit_E, later_E)
+    counts = {("positive", text): num for text, num in liked.items()}
+    counts |= {("negative", text): num for text, num in disliked.items()}
+    return Matches(positive_E, negative_E, explicit_E, later_E, counts)
 
 
 def resolve(matches: Matches) -> tuple[np.ndarray, np.ndarray]:
     """(positive_weight_E, negative_weight_E), of which at most one is above 0."""
-    positive_E, negative_E, explicit_E, later_E = matches
+    positive_E, negative_E, explicit_E, later_E, _ = matches
     negative_wins_E = (negative_E > 0) & ((positive_E == 0) | explicit_E | later_E)
     zero = np.float32(0)
     return np.where(negative_wins_E, zero, positive_E), np.where(negative_wins_E, negative_E, zero)
 
 
-def _newest(events: pa.Table, signals: Signals, rules: list[Rule]) -> tuple[np.ndarray, np.ndarray]:
-    """(largest weight, newest feedback in ms or −inf) of the rules that match, over E events."""
+def _newest(
+    events: pa.Table, signals: Signals, rules: dict[str, Rule]
+) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
+    """(largest weight, newest feedback in ms or −inf) of the rules that match; matches by rule."""
     weight_E = np.zeros(events.num_rows, np.float32)
     time_E = np.full(events.num_rows, -np.inf)
-    for rule in rules:
+    counts = {}
+    for text, rule in rules.items():
         if rule.weight > 0:
             match_E = signals.all_hold(rule.conditions)
+            counts[text] = int(np.count_nonzero(match_E))
             np.maximum(weight_E, rule.weight, out=weight_E, where=match_E)
             np.maximum(time_E, _given_at(events, rule.signal), out=time_E, where=match_E)
-    return weight_E, time_E
+    return weight_E, time_E, counts
 
 
 def _given_at(events: pa.Table, signal: str) -> np.ndarray | float:

@@ -22,7 +22,14 @@ import pyarrow.compute as pc
 from absl import logging
 
 from negflax.data.cells import DataError
-from negflax.data.columns import ID_COLUMNS, PLAIN_INTEGER, flat, is_text
+from negflax.data.columns import (
+    ID_COLUMNS,
+    PLAIN_INTEGER,
+    as_integers,
+    flat,
+    is_text,
+    whole_numbers,
+)
 from negflax.data.schema import as_signals, binary, order, spans
 
 PART_EVENTS = 1_000_000  # of an average part; WORKERS parts are in memory at a time
@@ -145,7 +152,7 @@ class Kinds:
 
     Attributes:
       schemas: that occur.
-      words: id columns with text that is no plain integer.
+      words: id columns with text that is no whole number.
       spans: (smallest, largest) of columns that may be signals (schema.spans).
     """
 
@@ -155,7 +162,7 @@ class Kinds:
 
     def add(self, chunk: pa.Table) -> Kinds:
         """One more chunk."""
-        words = {n for n in ID_COLUMNS if n in chunk.column_names and not _all_plain(chunk[n])}
+        words = {n for n in ID_COLUMNS if n in chunk.column_names and not whole_numbers(chunk[n])}
         return self.join(Kinds([chunk.schema], words, spans(chunk)))
 
     def join(self, other: Kinds) -> Kinds:
@@ -168,7 +175,7 @@ class Kinds:
         return self
 
     def schema(self, name: str) -> pa.Schema:
-        """What all of them become: ids are text where one is no plain integer.
+        """What all of them become: ids are text where one is no whole number.
 
         Raises:
           DataError: the chunks disagree on the type of a column.
@@ -265,8 +272,9 @@ def user_hash(user_id: pa.Array) -> np.ndarray:
     else:
         encoded = user_id.dictionary_encode()
         words = encoded.dictionary
-        plain = pc.match_substring_regex(words, PLAIN_INTEGER)
-        numbers = pc.cast(pc.if_else(plain, words, "0"), pa.int64()).to_numpy()
+        short = pc.replace_substring_regex(words, r"\.0+$", "")  # 17.0 goes where 17 does
+        plain = pc.match_substring_regex(short, PLAIN_INTEGER)
+        numbers = pc.cast(pc.if_else(plain, short, "0"), pa.int64()).to_numpy()
         code_I = numbers.view(np.uint64).copy()
         for i in np.flatnonzero(~plain.to_numpy(zero_copy_only=False)):
             code_I[i] = zlib.crc32(words[int(i)].as_py().encode())
@@ -282,25 +290,24 @@ def by_part(chunk: pa.Table, num_parts: int) -> tuple[pa.Table, np.ndarray]:
     return chunk.take(pa.array(np.argsort(part_E, kind="stable"))), place
 
 
-def _all_plain(column: pa.ChunkedArray) -> bool:
-    if not is_text(column.type):
-        return True
-    plain = pc.match_substring_regex(pc.drop_null(pc.unique(column)), PLAIN_INTEGER)
-    return pc.all(plain, min_count=0).as_py()
-
-
 def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """The table with the columns and types of the schema."""
     columns = dict(zip(table.column_names, table.columns, strict=True))
     return pa.table(
         {
-            field.name: columns[field.name].cast(field.type)
+            field.name: _as(columns[field.name], field)
             if field.name in columns
             else pa.nulls(table.num_rows, field.type)
             for field in schema
         },
         schema=schema,
     )
+
+
+def _as(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
+    if field.name in ID_COLUMNS and pa.types.is_integer(field.type):
+        return as_integers(column)
+    return column.cast(field.type)
 
 
 def _read(path: Path) -> pa.Table:

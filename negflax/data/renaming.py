@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from negflax.config import ConfigError
 from negflax.data import cells
 from negflax.data.cells import DataError
-from negflax.data.columns import flat
+from negflax.data.columns import flat, listed, tidy_names
 
 IN_MILLISECONDS = {"s": 1e3, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
 _ENTRY = re.compile(r"\s*(?P<ours>\w+)\s*=\s*(?P<theirs>.+?)(?::(?P<unit>s|ms|us|ns))?\s*")
@@ -28,11 +28,13 @@ class Renaming:
       setting: that it was read from, for messages.
       theirs: {ours: theirs}.
       units: {ours: unit} of times that are not in milliseconds.
+      partial: a file may lack columns: one to serve from has no feedback that only labels need.
     """
 
     setting: str = "config.data.columns"
     theirs: dict[str, str] = dataclasses.field(default_factory=dict)
     units: dict[str, str] = dataclasses.field(default_factory=dict)
+    partial: bool = False
 
     def of(self, ours: str) -> str:
         """What the file calls one of our columns."""
@@ -49,11 +51,14 @@ class Renaming:
         Raises:
           DataError: columns are missing or would be there twice, or a time is no number.
         """
+        table = tidy_names(table)
         names = table.column_names
+        if self.partial:
+            return self._present(names).apply(table, name, start)
         if absent := [f"`{theirs}`" for theirs in self.theirs.values() if theirs not in names]:
             raise DataError(
                 f"{name}: {self.setting} names {', '.join(absent)}; the file has "
-                f"{', '.join(names)}: correct the setting"
+                f"{listed(names)}: correct the setting"
             )
         ours = {theirs: ours for ours, theirs in self.theirs.items()}
         renamed = [ours.get(theirs, theirs) for theirs in names]
@@ -70,6 +75,12 @@ class Renaming:
             table = table.set_column(renamed.index(column), column, times)
         return table
 
+    def _present(self, names: list[str]) -> Renaming:
+        """Those of columns that the file has."""
+        theirs = {ours: one for ours, one in self.theirs.items() if one in names}
+        units = {ours: unit for ours, unit in self.units.items() if ours in theirs}
+        return Renaming(self.setting, theirs, units)
+
 
 def _milliseconds(column: pa.Array, unit: str, place: cells.Place) -> pa.Array:
     if pa.types.is_integer(column.type) and unit in ("us", "ns"):
@@ -78,8 +89,15 @@ def _milliseconds(column: pa.Array, unit: str, place: cells.Place) -> pa.Array:
     return pc.round(pc.multiply(number, IN_MILLISECONDS[unit]))
 
 
-def renaming(entries: tuple[str, ...], setting: str = "config.data.columns") -> Renaming:
+def renaming(
+    entries: tuple[str, ...], setting: str = "config.data.columns", partial: bool = False
+) -> Renaming:
     """Reads the entries of a setting.
+
+    Args:
+      entries: of the setting.
+      setting: its name, for messages.
+      partial: see Renaming.
 
     Raises:
       ConfigError: an entry is not `OURS=THEIRS`, or two of them name one column.
@@ -99,4 +117,4 @@ def renaming(entries: tuple[str, ...], setting: str = "config.data.columns") -> 
         theirs[ours] = match["theirs"]
         if match["unit"] not in (None, "ms"):
             units[ours] = match["unit"]
-    return Renaming(setting, theirs, units)
+    return Renaming(setting, theirs, units, partial)

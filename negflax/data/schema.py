@@ -27,7 +27,10 @@ from negflax.data.columns import (
     is_list,
     is_number,
     is_text,
+    listed,
+    numeric_ids,
     stable_order,
+    tidy_names,
 )
 
 SPLITS = ("train", "valid", "test")
@@ -63,12 +66,18 @@ def validate(
     Raises:
       DataError: anything that has no safe repair; it names file, column and row and the way out.
     """
-    table = conform(table, name, asked=asked)
-    return order(as_signals(table, binary(spans(table))))
+    repairs: Counter[str] = Counter()
+    table = numeric_ids(conform(table, name, asked=asked, repairs=repairs))
+    table, found = order(as_signals(table, binary(spans(table))))
+    return table, found | repairs
 
 
 def conform(
-    table: pa.Table, name: str, start: int = 0, asked: Mapping[str, str] | None = None
+    table: pa.Table,
+    name: str,
+    start: int = 0,
+    asked: Mapping[str, str] | None = None,
+    repairs: Counter[str] | None = None,
 ) -> pa.Table:
     """Casts events of one file to the canonical types; its rows keep their order and number.
 
@@ -77,10 +86,12 @@ def conform(
       name: file or source, for the messages.
       start: rows of the file before this chunk.
       asked: as `validate`; text that a rule asks for is read as what the rule compares it with.
+      repairs: takes the count of `ids_with_blanks`.
 
     Raises:
       DataError: as `validate`.
     """
+    table = tidy_names(table)
     names = table.column_names
     _require(table, name, ("user_id", "item_id"))
     if not {"timestamp_ms", "pos"} & set(names):
@@ -98,8 +109,11 @@ def conform(
         else:
             column = flat(column)
         if column_name in ("user_id", "item_id"):
-            column = cells.ids(column, cell)
-            cells.no_null(column, cell, "give every event its id or leave the event out")
+            written, column = column, cells.ids(column, cell)
+            remedy = "give every event its id or leave the event out"
+            cells.no_null(column, cell, remedy, written)
+            if repairs is not None and (padded := cells.padded(written)):
+                repairs["ids_with_blanks"] += padded
         elif times.is_time(column_name):
             column = times.milliseconds(column, cell)
         elif column_name in READ:
@@ -108,6 +122,8 @@ def conform(
             column = _as_asked(column, cell, asked[column_name])
         elif is_number(column.type):
             whole = pa.types.is_integer(column.type) and not pa.types.is_uint64(column.type)
+            if column_name not in asked:
+                column = cells.finite_or_null(column)
             column = cells.number(column, pa.int64() if whole else pa.float64(), cell, False)
         elif not pa.types.is_boolean(column.type):
             if column_name in asked and not pa.types.is_null(column.type):
@@ -195,6 +211,7 @@ def validate_items(table: pa.Table, name: str) -> pa.Table:
       DataError: a missing or null item_id, an item that appears twice, or a value that its column
         cannot hold; it names file, column and row.
     """
+    table = tidy_names(table)
     _require(table, name, ("item_id",))
     result = {}
     for column_name, column in zip(table.column_names, table.columns, strict=True):
@@ -228,7 +245,7 @@ def _require(table: pa.Table, name: str, required: tuple[str, ...]) -> None:
         if column_name not in names:
             raise DataError(
                 f"{name}: column `{column_name}` is missing; the file has {listed(names)}: "
-                "rename or add it"
+                + _way_to(column_name, names)
             )
     for column_name, count in Counter(names).items():
         if count > 1:
@@ -237,15 +254,18 @@ def _require(table: pa.Table, name: str, required: tuple[str, ...]) -> None:
         raise DataError(f"{name}: the table has no rows: give at least one event or item")
 
 
-def listed(names: list[str], most: int = 30) -> str:
-    """The names, for a message: of many, the first."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if names[most:] else "")
+def _way_to(needed: str, names: list[str]) -> str:
+    """What to do about a missing column."""
+    separator = next((one for one in ";\t|" if len(names) == 1 and one in names[0]), None)
+    if separator:
+        return f"its fields are parted by {separator!r}; save it with commas"
+    return f"rename or add it, or name it, as in config.data.columns = ('{needed}=NAME',)"
 
 
 def _split(column: pa.Array, cell: cells.Place) -> pa.Array:
     if not is_text(column.type):
         raise cell.error(0, f"{column[0].as_py()!r}", f"write one of {', '.join(SPLITS)}")
-    column = pc.cast(column, pa.string())
+    column = pc.utf8_lower(pc.utf8_trim_whitespace(pc.cast(column, pa.string())))
     row = cells.first(pc.invert(pc.is_in(column, value_set=pa.array(SPLITS))))
     if row is not None:
         raise cell.error(row, f"{column[row].as_py()!r}", f"write one of {', '.join(SPLITS)}")

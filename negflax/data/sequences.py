@@ -15,10 +15,20 @@ from negflax.config import Config, DataConfig
 from negflax.data import features
 from negflax.data.catalogue import Catalogue, build_catalogue, describing, spread
 from negflax.data.cells import DataError
-from negflax.data.columns import as_text, factorize, floats, integers, is_text, runs
+from negflax.data.columns import (
+    PLAIN_INTEGER,
+    as_text,
+    factorize,
+    floats,
+    integers,
+    is_text,
+    runs,
+    whole_numbers,
+)
 from negflax.data.item_ids import like_events
-from negflax.data.labelling import label_weights
+from negflax.data.labelling import match, weights_of
 from negflax.data.parts import Parts
+from negflax.data.rule_matches import match_report
 from negflax.data.rules import asked
 from negflax.data.schema import SPLITS, validate, validate_items
 from negflax.data.sources import RawData
@@ -31,7 +41,7 @@ from negflax.data.splits import (
     split_moments,
     user_fraction,
 )
-from negflax.data.times import wrong_unit
+from negflax.data.times import EARLY_MS, wrong_unit
 from negflax.data.vocabulary_growth import grow
 
 
@@ -191,9 +201,10 @@ def prepare(
         count_V += np.bincount(part.columns["item_E"][split_E == 0], minlength=catalogue.num_rows)
     count_V[0] = 0  # events in buckets
     length_U = np.concatenate(lengths)
-    report = _report(accumulator)
+    report = _report(accumulator) | match_report(accumulator, log, items, config.labels)
     if items is not None:
-        described = int(np.isin(catalogue.item_ids, factorize(items["item_id"])[1]).sum())
+        row_I = catalogue.rows(factorize(items["item_id"])[1])
+        described = len(np.unique(row_I[row_I > 0]))
         report["item_table"] = {"rows": items.num_rows, "items_described": described}
         if 2 * described < len(catalogue.item_ids):
             logging.warning(
@@ -210,6 +221,14 @@ def prepare(
             unit,
         )
         report["times_look_like"] = unit
+    elif accumulator["early",]:
+        report["times_before_1973"] = accumulator["early",]
+        logging.warning(
+            "%s: `timestamp_ms` of %d events lies before 1973, of others later: leave the field "
+            "empty where the time is not known, and write one unit",
+            name,
+            accumulator["early",],
+        )
     _require_every_split(report["splits"], config, name)
     return {
         "catalogue": dataclasses.replace(catalogue, train_count_V=count_V) if is_new else catalogue,
@@ -252,11 +271,17 @@ def _vocabulary(
         count_I = total_I
         described = describing(pa.concat_tables([described, more]))
     known_I = count_I >= config.min_item_events
-    catalogue = build_catalogue(item_ids[known_I], described, items)
+    item_ids, count_I = item_ids[known_I], count_I[known_I]
+    if is_text(pa.array(item_ids).type) and whole_numbers(pa.array(item_ids), PLAIN_INTEGER):
+        # What is text in the log lies outside the vocabulary, and makes no other rows of it.
+        numbers = item_ids.astype(np.int64)
+        order = np.argsort(numbers)
+        item_ids, count_I = numbers[order], count_I[order]
+    catalogue = build_catalogue(item_ids, described, items)
     catalogue = dataclasses.replace(
         catalogue, reserved_rows=config.reserved_items, bucket_rows=config.hash_buckets
     )
-    return catalogue.reordered(spread(count_I[known_I])) if config.spread_rows else catalogue
+    return catalogue.reordered(spread(count_I)) if config.spread_rows else catalogue
 
 
 @dataclasses.dataclass(frozen=True)
@@ -277,12 +302,14 @@ def _encode(
     config: Config,
 ) -> _Encoded:
     user_E, user_ids = runs(events["user_id"])
-    positive_E, negative_E = label_weights(events, config.labels, items)
+    matches = match(events, config.labels, items)
+    positive_E, negative_E = weights_of(matches, events, config.labels)
     split_E, moved = split(events, user_E)
     code_E, item_ids = factorize(events["item_id"])
     item_E = catalogue.rows(item_ids)[code_E]
     keep = item_E > 0
-    accumulator = _count("unknown_items", split_E[~keep], positive_E[~keep], negative_E[~keep])
+    accumulator = {("rule", *rule): num for rule, num in matches.counts.items()}
+    accumulator |= _count("unknown_items", split_E[~keep], positive_E[~keep], negative_E[~keep])
     bucket = {}
     if catalogue.bucket_rows:
         bucket["bucket_E"] = np.where(keep, 0, catalogue.buckets(item_ids)[code_E])
@@ -305,6 +332,8 @@ def _encode(
         "split_E": split_E,
     } | encode_features(events, item_E, user_E, catalogue)
     columns |= bucket
+    time_E = columns["time_E"]
+    accumulator[("early",)] = int(np.count_nonzero((time_E >= 0) & (time_E < EARLY_MS)))
     return _Encoded(columns, user_ids[length_U > 0], length_U[length_U > 0], accumulator)
 
 
@@ -337,6 +366,12 @@ def _require_every_split(counts: dict[str, dict[str, int]], config: Config, name
     optional = config.data.split == "leave_one_out" or config.data.valid_fraction == 0
     for split in SPLITS:
         if counts[split]["events"] == 0 and not (optional and split == "valid"):
+            if config.data.split == "column" and split == "valid":
+                raise DataError(
+                    f"{name}: column `split` says `valid` of no event on a known item: mark some, "
+                    "take another config.data.split, or train without validation: "
+                    "config.data.valid_fraction = 0 and config.train.eval_every = 0"
+                )
             raise DataError(
                 f"{name}: no event on a known item is in the split `{split}` "
                 f"(config.data.split = {config.data.split!r}): move config.data.valid_from and "

@@ -8,9 +8,15 @@ from typing import Any
 
 import pyarrow as pa
 
+from negflax.config import Config
+from negflax.data.catalogue import Catalogue
 from negflax.data.cells import DataError
 from negflax.data.event_files import read_events, write_table
+from negflax.data.histories import build_histories
 from negflax.data.inputs import digest
+from negflax.data.renaming import renaming
+from negflax.data.rules import asked
+from negflax.data.sequences import Sequences
 
 # A path, a pyarrow.Table, or any object with __arrow_c_stream__: pandas, polars, duckdb.
 Data = str | os.PathLike[str] | pa.Table | Any
@@ -37,15 +43,26 @@ def arrow_table(data: Data, name: str = "data") -> pa.Table:
     )
 
 
-def as_events(data: Data) -> tuple[pa.Table, str]:
-    """Events to serve from, and their name for messages.
+def read_histories(data: Data, config: Config, catalogue: Catalogue, name: str = "") -> Sequences:
+    """Histories to serve from, read as the run's own log was: one log gives the same in both.
+
+    Args:
+      data: an event log, which may lack columns that only labels need.
+      config: of the run: how columns are called, and what its label rules ask for.
+      catalogue: of the run.
+      name: of the log, for messages; by default its path, or `events`.
 
     Raises:
-      DataError: the file cannot be read, or the data is of no such kind.
+      DataError: the file cannot be read, unusable events, or the data is of no such kind.
     """
+    how, columns = asked(config.labels), config.data.columns
     if is_path(data):
-        return read_events(os.fspath(data))[0], os.fspath(data)
-    return arrow_table(data, "events"), "events"
+        name = name or os.fspath(data)
+        table, _ = read_events(os.fspath(data), asked=how, columns=columns, partial=True)
+    else:
+        name = name or "events"
+        table = renaming(columns, partial=True).apply(arrow_table(data, name), name)
+    return build_histories(table, catalogue, name, how)
 
 
 def as_file(data: Data, folder: Path, name: str) -> str:

@@ -18,7 +18,7 @@ _ISO = r"^\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d(?::?\
 _ZONE = r":\d\d(?:\.\d+)?(?:Z|[+-]\d\d(?::?\d\d)?)$"
 _STORED = pa.timestamp("us")
 # Newest time as milliseconds → what it is instead: 10^11 ms is March 1973, 10^14 ms the year 5138.
-_SECONDS, _MICROSECONDS, _NANOSECONDS = 10**11, 10**14, 10**17
+EARLY_MS, _MICROSECONDS, _NANOSECONDS = 10**11, 10**14, 10**17
 
 
 def is_time(name: str) -> bool:
@@ -43,6 +43,11 @@ def milliseconds(column: pa.Array, place: cells.Place) -> pa.Array:
         column = pc.cast(column, pa.timestamp("ms"))
     elif not pa.types.is_timestamp(kind) and not cells.numeric(kind):
         raise place.error(None, f"values of type {kind} are no times", REMEDY)
+    elif pa.types.is_float32(kind):
+        row = cells.first(pc.greater(pc.abs(column), float(2**24)))
+        if row is not None:
+            problem = f"{column[row].as_py():.0f} as a float32 is exact to minutes at best"
+            raise place.error(row, problem, "write times as int64 or float64")
     return cells.number(column, pa.int64(), place, True)
 
 
@@ -56,7 +61,7 @@ def wrong_unit(newest: int) -> str:
         return "nanoseconds"
     if newest >= _MICROSECONDS:
         return "microseconds"
-    return "seconds" if 0 <= newest < _SECONDS else ""
+    return "seconds" if 0 <= newest < EARLY_MS else ""
 
 
 def _from_text(column: pa.Array, place: cells.Place) -> pa.Array:

@@ -31,8 +31,8 @@ def grow(known: Catalogue, day: Catalogue, reserved: int) -> Catalogue:
       The grown catalogue, with train_count_V 0.
 
     Raises:
-      DataError: item ids are numbers in one and text in the other, the numbers of buckets differ,
-        or `known` was written before catalogues held the ids of creators.
+      DataError: the numbers of buckets differ, or `known` was written before catalogues held the
+        ids of creators.
     """
     if day.bucket_rows != known.bucket_rows:
         raise DataError(
@@ -77,7 +77,7 @@ def grow(known: Catalogue, day: Catalogue, reserved: int) -> Catalogue:
     clusters_WC[row_D[told_D]] = 0
     clusters_WC[row_D[told_D], : clusters_DC.shape[1]] = clusters_DC[told_D]
     return Catalogue(
-        item_ids=np.concatenate([known.item_ids, day.item_ids[new_D]]),
+        item_ids=_one_after_the_other(known.item_ids, day.item_ids[new_D]),
         creator_V=by_row(known.creator_V, creator_of[day.creator_V], 0),
         clusters_VC=clusters_WC,
         train_count_V=np.zeros(size, np.int64),
@@ -88,6 +88,13 @@ def grow(known: Catalogue, day: Catalogue, reserved: int) -> Catalogue:
         reserved_rows=left,
         bucket_rows=known.bucket_rows,
     )
+
+
+def _one_after_the_other(known: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """The ids of both, as text where some are: 17 and "17" are one id (Catalogue.rows)."""
+    if len(new) and known.dtype.kind != new.dtype.kind:
+        known, new = known.astype(str), new.astype(str)
+    return np.concatenate([known, new]) if len(new) else known
 
 
 def _joined(known: np.ndarray | None, day: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

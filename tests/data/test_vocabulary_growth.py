@@ -97,10 +97,18 @@ def test_reserved_rows_are_saved_and_stay_behind_reordered_items(tmp_path):
         known.ids([3])  # a reserved row is no item
 
 
+def test_text_ids_beside_numbers():
+    known = catalogue_of({7: (1, [], ""), 2: (2, [], "two")}, reserved=3)
+    day_ids = np.array(["02", "2", "a"])
+    day = build_catalogue(day_ids, pa.table({"item_id": day_ids}), None)
+    grown = grow(known, day, 3)
+    assert grown.item_ids.tolist() == ["2", "7", "02", "a"]
+    assert grown.rows([7, 2]).tolist() == grown.rows(["7", "2"]).tolist() == [2, 1]
+    assert grow(grown, known, 3).item_ids.tolist() == grown.item_ids.tolist()
+
+
 def test_catalogues_that_cannot_be_joined():
     known = catalogue_of({1: (1, [], "")}, reserved=3)
-    with pytest.raises(DataError, match="item ids of this catalogue are integers; got `a`"):
-        grow(known, build_catalogue(np.array(["a"]), pa.table({"item_id": ["a"]}), None), 3)
     old = dataclasses.replace(known, creator_ids=None)
     with pytest.raises(DataError, match="no ids of creators.*reserved_items = 0, or train"):
         grow(old, catalogue_of({2: (1, [], "")}), 3)

@@ -15,7 +15,7 @@ import pyarrow.csv as csv
 
 from negflax.data.cells import DataError
 from negflax.data.columns import PLAIN_INTEGER
-from negflax.data.event_files import unpacked
+from negflax.data.csv_files import unpacked
 
 BLOCK_BYTES = 16 * 2**20  # of text that is parsed at a time
 _AT_COLUMN = re.compile(

@@ -1,0 +1,82 @@
+"""CSV files, packed or not, as Arrow tables; what is no CSV is told with its row."""
+
+from __future__ import annotations
+
+import codecs
+import csv as standard_csv
+import re
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as csv
+
+from negflax.data.cells import DataError
+
+COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}
+
+
+def unpacked(path: Path) -> pa.NativeFile:
+    """A stream of the bytes of a CSV, unpacked where its name says that it is packed."""
+    return pa.input_stream(str(path), compression=COMPRESSED.get(path.suffix.lower()))
+
+
+def read_csv(path: Path, text: set[str]) -> pa.Table:
+    """Reads a CSV whole.
+
+    Args:
+      path: the file.
+      text: names of columns that stay text, as ids do: leading zeros survive.
+
+    Raises:
+      DataError: it is no CSV, or no UTF-8; the message names the row or column.
+    """
+    # One block: the type of a column is then inferred from all its rows, and text far down in a
+    # number column reaches the schema check, which names its row.
+    with unpacked(path) as stream:
+        source = stream.read_buffer()
+    header = _header(path, source)
+    kinds = {name: pa.string() for name in header if name.strip() in text}
+    try:
+        return _parse_csv(source, kinds)
+    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+        found = re.search(r"CSV column #(\d+): .*UTF8", str(error))
+        if found or isinstance(error, UnicodeDecodeError):
+            column = f": column `{header[int(found[1])]}`" if found else ""
+            raise DataError(f"{path}{column} is no UTF-8 text: save the file as UTF-8") from error
+    try:
+        return _parse_csv(source, kinds, threads=False)  # whose messages tell the row
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{path}{_said(str(error))}") from error
+
+
+def _parse_csv(source: pa.Buffer, kinds: dict[str, pa.DataType], threads: bool = True) -> pa.Table:
+    size = min(max(source.size + 1, 1024), 2**31 - 1)
+    return csv.read_csv(
+        pa.BufferReader(source),
+        read_options=csv.ReadOptions(block_size=size, use_threads=threads),
+        convert_options=csv.ConvertOptions(
+            column_types=kinds, null_values=["", "null", "NULL"], strings_can_be_null=True
+        ),
+    )
+
+
+def _header(path: Path, source: pa.Buffer) -> list[str]:
+    """The names in the first line of a CSV."""
+    start = bytes(source[: min(source.size, 2**20)])
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise DataError(f"{path} is UTF-16 text: save the file as UTF-8")
+    line = re.split(rb"\r?\n|\r", start.removeprefix(codecs.BOM_UTF8))[0]
+    return next(standard_csv.reader([line.decode(errors="replace")]), [])
+
+
+def _said(message: str) -> str:
+    """A message of pyarrow's CSV parser, with the row as we count it and what to do."""
+    found = re.search(r"Row #(\d+): (.*)", message, re.DOTALL)
+    row, problem = (f": row {int(found[1]) - 2}", found[2]) if found else ("", message)
+    if "Empty CSV" in message:
+        return " cannot be read: it has no header and no rows; write it again"
+    problem = problem.removeprefix("CSV parse error: ").replace("\0", "\\0").replace("\n", "\\n")
+    remedy = "it may be cut short, or have a comma or quote in a field that is not in quotes"
+    if "\0" in message:
+        remedy = "it holds zero bytes: write it again"
+    return f"{row} cannot be read: {problem[:200]}; {remedy}"
