@@ -22,11 +22,13 @@ def run(name, *arguments):
         mock.patch.object(jax, "devices", lambda: one),
     ):
         # The shared start-up sets a compilation cache for the whole process, other tests too.
-        importlib.import_module("launch.flags").start = lambda workdir: None
+        shared = importlib.import_module("launch.flags")
+        shared.start = lambda workdir: None
         program = importlib.import_module(f"launch.{name}")
         rest = flags.FLAGS(argv)
         jax.config.update(OPTIMIZE_LITTLE, True)  # these programs run for milliseconds
         try:
+            shared.import_modules(shared.IMPORT.value)
             program.main(rest)
         finally:
             jax.config.update(OPTIMIZE_LITTLE, before)

@@ -11,11 +11,16 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import matplotlib
 import matplotlib.pyplot as plt
 import pytest
 from programs import run
+
+from negflax.config import ENCODERS, OBJECTIVES
+from negflax.loss import objectives
+from negflax.model import encoders
 
 # ml_collections loads config files in a way that Python 3.12 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
@@ -93,6 +98,48 @@ def test_quickstart(follow, tmp_path):
         assert (tmp_path / "runs/small-followed" / name).exists(), name
 
 
+@contextlib.contextmanager
+def nothing_registered():
+    """Forgets what is registered within, and the modules that did it."""
+    modules = set(sys.modules)
+    with contextlib.ExitStack() as stack:
+        for known in (
+            *(OBJECTIVES.traits, OBJECTIVES.modules, ENCODERS.traits, ENCODERS.modules),
+            *(objectives._REGISTERED, encoders._ENCODERS),
+        ):
+            stack.enter_context(mock.patch.dict(known))
+        try:
+            yield
+        finally:
+            for name in set(sys.modules) - modules:
+                if name.startswith("my_"):
+                    del sys.modules[name]
+
+
+def test_extending(tmp_path, monkeypatch):
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    names, printed, shown = {"__name__": "__main__"}, [], ""
+    found = blocks("docs/extending.md")
+    for _, code in found[:2]:
+        file = re.match(r"# (my_\w+\.py)\n", code)[1]
+        (tmp_path / file).write_text(code)
+    with nothing_registered():
+        trained, evaluated = (program(code) for kind, code in found if kind == "sh")
+    assert "ndcg_p@10" in trained and "evaluation-valid.html" in evaluated
+    with nothing_registered():
+        for kind, code in found[4:]:
+            if kind == "python":
+                printed.append(python(code, names))
+            else:
+                shown = code
+    error, figure = printed
+    assert 0 <= float(figure) <= 1
+    expected = " ".join(shown.split()).split("…", 1)  # the page leaves the other names out
+    assert error.startswith(expected[0]) and error.strip().endswith(expected[1].split("): ")[1])
+
+
 def test_your_own_logs(follow, tmp_path):
     _, trained, evaluated, listed, in_python = follow("docs/your_own_logs.md")
     rows = {}
@@ -165,6 +212,7 @@ def test_the_messages_that_the_guide_explains_exist():
 
 
 PAGES = [
+    "docs/extending.md",
     "docs/quickstart.md",
     "docs/your_own_logs.md",
     "docs/data_sets.md",
