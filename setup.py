@@ -7,6 +7,11 @@ setup(
         *find_packages(include=["negflax", "negflax.*"]),
         "negflax.configs",
         "negflax.launch",
+        "negflax.launch.engines",
     ],
-    package_dir={"negflax.configs": "configs", "negflax.launch": "launch"},
+    package_dir={
+        "negflax.configs": "configs",
+        "negflax.launch": "launch",
+        "negflax.launch.engines": "launch/engines",
+    },
 )

@@ -1,0 +1,180 @@
+"""JobSet on GKE (or any Kubernetes): a Job for each TPU slice, or one for all GPU or CPU machines.
+
+A pod that saves and exits with 42, or whose node is taken away, restarts the set without counting;
+exit code 1, an error that the user can mend, ends it; all else counts against --max_restarts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from negflax.config import ConfigError
+
+from . import kubernetes, shell
+from .job import Job
+
+INDEX = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
+TOPOLOGY = "alpha.jobset.sigs.k8s.io/exclusive-topology"
+CONTAINER = "negflax"
+CHIPS = 4  # of a TPU machine, unless --accelerator=TYPE:COUNT says otherwise
+
+
+def render(job: Job) -> dict[str, str]:
+    """The manifest.
+
+    Raises:
+      ConfigError: no image, or machines that do not make up the topology.
+    """
+    job.need("image", "the container image that holds negflax (see the Dockerfile)")
+    if job.topology:
+        job.need("accelerator", "the type of the TPU, as tpu-v6e-slice")
+        if ":" not in job.accelerator:
+            job = dataclasses.replace(job, accelerator=f"{job.accelerator}:{CHIPS}")
+        job.check_topology(job.devices_per_node)
+    elif job.num_slices > 1:
+        raise ConfigError("--num_slices: only TPUs have slices; give their --topology")
+    metadata = kubernetes.metadata(job)
+    if job.topology:  # a slice has a node pool of its own
+        metadata["annotations"] = {TOPOLOGY: "cloud.google.com/gke-nodepool"}
+    tree = {
+        "apiVersion": "jobset.x-k8s.io/v1alpha2",
+        "kind": "JobSet",
+        "metadata": metadata,
+        "spec": {
+            "failurePolicy": {"maxRestarts": job.max_restarts, "rules": RULES},
+            "network": {"enableDNSHostnames": True, "publishNotReadyAddresses": True},
+            "replicatedJobs": [
+                {
+                    "name": "workers",
+                    "replicas": job.num_slices,
+                    "template": {"spec": _job_spec(job)},
+                }
+            ],
+        },
+    }
+    return {f"{job.name}.yaml": kubernetes.manifest(tree)}
+
+
+# The first rule that matches is followed; a failure that none matches restarts and counts.
+RULES = [
+    {
+        "name": "preempted",
+        "action": "RestartJobSetAndIgnoreMaxRestarts",
+        "onJobFailureReasons": ["PodFailurePolicy"],
+        "onJobFailureMessagePatterns": [
+            f"exit code {shell.EXIT_PREEMPTED} ",
+            "condition DisruptionTarget ",
+        ],
+    },
+    {
+        "name": "user_error",
+        "action": "FailJobSet",
+        "onJobFailureReasons": ["PodFailurePolicy", "DeadlineExceeded"],
+    },
+]
+
+
+def _job_spec(job: Job) -> dict[str, Any]:
+    pods = job.array or job.nodes
+    spec = {
+        "parallelism": pods,
+        "completions": pods,
+        "completionMode": "Indexed",
+        "backoffLimit": 0,  # restarts are the set's
+        "podFailurePolicy": {
+            "rules": [
+                {
+                    "action": "FailJob",
+                    "onExitCodes": {
+                        "containerName": CONTAINER,
+                        "operator": "In",
+                        "values": [1, shell.EXIT_PREEMPTED],
+                    },
+                },
+                {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget"}]},
+            ]
+        },
+        "template": {"spec": _pod(job)},
+    }
+    if job.time_limit:
+        spec["activeDeadlineSeconds"] = job.time_limit
+    return spec
+
+
+def _pod(job: Job) -> dict[str, Any]:
+    container: dict[str, Any] = {
+        "name": CONTAINER,
+        "image": job.image,
+        "command": kubernetes.command(job),
+        "env": _environment(job),
+    }
+    pod: dict[str, Any] = {
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": job.grace_seconds,
+        "containers": [container],
+    }
+    if job.array:
+        container["command"].append("--sweep_member=$(SWEEP_MEMBER)")
+    if job.secrets:
+        container["envFrom"] = [{"secretRef": {"name": name}} for name in job.secrets]
+    if job.accelerator:
+        kind = "tpu" if job.topology else "gpu"
+        maker = "google.com" if job.topology else "nvidia.com"
+        selector = {f"cloud.google.com/gke-{'tpu-' * (kind == 'tpu')}accelerator": job.device}
+        if job.topology:
+            selector["cloud.google.com/gke-tpu-topology"] = job.topology
+        pod["nodeSelector"] = selector
+        container["resources"] = kubernetes.resources(job, f"{maker}/{kind}")
+    return pod
+
+
+def _environment(job: Job) -> list[dict[str, Any]]:
+    """TPU pods find one another by what GKE sets; others by these three."""
+    if job.array:
+        return [kubernetes.field("SWEEP_MEMBER", INDEX)]
+    if job.topology or job.nodes == 1:
+        return []
+    first = f"{job.name}-workers-0-0.{job.name}:{shell.PORT}"
+    return [
+        {"name": "JAX_COORDINATOR_ADDRESS", "value": first},
+        {"name": "JAX_NUM_PROCESSES", "value": str(job.nodes)},
+        kubernetes.field("JAX_PROCESS_ID", INDEX),
+    ]
+
+
+def submit(job: Job, folder: Path) -> list[str]:
+    """Creates the set."""
+    return kubernetes.apply(job, folder / f"{job.name}.yaml")
+
+
+def status(job: Job, folder: Path) -> list[str]:
+    """The set and its pods."""
+    del folder
+    return kubernetes.kubectl(
+        job, "get", "jobset,pods", f"--selector=jobset.sigs.k8s.io/jobset-name={job.name}"
+    )
+
+
+def logs(job: Job, folder: Path) -> list[str]:
+    """What the first pod printed."""
+    del folder
+    return kubernetes.kubectl(job, "logs", "--tail=200", f"job/{job.name}-workers-0")
+
+
+def cancel(job: Job, folder: Path) -> list[str]:
+    """Deletes the set and its pods."""
+    del folder
+    return kubernetes.kubectl(job, "delete", "jobset", job.name)
+
+
+def gcluster(job: Job) -> list[str]:
+    """The same job for Google's Cluster Toolkit, for those who have it."""
+    command = shell.words(["python", *job.program()])
+    found = ["gcluster", "job", "submit", f"--name={job.name}", f"--image={job.image}"]
+    found += [f"--command={command}", f"--compute-type={job.device or 'CPU'}"]
+    found += [f"--num-nodes={job.nodes}"]
+    if job.topology:
+        found += [f"--topology={job.topology}", f"--num-slices={job.num_slices}"]
+    return found + ([f"--queue={job.queue}"] if job.queue else [])

@@ -1,0 +1,58 @@
+"""What JobSet and TrainJob share: manifests, containers and kubectl.
+
+Kubernetes expands $(NAME) in a container's command and arguments, and reads $$ as $.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .job import Job
+
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+
+
+def manifest(tree: dict[str, Any]) -> str:
+    """The object as YAML, keys in our order."""
+    return yaml.safe_dump(tree, sort_keys=False, width=100)
+
+
+def metadata(job: Job) -> dict[str, Any]:
+    """Name, namespace and labels; the queue is a label to Kueue."""
+    labels = dict(job.labels)
+    if job.queue:
+        labels[QUEUE_LABEL] = job.queue
+    return {"name": job.name, "namespace": job.namespace} | ({"labels": labels} if labels else {})
+
+
+def literal(word: str) -> str:
+    """A word that arrives as it is."""
+    return word.replace("$", "$$")
+
+
+def command(job: Job) -> list[str]:
+    """The container's command; `python` is that of the image."""
+    return ["python", *map(literal, job.program())]
+
+
+def resources(job: Job, name: str) -> dict[str, Any]:
+    """`name` is the devices' resource; none on CPUs."""
+    return {"limits": {name: job.devices_per_node}} if job.accelerator else {}
+
+
+def field(name: str, path: str) -> dict[str, Any]:
+    """An environment variable from a field of the pod."""
+    return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
+
+
+def kubectl(job: Job, *arguments: str) -> list[str]:
+    """kubectl in the job's namespace."""
+    return ["kubectl", f"--namespace={job.namespace}", *arguments]
+
+
+def apply(job: Job, path: Path) -> list[str]:
+    """Strictly: a field that the cluster does not know is an error, not left out."""
+    return kubectl(job, "apply", "--validate=strict", f"--filename={path}")

@@ -1,0 +1,116 @@
+"""TPU VMs of Google Cloud, as a queued resource whose machines start the program by themselves.
+
+Every machine of the slice runs the start-up script: the container in a loop that starts again what
+was preempted. The machines stay until the resource is deleted with --action=cancel.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from negflax.config import ConfigError
+
+from . import shell
+from .job import Job
+
+RUNTIMES = {  # accelerator type, up to its first hyphen → software of the machines
+    "v3": "tpu-ubuntu2204-base",
+    "v4": "tpu-ubuntu2204-base",
+    "v5litepod": "v2-alpha-tpuv5-lite",
+    "v5p": "v2-alpha-tpuv5",
+    "v6e": "v2-alpha-tpuv6e",
+}
+SCRIPT = """\
+#!/bin/bash
+# Start-up script of {name}, run on every machine of the slice; rendered by launch.submit.
+set -u
+restarts=0
+while true; do
+  docker run --rm --name={name} --privileged --net=host --stop-timeout={grace} {image} {program}
+  code=$?
+  if [ "$code" -ne 0 ] && {{ {restart}; }}; then
+    if [ "$code" -ne {preempted} ]; then restarts=$((restarts + 1)); fi
+    continue
+  fi
+  echo "{name} ended with exit code $code"
+  exit "$code"
+done
+"""
+
+
+def render(job: Job) -> dict[str, str]:
+    """The start-up script.
+
+    Raises:
+      ConfigError: no image, zone or known accelerator.
+    """
+    job.need("image", "the container image that holds negflax (see the Dockerfile)")
+    job.need("zone", "of the TPU, as us-east5-a")
+    if job.accelerator.partition("-")[0] not in RUNTIMES:
+        raise ConfigError(
+            f"--accelerator={job.accelerator!r}: for --engine=tpu_vm a type as v6e-16, one of "
+            f"{', '.join(RUNTIMES)}"
+        )
+    if job.array or job.secrets:
+        raise ConfigError("--engine=tpu_vm has no --array and no --secrets: take --engine=jobset")
+    script = SCRIPT.format(
+        name=job.name,
+        grace=job.grace_seconds,
+        image=shell.words([job.image]),
+        program=shell.words(["python", *job.program()]),
+        restart=shell.restart_test("code", "restarts", job.max_restarts),
+        preempted=shell.EXIT_PREEMPTED,
+    )
+    return {f"{job.name}.startup.sh": script}
+
+
+def submit(job: Job, folder: Path) -> list[str]:
+    """Queues the request; several slices are nodes of one resource."""
+    path = folder / f"{job.name}.startup.sh"
+    if set(str(path)) & set(",="):  # gcloud reads a list of KEY=FILE
+        raise ConfigError(f"{path}: gcloud takes no path with a comma or =; choose another --out")
+    nodes = [f"--node-id={job.name}"]
+    if job.num_slices > 1:
+        nodes = [f"--node-prefix={job.name}", f"--node-count={job.num_slices}"]
+    found = [
+        *_gcloud("create", job),
+        *nodes,
+        f"--accelerator-type={job.accelerator}",
+        f"--runtime-version={RUNTIMES[job.accelerator.partition('-')[0]]}",
+        f"--metadata-from-file=startup-script={path}",
+    ]
+    if job.time_limit:
+        found.append(f"--valid-until-duration={job.time_limit}s")
+    return found
+
+
+def status(job: Job, folder: Path) -> list[str]:
+    """Whether the request was met."""
+    del folder
+    return _gcloud("describe", job)
+
+
+def logs(job: Job, folder: Path) -> list[str]:
+    """What the first machine printed."""
+    del folder
+    return [
+        "gcloud",
+        "compute",
+        "tpus",
+        "tpu-vm",
+        "ssh",
+        job.name if job.num_slices == 1 else f"{job.name}-0",
+        f"--zone={job.zone}",
+        "--worker=0",
+        "--command=sudo journalctl --no-pager --lines=200 --unit=google-startup-scripts",
+    ]
+
+
+def cancel(job: Job, folder: Path) -> list[str]:
+    """Deletes the request and its machines."""
+    del folder
+    return [*_gcloud("delete", job), "--force", "--quiet"]
+
+
+def _gcloud(verb: str, job: Job) -> list[str]:
+    return ["gcloud", "compute", "tpus", "queued-resources", verb, job.name, f"--zone={job.zone}"]

@@ -1,0 +1,163 @@
+"""Takes a run from the laptop to a machine: renders its files, checks the fit, submits.
+
+  python -m launch.submit --engine=slurm --name=first --nodes=2 --workdir=/shared/runs/first \
+      --dry_run -- launch.train --config=configs/synthetic.py
+
+What follows `--` is the program and its arguments, as they stand behind `python -m`. --dry_run
+prints the files and the command and submits nothing. --action=status, logs or cancel ask for the
+job of that --name later. Engines: local, slurm, jobset, trainjob, tpu_vm, skypilot
+(docs/launching.md).
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from negflax.config import ConfigError
+from negflax.files import write_json, write_text
+
+from . import flags as shared
+from .engines import ENGINES, jobset, shell, slurm
+from .engines import fit as fitting
+from .engines.job import Job, seconds
+
+ENGINE = flags.DEFINE_enum("engine", "local", list(ENGINES), "Where it runs.")
+ACTION = flags.DEFINE_enum(
+    "action", "submit", ["submit", "status", "logs", "cancel"], "What to do with the job."
+)
+NAME = flags.DEFINE_string("name", "negflax", "Of the job; lower-case letters, digits, hyphens.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, which all machines see.")
+NODES = flags.DEFINE_integer("nodes", 1, "Machines; of one slice on TPUs.")
+ACCELERATOR = flags.DEFINE_string(
+    "accelerator", "", "TYPE:COUNT, devices a machine, in the engine's words; empty: CPUs."
+)
+TOPOLOGY = flags.DEFINE_string("topology", "", "Of a TPU slice, as 4x4.")
+NUM_SLICES = flags.DEFINE_integer("num_slices", 1, "TPU slices.")
+IMAGE = flags.DEFINE_string("image", "", "Container image.")
+QUEUE = flags.DEFINE_string("queue", "", "Slurm partition or Kueue queue.")
+TIME_LIMIT = flags.DEFINE_string("time_limit", "", "As 4h, 90m or HH:MM:SS; none by default.")
+GRACE = flags.DEFINE_integer("grace_seconds", 120, "From the signal to stop to the end.")
+RESTARTS = flags.DEFINE_integer("max_restarts", 10, "After failures; preemptions do not count.")
+ARRAY = flags.DEFINE_integer("array", 0, "Members of a sweep, one job each (slurm, jobset).")
+NAMESPACE = flags.DEFINE_string("namespace", "default", "Of Kubernetes.")
+ZONE = flags.DEFINE_string("zone", "", "Of Google Cloud (tpu_vm).")
+LABELS = flags.DEFINE_list("labels", [], "KEY=VALUE of Kubernetes objects.")
+SECRETS = flags.DEFINE_list(
+    "secrets", [], "Names of environment variables (sky) or Kubernetes secrets (jobset)."
+)
+PLAN = flags.DEFINE_boolean("plan", True, "Ask the planner whether the run fits its devices.")
+MEMORY = flags.DEFINE_float("memory_gib", 0, "Of a device; 0: by the accelerator's name.")
+ITEMS = flags.DEFINE_integer("items", 0, "Catalogue for the planner; 0: counted from the data.")
+DRY_RUN = flags.DEFINE_boolean("dry_run", False, "Print all and submit nothing.")
+TEST_ONLY = flags.DEFINE_boolean("test_only", False, "Slurm: ask whether it would take the job.")
+OUT = flags.DEFINE_string("out", "", "Folder of the rendered files; default <workdir>/launch.")
+
+
+def job_of(argv: list[str]) -> Job:
+    """The job that the flags and the words after `--` describe.
+
+    Raises:
+      ConfigError: a flag is missing or wrong.
+    """
+    words = argv[1:]
+    if ACTION.value == "submit" and not words:
+        raise ConfigError("what to run? Put it after --, as: -- launch.train --config=FILE")
+    labels = dict(label.partition("=")[::2] for label in LABELS.value)
+    return Job(
+        name=NAME.value,
+        module=words[0] if words else "launch.train",
+        arguments=tuple(words[1:]),
+        workdir=WORKDIR.value,
+        nodes=NODES.value,
+        accelerator=ACCELERATOR.value,
+        topology=TOPOLOGY.value,
+        num_slices=NUM_SLICES.value,
+        image=IMAGE.value,
+        queue=QUEUE.value,
+        time_limit=seconds(TIME_LIMIT.value),
+        grace_seconds=GRACE.value,
+        max_restarts=RESTARTS.value,
+        array=ARRAY.value,
+        namespace=NAMESPACE.value,
+        zone=ZONE.value,
+        labels=labels,
+        secrets=tuple(SECRETS.value),
+    )
+
+
+def folder_of(job: Job) -> Path:
+    """Where the rendered files go: the run's folder; runs/NAME where that is on an object store."""
+    if OUT.value:
+        return Path(OUT.value)
+    remote = "://" in job.workdir
+    return Path("runs", job.name, "launch") if remote else Path(job.workdir, "launch")
+
+
+def planned(job: Job) -> str:
+    """What the planner says of the job; why it was not asked, where it was not."""
+    limit = MEMORY.value or fitting.memory_gib(job)
+    if not PLAN.value:
+        return "not checked (--noplan)"
+    if not fitting.config_arguments(job.arguments):
+        return "not checked: the program has no --config"
+    if not limit:
+        return "not checked: give the memory of a device as --memory_gib"
+    return fitting.check_fit(job, limit, {"items": ITEMS.value})
+
+
+def main(argv: list[str]) -> None:
+    """See the module.
+
+    Raises:
+      ConfigError: a flag is wrong, the run does not fit, or the engine's tool failed.
+    """
+    job, engine = job_of(argv), ENGINES[ENGINE.value]
+    folder = folder_of(job)
+    if ACTION.value != "submit":
+        _call(getattr(engine, ACTION.value)(job, folder))
+        return
+    files = engine.render(job)
+    command = engine.submit(job, folder)
+    if TEST_ONLY.value:
+        if engine is not slurm:
+            raise ConfigError("--test_only is Slurm's; take --dry_run")
+        command = slurm.test_only(job, folder)
+    fit = planned(job)
+    if DRY_RUN.value:
+        for name, text in files.items():
+            print(f"# {folder / name}\n{text}")
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            write_text(folder / name, text)
+    print(f"fit: {fit}\n$ {shell.words(command)}")
+    if engine is jobset and not job.array:
+        print(f"or, with the Cluster Toolkit:\n$ {shell.words(jobset.gcluster(job))}")
+    if shared.JSON.value:
+        write_json(shared.JSON.value, {"command": command, "files": dict(files), "fit": fit})
+    if not DRY_RUN.value:
+        sys.stdout.flush()
+        _call(command)
+
+
+def _call(command: list[str]) -> None:
+    """Runs a tool; its exit code becomes ours.
+
+    Raises:
+      ConfigError: it is not installed.
+    """
+    try:
+        code = subprocess.run(command).returncode
+    except FileNotFoundError as error:
+        raise ConfigError(f"{command[0]} is not installed on this machine") from error
+    if code:
+        sys.exit(code)
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["workdir"])
+    shared.run(main)
