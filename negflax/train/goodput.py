@@ -31,6 +31,11 @@ class Goodput:
         self.cpu[self._phase] += now[1] - self._last[1]
         self._phase, self._last = phase, now
 
+    def so_far(self) -> dict[str, dict[str, float]]:
+        """A copy of `wall` and `cpu`, the present phase included."""
+        self.enter(self._phase)
+        return {"wall": dict(self.wall), "cpu": dict(self.cpu)}
+
     def fed(self, stream: Iterator[Any], busy: Callable[[], bool]) -> Iterator[Any]:
         """Yields what the stream yields; the time for which nothing ran counts as `wait`.
 

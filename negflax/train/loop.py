@@ -1,14 +1,16 @@
 """The training loop.
 
-The order of a round is fixed: dispatch step k → read the metrics of step k − 1, so that the device
-never waits for the host → every `eval_every` steps validate and save. Everything is a function of
-(config, step): a killed run that restarts from its newest checkpoint ends with the same bits.
+The order of a round is fixed: leave if asked to → dispatch step k → read the metrics of step k − 1,
+so that the device never waits for the host → every `eval_every` steps validate and save. Everything
+is a function of (config, step): a killed run that restarts from its newest checkpoint ends with the
+same bits. What happens in each fault: docs/operations.md.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import time
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,12 +19,25 @@ import jax
 from absl import logging
 
 from negflax import mesh as meshes
+from negflax import preemption
 from negflax.config import Config, positives_only
 from negflax.data import Batch, StreamBatches, prefetch
 from negflax.files import write_json
 from negflax.model import Recommender
-from negflax.train.checkpoint import Checkpoints, Identity, abstract_state
+from negflax.processes import from_first, is_first
+from negflax.train.checkpoint import (
+    CheckpointError,
+    Checkpoints,
+    NonFiniteError,
+    abstract_state,
+)
+from negflax.train.failed_batch import save_batch
+from negflax.train.fingerprint import Identity
+from negflax.train.finite import non_finite
 from negflax.train.goodput import Goodput
+from negflax.train.goodput_log import GoodputLog, account, log_summary
+from negflax.train.progress import Progress
+from negflax.train.saving import Saver
 from negflax.train.state import State
 from negflax.train.step import Trainer
 from negflax.train.writers import MetricWriter
@@ -106,132 +121,181 @@ def train(
       steps: last step.
       workdir: where checkpoints and metrics go.
       validate: state → metrics, called every config.train.eval_every steps; None: never.
-      init: makes the state of step 0 where there is no checkpoint; None: `trainer.init`.
+      init: makes the first state where there is no checkpoint; None: `trainer.init`.
+
+    Raises:
+      Preempted: the run was asked to leave; the step that it names is saved.
+      NonFiniteError: config.train.max_skipped steps in a row were not finite, or the parameters
+        are not; the batch is saved.
+      CheckpointError: a checkpoint cannot be restored or written.
     """
     goodput, settings = Goodput(), config.train
-    checkpoints = open_checkpoints(config, workdir, trainer.model)
-    if checkpoints.steps():
-        target = abstract_state(jax.eval_shape(trainer.init), trainer.shardings)
-        _, state = checkpoints.restore_first("latest", target)
-    else:
-        state = (init or trainer.init)()
-    start = int(state["step"])
-    if start:
-        logging.info("resuming from step %d", start)
-    writer = MetricWriter(workdir, start, settings.loggers)
-    progress = _Progress(start, steps, settings.log_every, writer)
-    sharding = meshes.split(trainer.mesh)
-
-    def put(batch: Batch) -> Batch:  # this host's rows of the batch, to its devices
-        return jax.tree.map(
-            lambda array: jax.make_array_from_process_local_data(sharding, array), batch
-        )
-
-    stream = prefetch(batches, start, steps, config.batch.prefetch, put)
-    step, pending = start, None
-
-    def busy() -> bool:
-        return step <= start + 1 or not pending["loss"].is_ready()
-
-    goodput.enter("compile")
-    try:
-        over = _out_of_patience(config, checkpoints, start)
-        for batch in [] if over else goodput.fed(stream, busy):
-            state, metrics = trainer.step(state, batch)
-            if pending is not None:
-                jax.block_until_ready(pending)  # the host is never more than a step ahead
-                progress.read(step, pending)
-            step, pending = step + 1, metrics
-            if step == start + 1:
-                jax.block_until_ready(state)
-                goodput.enter("step")
-            validating = (
-                validate
-                and settings.eval_every
-                and (step % settings.eval_every == 0 or step == steps)
-            )
-            if validating or step % settings.checkpoint_every == 0 or step == steps:
-                jax.block_until_ready(state)  # so that its time counts as a step's
-                found = None
-                if validating:
-                    with goodput("validate"):
-                        found = validate(state)
-                    progress.validated(step, found)
-                # What a warm-up validates is not yet the objective's: it can't be the best.
-                counts = step > warm_up_steps(config)
-                with goodput("checkpoint"):
-                    checkpoints.save(step, state, found if counts else None)
-                if validating and _out_of_patience(config, checkpoints, step):
-                    break
-        if pending is not None:
-            progress.read(step, pending)
+    with contextlib.ExitStack() as stack:
+        checkpoints = open_checkpoints(config, workdir, trainer.model)
+        stack.push(functools.partial(_close, checkpoints))
+        with goodput("restore"):
+            state = _restored(checkpoints, trainer) or (init or trainer.init)()
+            start = int(state["step"])
+        if start:
+            logging.info("resuming from step %d", start)
+        writer = log = None
+        if is_first():
+            writer = MetricWriter(workdir, start, settings.loggers)
+            stack.callback(writer.close)
+            log = GoodputLog(workdir, goodput)
+            stack.callback(log.close)
+            log.write(start)
+        rows = trainer.model.num_rows
+        progress = Progress(start, steps, settings.log_every, rows, writer)
+        saver = Saver(workdir, settings, checkpoints, start, goodput, log)
+        loop = _Loop(config, trainer, batches, workdir, validate, checkpoints, saver, progress)
+        with preemption.unsaved():
+            state, step = loop.run(state, start, steps, goodput)
         progress.flush()
         goodput.enter("finish")
-        checkpoints.close()
+        checkpoints.wait()
         best = checkpoints.best()
-        write_json(Path(workdir) / DONE, {"step": step, "best_step": best[0] if best else step})
-    finally:
-        stream.close()
-        writer.close()
+        best_step = best[0] if best else step
+        from_first(lambda: write_json(Path(workdir) / DONE, {"step": step, "best_step": best_step}))
+        if log:
+            log.write(step)
+    if log:
+        log_summary(account(workdir))
     rate = progress.targets / goodput.cpu["step"] if goodput.cpu["step"] else 0.0
-    return Outcome(state, step, best[0] if best else step, rate, goodput)
+    return Outcome(state, step, best_step, rate, goodput)
 
 
-def _out_of_patience(config: Config, checkpoints: Checkpoints, step: int) -> bool:
-    """True after `patience` validations without a new best; those of warm-ups do not count."""
-    if not config.train.patience or (best := checkpoints.best()) is None:
-        return False
-    stop = step - best[0] >= config.train.patience * config.train.eval_every
-    if stop:
-        logging.info("no better %s since step %d: stopping", config.train.metric, best[0])
-    return stop
+def _restored(checkpoints: Checkpoints, trainer: Trainer) -> State | None:
+    if not checkpoints.steps():
+        return None
+    target = abstract_state(jax.eval_shape(trainer.init), trainer.shardings)
+    return checkpoints.restore_first("latest", target)[1]
 
 
-class _Progress:
-    """Reads metrics that the device has finished, and tells rate, time left and loss terms."""
+def _close(checkpoints: Checkpoints, error: type | None, *_: Any) -> None:
+    """Waits for what is being written; of two errors the first is raised."""
+    try:
+        checkpoints.close()
+    except CheckpointError as second:
+        if error is None:
+            raise
+        logging.warning("%s", str(second))
 
-    def __init__(self, start: int, steps: int, every: int, writer: MetricWriter):
-        self._start, self._steps, self._every, self._writer = start, steps, every, writer
-        self._since, self._unread = time.perf_counter(), []
-        self.targets = 0  # labels of all steps but the first, which compiles
 
-    def read(self, step: int, metrics: dict[str, jax.Array]) -> None:
-        """`metrics` of `step`; fetched from the device in groups, at each line of progress."""
-        self._unread.append((step, metrics))
-        if step % self._every == 0:
-            self.flush()
+@dataclasses.dataclass
+class _Loop:
+    config: Config
+    trainer: Trainer
+    batches: StreamBatches
+    workdir: Path
+    validate: Validate | None
+    checkpoints: Checkpoints
+    saver: Saver
+    progress: Progress
 
-    def flush(self) -> None:
-        if not self._unread:
+    def run(self, state: State, start: int, stop: int, goodput: Goodput) -> tuple[State, int]:
+        """(state, step) at the end; trains the steps after `start`, up to `stop`."""
+        step, pending = start, None
+        self._catch_up(step, state, goodput)
+        if self._out_of_patience(step):
+            return state, step
+        depth = self.config.batch.prefetch
+        stream = prefetch(self.batches, start, stop, depth, self._put)
+
+        def busy() -> bool:
+            return step <= start + 1 or not pending["loss"].is_ready()
+
+        goodput.enter("compile")
+        with contextlib.closing(stream):
+            for batch in goodput.fed(stream, busy):
+                if preemption.requested(step):
+                    self._read(step, pending, state)
+                    self.saver.leave(step, state)
+                state, metrics = self.trainer.step(state, batch)
+                if pending is not None:  # the host is never more than a step ahead
+                    self._read(step, pending, state)
+                step, pending = step + 1, metrics
+                if step == start + 1:
+                    jax.block_until_ready(state)
+                    goodput.enter("step")
+                if self._save(step, state, step == stop, goodput):
+                    break
+        if pending is not None:
+            self._read(step, pending, state)
+        return state, step
+
+    def _put(self, batch: Batch) -> Batch:
+        """This host's rows of the batch, to its devices."""
+        return meshes.from_hosts(self.trainer.mesh, batch)
+
+    def _read(self, step: int, metrics: dict[str, jax.Array], state: State) -> None:
+        """Waits for the metrics of a step; `state` may be a step ahead."""
+        jax.block_until_ready(metrics)
+        self.progress.read(step, metrics)
+        if self.progress.skipped < self.config.train.max_skipped:
             return
-        fetched = jax.device_get(self._unread)
-        step = fetched[-1][0]
-        self.targets += sum(int(m["labels"]) for s, m in fetched if s > self._start + 1)
-        values = {name: float(value) for name, value in fetched[-1][1].items()}
-        self._unread = []
-        self._writer.write(step, "train", values)
-        elapsed = time.perf_counter() - self._since
-        rate = (step - self._start) / elapsed
-        logging.info(
-            "step %d/%d  %.1f steps/s  ETA %s  loss %.4f  positive %.4f  negative %.5f  push %.3f",
+        bad, reached = non_finite(state), int(state["step"])
+        if not bad and reached not in self.checkpoints.steps():  # for the step to be trained alone
+            self.saver.save(reached, state)
+        self._stop(
             step,
-            self._steps,
-            rate,
-            _clock((self._steps - step) / rate),
-            values["loss"],
-            values["loss_positive"],
-            values["loss_negative"],
-            values["push"],
+            f"the last {self.progress.skipped} steps were skipped, as their loss or gradient is "
+            f"not finite; the parameters {'are not' if bad else 'are'} finite",
         )
 
-    def validated(self, step: int, found: dict[str, float]) -> None:
-        self._writer.write(step, "valid", found)
-        first = min((int(k.split("@")[1]) for k in found if k.startswith("hr_p@")), default=0)
-        shown = [f"{name}@{first}" for name in ("hr_p", "hr_n", "ndcg_p", "delta")]
-        line = [f"{k} {found[k]:.4f}" for k in shown if found.get(k) is not None]
-        logging.info("valid %d/%d  %s", step, self._steps, "  ".join(line))
+    def _stop(self, step: int, why: str) -> None:
+        path = save_batch(self.workdir, self.batches, step)
+        raise NonFiniteError(
+            f"training stops at step {step}: {why}. Train the step alone, to look at it: "
+            f"python -m launch.replay --workdir={self.workdir} --batch={path}. Look for outliers "
+            "in its weights, or lower config.optimizer.learning_rate or .table_learning_rate and "
+            "start again with --accept_config_change"
+        )
 
+    def _save(self, step: int, state: State, last: bool, goodput: Goodput) -> bool:
+        """Validates and saves where it is time to; True where patience ends training."""
+        validating = self._validates(step) or (last and self._validates(0))
+        if not (validating or last or self.saver.due(step)):
+            return False
+        jax.block_until_ready(state)  # so that its time counts as a step's
+        found = None
+        if bad := non_finite(state):
+            self._stop(step, f"{', '.join(bad)} have values that are not finite")
+        if validating:
+            try:
+                with goodput("validate"):
+                    found = self.validate(state)
+            except preemption.Preempted:
+                self.saver.leave(step, state)
+            self.progress.validated(step, found)
+        self.saver.save(step, state, found if self._counts(step) else None)
+        return validating and self._out_of_patience(step)
 
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes}:{seconds:02d}"
+    def _catch_up(self, step: int, state: State, goodput: Goodput) -> None:
+        """The validation that a run which had to leave did not come to."""
+        saved = step in self.checkpoints.steps()
+        if not (saved and self._validates(step) and self._counts(step)):
+            return
+        if self.checkpoints.metrics(step) is None:
+            with goodput("validate"):
+                found = self.validate(state)
+            self.progress.validated(step, found)
+            self.checkpoints.validated(step, found)
+
+    def _validates(self, step: int) -> bool:
+        every = self.config.train.eval_every
+        return self.validate is not None and every > 0 and step % every == 0
+
+    def _counts(self, step: int) -> bool:
+        """What a warm-up validates is not yet the objective's: it can't be the best."""
+        return step > warm_up_steps(self.config)
+
+    def _out_of_patience(self, step: int) -> bool:
+        """True after `patience` validations without a new best; those of warm-ups do not count."""
+        settings = self.config.train
+        if not settings.patience or (best := self.checkpoints.best()) is None:
+            return False
+        stop = step - best[0] >= settings.patience * settings.eval_every
+        if stop:
+            logging.info("no better %s since step %d: stopping", settings.metric, best[0])
+        return stop
