@@ -163,13 +163,17 @@ def batch_of(codes_nF: np.ndarray, steps: int) -> Batch:
     the start of the user.
     """
     padding = steps - len(codes_nF)
-    columns = np.pad(codes_nF, ((padding, 0), (0, 0)))
-    reset_1T = (np.arange(steps) < padding)[None]
-    none_1TL = np.zeros((1, steps, 1), np.int32)
+    codes_1TF = np.pad(codes_nF, ((padding, 0), (0, 0)))[None]
+    return batch_like(codes_1TF, (np.arange(steps) < padding)[None], np)
+
+
+def batch_like(codes_BTF: Any, reset_BT: Any, numpy: Any) -> Batch:
+    """A batch without labels of encoded events, by numpy or jax.numpy."""
+    none_BTL = numpy.zeros((*reset_BT.shape, 1), numpy.int32)
     return Batch(
-        **{f"{name}_BT": columns[None, :, i] for i, name in enumerate(CODES)},
-        reset_BT=reset_1T,
-        label_ids_BTL=none_1TL,
-        positive_weight_BTL=none_1TL.astype(np.float32),
-        negative_weight_BTL=none_1TL.astype(np.float32),
+        **{f"{name}_BT": codes_BTF[:, :, i] for i, name in enumerate(CODES)},
+        reset_BT=reset_BT,
+        label_ids_BTL=none_BTL,
+        positive_weight_BTL=none_BTL.astype(numpy.float32),
+        negative_weight_BTL=none_BTL.astype(numpy.float32),
     )

@@ -1,0 +1,201 @@
+"""Serves an exported model with jax, numpy and faiss alone: copy this file, negflax is not needed.
+
+  python -m launch.export --workdir=runs/mine --out=exported
+  python examples/serve/from_export.py exported                  # the example of the report
+  python examples/serve/from_export.py exported '[{"item_id": 17, "dislike": true}]'
+
+Without faiss, or without an index in the export, every item is scored.
+"""
+
+import hashlib
+import json
+import math
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+from jax import export
+
+VERSION = 1
+
+
+class ExportError(ValueError):
+    """The folder is no whole export that this file can read."""
+
+
+class ExportedModel:
+    """An exported model: `state(events)`, `step(event, …)` and `recommend(state, k)`."""
+
+    def __init__(self, folder, index=True):
+        """Reads and checks the files.
+
+        Raises:
+          ExportError: a file is missing or damaged, of another version, or not finite.
+        """
+        self.folder = Path(folder)
+        try:
+            self.manifest = json.loads((self.folder / "manifest.json").read_text())
+        except (FileNotFoundError, ValueError) as error:
+            raise ExportError(f"{folder} holds no export: write one by launch.export") from error
+        if self.manifest.get("version") != VERSION:
+            raise ExportError(
+                f"{folder}: export of version {self.manifest.get('version')}, this file reads "
+                f"version {VERSION}: take examples/serve/from_export.py of the same negflax"
+            )
+        for name, said in self.manifest["files"].items():
+            path = self.folder / name
+            if not path.exists():
+                raise ExportError(f"{path} is missing: export the run anew")
+            if hashlib.sha256(path.read_bytes()).hexdigest() != said["sha256"]:
+                raise ExportError(f"{path} is damaged (its SHA-256 differs): export the run anew")
+        self.items = json.loads((self.folder / "vocabulary.json").read_text())
+        self.features = json.loads((self.folder / "features.json").read_text())
+        self.row = {str(item): i + 1 for i, item in enumerate(self.items["item_ids"])}
+        with np.load(self.folder / "weights.npz", allow_pickle=False) as weights:
+            self.weights = {name: weights[name] for name in weights.files}
+        for name, array in self.weights.items():
+            if not np.isfinite(array).all():
+                raise ExportError(f"weights.npz: {name} holds NaN or infinity")
+        self._programs = {}
+        self.index = self._index() if index else None
+        self._vectors = None
+
+    def _index(self):
+        try:
+            import faiss
+        except ImportError:
+            return None
+        path = self.folder / "index.faiss"
+        return faiss.read_index(str(path)) if "index.faiss" in self.manifest["files"] else None
+
+    def call(self, name, *arguments):
+        """Runs a program of the export, such as `history_batch`."""
+        if name not in self._programs:
+            data = (self.folder / f"{name}.jaxexport").read_bytes()
+            self._programs[name] = export.deserialize(bytearray(data)).call
+        return self._programs[name](self.weights, *arguments)
+
+    def codes(self, event, before_ms=None):
+        """An event as int32 codes in the order of features.json; None for an unknown item."""
+        row = self.row.get(str(event["item_id"]), 0)
+        told = row
+        if not row:
+            if not self.items["bucket_rows"]:
+                return None
+            hashed = zlib.crc32(str(event["item_id"]).encode()) % self.items["bucket_rows"]
+            told = self.items["first_bucket_row"] + hashed
+        duration = event.get("duration_ms")
+        if duration is None and row and self.items["duration_ms"]:
+            duration = self.items["duration_ms"][row - 1]
+        dwell, time_ms = event.get("dwell_ms"), event.get("timestamp_ms")
+        values = {"dwell_ms": dwell, "surface": event.get("surface")}
+        values["dislike"], values["dismissal"] = event.get("dislike"), event.get("dismissal")
+        if dwell is not None and duration:
+            values["dwell_ms / duration_ms"] = dwell / duration
+        if time_ms is not None and before_ms is not None and time_ms >= before_ms:
+            values["seconds since the event before"] = (time_ms - before_ms) / 1000
+        found = []
+        for column in self.features["columns"]:
+            rule = self.features["rules"][column]
+            value = values.get(rule.get("of"))
+            if rule["kind"] == "row":
+                code = told
+            elif rule["kind"] == "item":
+                code = self.items[rule["of"]][row - 1] if row else 0
+            elif value is None:
+                code = 0
+            elif rule["kind"] == "bit":
+                code = 2 if value else 1
+            elif rule["kind"] == "bucket":
+                code = 1 + int(np.searchsorted(rule["edges"], value, side="right"))
+            else:
+                code = 1 + (int(value) if 0 <= value < rule["below"] else rule["below"])
+            found.append(code)
+        return np.array(found, np.int32)
+
+    def state(self, events):
+        """(state (D,), carry, time of the last event) after a user's whole history."""
+        steps, columns = self.manifest["history"], len(self.features["columns"])
+        known, before = [], None
+        for event in events:
+            codes = self.codes(event, before)
+            if codes is not None:
+                known.append(codes)
+                before = event.get("timestamp_ms")
+        history = np.zeros((1, steps, columns), np.int32)
+        newest = known[-steps:]
+        if newest:
+            history[0, steps - len(newest) :] = newest
+        states, carry = self.call("history", history, np.array([len(newest)], np.int32))
+        return np.asarray(states)[0], carry, before
+
+    def step(self, event, carry, before_ms=None):
+        """(state (D,), carry) one event later; an unknown item changes nothing: None."""
+        codes = self.codes(event, before_ms)
+        if codes is None:
+            return None
+        states, carry = self.call("step", codes[None], carry)
+        return np.asarray(states)[0], carry
+
+    def recommend(self, state, k=10, exclude=()):
+        """[(item id, score)] of the k best items, `exclude` (ids) left out.
+
+        Raises:
+          ExportError: the state is not finite, or k is below 1 or above the number of items.
+        """
+        items = self.manifest["items"]
+        if not 1 <= k <= items:
+            raise ExportError(f"k = {k}: the catalogue has {items} items, ask for 1 to {items}")
+        if not np.isfinite(state).all():
+            raise ExportError("the state is not finite")
+        query = np.append(state, 1).astype(np.float32)[None]
+        left_out = {self.row[str(item)] - 1 for item in exclude if str(item) in self.row}
+        if self.index is not None:
+            scores, places = self.index.search(query, min(items, k + len(left_out)))
+            scores, places = scores[0], places[0]
+        else:
+            score_I = self.vectors @ query[0]
+            places = np.argsort(-score_I, kind="stable")
+            scores = score_I[places]
+        found = [
+            (self.items["item_ids"][place], float(score))
+            for place, score in zip(places.tolist(), scores, strict=True)
+            if place >= 0 and place not in left_out and math.isfinite(score)
+        ]
+        return found[:k]
+
+    @property
+    def vectors(self):
+        """(items, D + 1) from the Parquet file; needs pyarrow."""
+        if self._vectors is None:
+            import pyarrow.parquet as pq
+
+            column = pq.read_table(self.folder / "items.parquet")["vector"].combine_chunks()
+            self._vectors = column.flatten().to_numpy().reshape(len(column), -1)
+            if not np.isfinite(self._vectors).all():
+                raise ExportError("items.parquet: a vector holds NaN or infinity")
+        return self._vectors
+
+
+def main(folder, events=None):
+    """Prints a list for the events, or compares the example of the report."""
+    model = ExportedModel(folder)
+    example = json.loads((Path(folder) / "report.json").read_text())["example"]
+    asked = example["events"] if events is None else json.loads(events)
+    state, _, _ = model.state(asked)
+    found = model.recommend(state, len(example["items"]))
+    for item, score in found:
+        print(f"{item}\t{score:.4f}")
+    if events is None:
+        same = [item for item, _ in found] == example["items"]
+        print("the list of the report" if same else f"the report has {example['items']}")
+        return 0 if same else 1
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(*sys.argv[1:3]))
+    except ExportError as error:
+        sys.exit(f"ExportError: {error}")
