@@ -11,12 +11,16 @@ keep their rows.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from absl import flags
 from ml_collections import config_flags
 
 import negflax
+from negflax.config import from_config_dict
 from negflax.evaluate import evaluation
 from negflax.files import write_json
+from negflax.fitting import accept_change
 from negflax.processes import from_first
 
 from . import flags as shared
@@ -26,6 +30,12 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, 
 INIT_FROM = flags.DEFINE_string(
     "init_from", "", "Folder of a run whose parameters to start from (warm start)."
 )
+RESUME_FROM = flags.DEFINE_string(
+    "resume_from", "", "Folder of a run with the same config to go on with, if --workdir has none."
+)
+ACCEPT_CHANGE = flags.DEFINE_boolean(
+    "accept_config_change", False, "Go on with a run although its config was another one."
+)
 TEST = flags.DEFINE_boolean("test", True, "Evaluate on the test period after training.")
 
 
@@ -33,7 +43,16 @@ def main(argv: list[str]) -> None:
     """See the module."""
     del argv
     shared.start(WORKDIR.value)
-    run = negflax.fit(None, CONFIG.value, WORKDIR.value, init_from=INIT_FROM.value, test=TEST.value)
+    if ACCEPT_CHANGE.value:
+        accept_change(from_config_dict(CONFIG.value), Path(WORKDIR.value))
+    run = negflax.fit(
+        None,
+        CONFIG.value,
+        WORKDIR.value,
+        init_from=INIT_FROM.value,
+        resume_from=RESUME_FROM.value,
+        test=TEST.value,
+    )
     metrics = run.metrics
     if run.result is not None:
         print(evaluation.result_table(run.result, run.config.eval.ks))

@@ -12,44 +12,68 @@ import jax
 from absl import logging
 from jax.sharding import Mesh
 
-from negflax.config import Config, ConfigError
-from negflax.data import Catalogue, Sequences, StreamBatches
+from negflax.config import Config, ConfigError, check
+from negflax.data import Sequences, StreamBatches
 from negflax.data.rule_matches import require_matches
 from negflax.evaluate import build_queries, evaluate_scorer
 from negflax.evaluate.circumstances import check_list_lengths
 from negflax.evaluate.scorer import model_scorer
-from negflax.files import write_json
 from negflax.mesh import make_mesh
 from negflax.model import Recommender
 from negflax.processes import from_first
 from negflax.tables import padded_rows
-from negflax.train.checkpoint import write_config
 from negflax.train.loop import Outcome, planned_steps, train, warm_up_steps
-from negflax.train.restore import save_catalogue
-from negflax.train.state import State
+from negflax.train.restore import REFIT, save_catalogue
+from negflax.train.run_config import CONFIG, write_config
+from negflax.train.starting import first_state
 from negflax.train.step import Trainer
-from negflax.train.warm_start import warm_start
-
-INIT_REPORT = "init_report.json"
+from negflax.train.workdir_lock import locked
 
 
 def train_run(
-    config: Config, workdir: Path, sequences: Sequences, stop: int = 0, init_from: str = ""
+    config: Config,
+    workdir: Path,
+    sequences: Sequences,
+    stop: int = 0,
+    init_from: str = "",
+    resume_from: str = "",
 ) -> Outcome:
-    """Trains one run into `workdir`.
+    """Trains one run into `workdir`, or goes on with it. Where it begins: train/starting.py.
 
     Args:
       config: the run.
       workdir: its folder.
       sequences: its data.
       stop: step that ends it before its schedule does; 0 is none.
-      init_from: folder of a run whose parameters it starts from (negflax/train/warm_start.py).
+      init_from: folder of a run whose parameters it starts from.
+      resume_from: folder of a run that it goes on with.
 
     Raises:
       ConfigError: settings that do not suit the data or the devices; nothing was written.
       DataError: no label rule of a sign matches an event; nothing was written.
-      CheckpointError: the folder holds another run.
+      CheckpointError: the folder holds another run, or another trainer is at work in it.
+      Preempted, NonFiniteError: see `train`.
     """
+    with locked(workdir):
+        return _train_run(config, workdir, sequences, stop, init_from, resume_from)
+
+
+def accept_change(config: Config, workdir: Path) -> None:
+    """Lets a run go on with another config, which then stands in its folder; says what differs.
+
+    Raises:
+      ConfigError: the config is not accepted.
+      CheckpointError: another trainer is at work in the folder.
+    """
+    check(config)
+    with locked(workdir):
+        from_first(lambda: write_config(workdir, config, accept_change=True))
+        from_first(lambda: (workdir / REFIT / CONFIG).unlink(missing_ok=True))  # it follows
+
+
+def _train_run(
+    config: Config, workdir: Path, sequences: Sequences, stop: int, init_from: str, resume_from: str
+) -> Outcome:
     mesh = mesh_of(config)
     check_list_lengths(config.eval.ks, sequences.catalogue)
     require_matches(sequences.report)
@@ -58,9 +82,12 @@ def train_run(
     host = jax.process_index(), jax.process_count()
     batches = StreamBatches(sequences, config.batch, config.labels, config.train.splits, host)
     steps = planned_steps(config, batches)
+    if stop > steps:
+        logging.warning("the schedule ends at step %d: training does not go on to %d", steps, stop)
+        stop = steps
     if warm_up_steps(config) >= steps:
         logging.warning(
-            "the %d steps end before the warm-ups do, at step %d: lower "
+            "the %d steps end before the warm-ups do, at step %d: lower\n"
             "config.loss.positives_only_steps, .ramp_steps and config.optimizer.warmup_steps",
             steps,
             warm_up_steps(config),
@@ -88,10 +115,10 @@ def train_run(
                 padded,
                 mesh.size,
             )
-    init = functools.partial(_warm_start, trainer, sequences.catalogue, workdir, init_from)
-    return train(
-        config, trainer, batches, stop or steps, workdir, validate, init if init_from else None
+    init = functools.partial(
+        first_state, trainer, sequences.catalogue, workdir, resume_from, init_from
     )
+    return train(config, trainer, batches, stop or steps, workdir, validate, init)
 
 
 def mesh_of(config: Config) -> Mesh:
@@ -106,23 +133,6 @@ def mesh_of(config: Config) -> Mesh:
             f"config.batch.rows = {config.batch.rows} does not divide among {mesh.size} devices"
         )
     return mesh
-
-
-def _warm_start(trainer: Trainer, catalogue: Catalogue, workdir: Path, init_from: str) -> State:
-    state, report = warm_start(trainer, catalogue, init_from)
-    from_first(lambda: write_json(workdir / INIT_REPORT, report))
-    logging.info(
-        "starting from %s: %d items kept, %d new (%d at the mean of their creator, %d of their "
-        "cluster), %d dropped, %d reserved rows left",
-        init_from,
-        report["kept"],
-        report["new"],
-        report["new_at_creator_mean"],
-        report["new_at_cluster_mean"],
-        report["dropped"],
-        report["rows_left"],
-    )
-    return state
 
 
 def _validation(

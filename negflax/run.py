@@ -37,6 +37,7 @@ from negflax.train.checkpoint import compare_config, read_config
 from negflax.train.loop import Outcome
 from negflax.train.restore import REFIT, Trained, best_folder, load_trained
 from negflax.train.warm_start import catalogue_of
+from negflax.train.workdir_lock import locked
 
 RESULTS, REPORT = "results.json", "report.html"
 
@@ -179,6 +180,7 @@ def fit(
     *,
     items: Data | None = None,
     init_from: str | Path = "",
+    resume_from: str | Path = "",
     test: bool = True,
 ) -> Run:
     """Trains a run, or resumes it where it stopped, and scores its test period.
@@ -196,12 +198,13 @@ def fit(
       items: an item table (item_id and any of title, creator_id, cluster_ids, duration_ms), in the
         same forms as `data`.
       init_from: folder of a run whose best parameters this one starts from.
+      resume_from: folder of a run with the same config and data that this one goes on with.
       test: score the test period.
 
     Raises:
       ConfigError: a setting is not accepted; the message names it.
       DataError: unusable events; the message names file, column and row.
-      CheckpointError: the folder holds another run.
+      CheckpointError: the folder holds another run, or another trainer is at work in it.
     """
     if data is None and config is None:
         raise ConfigError("negflax.fit() needs data, or a config that names some")
@@ -214,25 +217,26 @@ def fit(
     config = _with_data(config, data, items, workdir)
     compare_config(workdir, config)
 
-    grows = init_from and config.data.reserved_items
-    known = catalogue_of(init_from) if grows else None
-    sequences = open_sequences(config, workdir, known=known)
-    check_list_lengths(config.eval.ks, sequences.catalogue)
-    require_matches(sequences.report)
-    from_first(lambda: write_json(workdir / "data_report.json", sequences.report))
-    outcome = train_run(config, workdir, sequences, init_from=str(init_from))
-    if config.train.refit:
-        refit(config, workdir / REFIT, sequences, outcome.best_step, str(init_from))
+    with locked(workdir):
+        grows = init_from and config.data.reserved_items
+        known = catalogue_of(init_from) if grows else None
+        sequences = open_sequences(config, workdir, known=known)
+        check_list_lengths(config.eval.ks, sequences.catalogue)
+        require_matches(sequences.report)
+        from_first(lambda: write_json(workdir / "data_report.json", sequences.report))
+        outcome = train_run(config, workdir, sequences, 0, str(init_from), str(resume_from))
+        if config.train.refit:
+            refit(config, workdir / REFIT, sequences, outcome.best_step, str(init_from))
 
-    run, results = Run(workdir), _figures(outcome)
-    if test:
-        trained = load_trained(workdir, "best", mesh)
-        run.result = evaluation.evaluate_trained(trained, "test", workdir, sequences)
-        shown = run_page.look_at(config.name, trained, run.result, sequences, "test", workdir)
-        from_first(lambda: str(run_page.write_page(workdir / REPORT, "test", [shown])))
-        results |= run.result.metrics | calibration_figures(shown.calibration)
-    from_first(lambda: write_json(workdir / RESULTS, results))
-    return run
+        run, results = Run(workdir), _figures(outcome)
+        if test:
+            trained = load_trained(workdir, "best", mesh)
+            run.result = evaluation.evaluate_trained(trained, "test", workdir, sequences)
+            shown = run_page.look_at(config.name, trained, run.result, sequences, "test", workdir)
+            from_first(lambda: str(run_page.write_page(workdir / REPORT, "test", [shown])))
+            results |= run.result.metrics | calibration_figures(shown.calibration)
+        from_first(lambda: write_json(workdir / RESULTS, results))
+        return run
 
 
 def _settings(config: Any, data: Data | None) -> Config:

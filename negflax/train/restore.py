@@ -7,11 +7,12 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from absl import logging
 from jax.sharding import Mesh
 
 from negflax import tables
 from negflax.config import Config, MeshConfig
-from negflax.data import Catalogue
+from negflax.data import Catalogue, DataError
 from negflax.model import Recommender
 from negflax.train.checkpoint import CheckpointError, read_config
 from negflax.train.loop import DONE, open_checkpoints
@@ -45,11 +46,19 @@ class Trained:
 def save_catalogue(workdir: str | Path, catalogue: Catalogue) -> None:
     """Stores a run's vocabulary, or checks it against the one that is there.
 
+    A damaged one is replaced: whether the checkpoints' rows are its items, their fingerprints tell.
+
     Raises:
       CheckpointError: the folder holds another one: the tables' rows are its items.
     """
     path = Path(workdir) / CATALOGUE
-    if path.exists() and (old := Catalogue.load(path)).fingerprint != catalogue.fingerprint:
+    old = None
+    if path.exists():
+        try:
+            old = Catalogue.load(path)
+        except DataError as error:
+            logging.warning("%s; it is made anew from the data", str(error).split(": delete")[0])
+    if old is not None and old.fingerprint != catalogue.fingerprint:
         fresh = len(np.setdiff1d(catalogue.item_ids, old.item_ids))
         gone = len(np.setdiff1d(old.item_ids, catalogue.item_ids))
         raise CheckpointError(

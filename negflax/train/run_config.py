@@ -61,16 +61,28 @@ def compare_config(workdir: str | Path, config: Config, *, accept_change: bool =
     """
     if not (Path(workdir) / CONFIG).exists():
         return
-    old, new = (_flat(to_dict(one)) for one in (read_config(workdir), config))
-    differ = [f"{key}: {old[key]!r} → {new[key]!r}" for key in new if new[key] != old[key]]
-    bound = [change for change in differ if change.split(":")[0] not in FREE]
-    if bound and not accept_change:
+    changes = differences(workdir, config)
+    if changes and not accept_change:
         raise CheckpointError(
-            f"{workdir} holds a run with another config ({', '.join(bound)}): use another "
+            f"{workdir} holds a run with another config ({', '.join(changes)}): use another "
             "--workdir, delete this one, or go on with the change by --accept_config_change"
         )
-    for change in differ:
+    for change in changes:
         logging.warning("the run goes on with another config.%s", change)
+
+
+def differences(workdir: str | Path, config: Config) -> list[str]:
+    """`key: old → new` of the settings, but for `FREE`, in which a run has another config.
+
+    Raises:
+      CheckpointError: see `read_config`.
+    """
+    old, new = (_flat(to_dict(one)) for one in (read_config(workdir), config))
+    return [
+        f"{key}: {old[key]!r} → {new[key]!r}"
+        for key in new
+        if new[key] != old[key] and key not in FREE
+    ]
 
 
 def write_config(workdir: str | Path, config: Config, *, accept_change: bool = False) -> None:

@@ -95,18 +95,19 @@ def _vanished(folder: Path) -> str:
 
 
 def _acquire(folder: Path) -> None:
+    new = not folder.is_dir()
     folder.mkdir(parents=True, exist_ok=True)
-    _held[folder] = _Lock(folder / LOCK)
+    _held[folder] = _Lock(folder / LOCK, new)
 
 
 class _Lock:
-    def __init__(self, path: Path):
-        """Waits until it is known whether an owner lives.
+    def __init__(self, path: Path, new: bool):
+        """Waits until it is known whether an owner lives; a new folder is deleted if left empty.
 
         Raises:
           CheckpointError: it does.
         """
-        self._path, self._beat, self._ended = path, 0, threading.Event()
+        self._path, self._new, self._beat, self._ended = path, new, 0, threading.Event()
         self._me = _me()
         while not self._create():
             owner = _read(path)
@@ -136,6 +137,9 @@ class _Lock:
         owner = _read(self._path)
         if owner and owner.get("token") == self._me["token"]:
             self._path.unlink(missing_ok=True)
+            if self._new:
+                with contextlib.suppress(OSError):  # not empty
+                    self._path.parent.rmdir()
 
     def _text(self) -> bytes:
         return json.dumps(self._me | {"beat": f"{self._beat:012d}"}).encode()
