@@ -61,12 +61,7 @@ def start(workdir: str | Path) -> None:
     """
     logging.set_verbosity(logging.INFO if is_first() else logging.WARNING)
     standard_logging.getLogger("jax").setLevel(standard_logging.WARNING)
-    handler = logging.get_absl_handler()
-    handler.setFormatter(None)
-    # Orbax logs dozens of lines per checkpoint through the same logger; only its errors pass.
-    handler.addFilter(
-        lambda record: record.levelno >= standard_logging.ERROR or "orbax" not in record.pathname
-    )
+    logging.get_absl_handler().setFormatter(None)
     if not jax.config.jax_compilation_cache_dir:
         cache = Path(workdir).resolve() / "compilation_cache"
         jax.config.update("jax_compilation_cache_dir", str(cache))
@@ -88,7 +83,7 @@ def run(main: Callable[[list[str]], None]) -> None:
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
             code = cluster.EXIT_USER_ERROR
         except Preempted as reason:
-            print(f"preempted: {reason}; give the same command again to go on")
+            print(f"preempted: {reason}")
             code = cluster.EXIT_PREEMPTED
         except SystemExit as leaving:
             code = leaving.code

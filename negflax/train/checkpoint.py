@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging as standard_logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,10 @@ __all__ = [
 ]
 
 
+def _not_orbax(record: standard_logging.LogRecord) -> bool:
+    return record.levelno >= standard_logging.ERROR or "orbax" not in record.pathname
+
+
 class NonFiniteError(CheckpointError):
     """Training met NaN or infinity; the message says where, and what to do."""
 
@@ -66,6 +71,8 @@ class Checkpoints:
         With an identity, fingerprints are saved, and what is restored is compared with them; a
         state that is not finite is then neither saved nor, unless read-only, restored.
         """
+        # Orbax logs dozens of lines per checkpoint through absl's logger; its errors alone pass.
+        logging.get_absl_logger().addFilter(_not_orbax)
         self.metric, self.folder = metric, Path(workdir).resolve() / "checkpoints"
         self._sign = -1 if lower_is_better else 1
         self._keep, self._read_only, self._identity = keep_latest, read_only, identity

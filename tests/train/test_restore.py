@@ -60,6 +60,12 @@ def test_another_checkpoint_takes_the_same_model(saved):
     assert load_trained(folder, "1", mesh(1), first.model).model is first.model
 
 
+def test_orbax_says_nothing_of_a_folder_that_is_read_only(saved, caplog):
+    folder, *_ = saved
+    load_trained(folder, "1", mesh(1))
+    assert not [record for record in caplog.records if "orbax" in record.pathname]
+
+
 @pytest.fixture(scope="module")
 def trainer():
     return tiny.make_trainer(tiny.CONFIG, SEQUENCES)
