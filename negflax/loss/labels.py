@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 # The margin of a label against no other item (lse = −inf): a positive then costs 0, a negative
 # costs w · EMPTY_MARGIN, and neither has a gradient.
@@ -90,7 +91,12 @@ def margins(label_logits_NL: jax.Array, label_ids_NL: jax.Array, lse_N: jax.Arra
       label_ids_NL: item ids; −1 marks an absent label. `lse_N` leaves all of them out, so the other
         labels of the state return to the denominator here, in O(N·L²); equal ids count once.
       lse_N: log-sum-exp over the candidates that are no label of the state.
+
+    Raises:
+      ValueError: shapes that do not belong together.
     """
+    require_shapes(jnp.shape(label_logits_NL), label_ids_NL=label_ids_NL)
+    require_shapes(jnp.shape(label_logits_NL)[:1], lse_N=lse_N)
     labels = label_ids_NL.shape[1]
     denominator = jnp.broadcast_to(lse_N[:, None], label_logits_NL.shape)
     if labels > 1:
@@ -100,6 +106,19 @@ def margins(label_logits_NL: jax.Array, label_ids_NL: jax.Array, lse_N: jax.Arra
         denominator = logsumexp(jnp.concatenate([denominator[:, :, None], others], axis=2))
     empty = jnp.isneginf(denominator)
     return jnp.where(empty, EMPTY_MARGIN, label_logits_NL - jnp.where(empty, 0, denominator))
+
+
+def require_shapes(shape: tuple[int, ...], **arrays: ArrayLike | None) -> None:
+    """Holds arrays, scalars apart, to a shape: (N, 1) beside (N,) would be broadcast to (N, N).
+
+    Raises:
+      ValueError: an array has another shape; the message names it.
+    """
+    for name, array in arrays.items():
+        if array is not None and jnp.shape(array) not in (shape, ()):
+            raise ValueError(
+                f"{name} has the shape {jnp.shape(array)}, not {shape}: nothing is broadcast"
+            )
 
 
 def first_of_equals(ids_NL: jax.Array) -> jax.Array:

@@ -4,7 +4,7 @@ Per label, with m the margin and p = sigmoid(m); all but `gbce` are functions of
 ∂m/∂z_y = 1, ∂m/∂z_j = −π_j, π the softmax over the other items: the L1 norm of a label's gradient
 over all logits is twice its slope in m. In softplus(±m) all are finite for finite logits.
 docs/choosing_an_objective.md says when to use which. Scalars are run-time values, so that sweeps
-can vmap them.
+can vmap them. Margins and weights of other shapes raise a ValueError: nothing is broadcast.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from jax.nn import softplus
 
 from negflax import config
 from negflax.config import ConfigError
-from negflax.loss.labels import Labels, logsumexp
+from negflax.loss.labels import Labels, logsumexp, require_shapes
 
 
 class Scalars(NamedTuple):
@@ -53,8 +53,16 @@ class Scalars(NamedTuple):
     inverse_temperature: jax.Array | float
 
 
+def _require_extra(m: jax.Array, extra: jax.Array) -> None:
+    """Holds extra columns (N, L, E) to the labels (N, L) that they belong to."""
+    if jnp.shape(extra)[:-1] != jnp.shape(m) or not jnp.ndim(extra):
+        wanted = (*jnp.shape(m), "E")
+        raise ValueError(f"extra has the shape {jnp.shape(extra)}, not {wanted}")
+
+
 def ssm(m: jax.Array, r: jax.Array, w: jax.Array) -> jax.Array:
     """−r log p: positives only; w is ignored.  ∂/∂m = −r(1 − p).  Jean et al. 2015."""
+    require_shapes(jnp.shape(m), r=r, w=w)
     del w
     return r * softplus(-m)
 
@@ -64,6 +72,7 @@ def ntr(m: jax.Array, r: jax.Array, w: jax.Array) -> jax.Array:
 
     The push on a negative is bounded by w and vanishes as p → 0. Eq. 1 of arXiv 2308.12256.
     """
+    require_shapes(jnp.shape(m), r=r, w=w)
     return r * softplus(-m) + w * softplus(m)
 
 
@@ -80,6 +89,7 @@ def ssm_upweighted(m: jax.Array, r: jax.Array, w: jax.Array, extra: jax.Array, u
       extra: z_e − lse over the other items, (N, L, E); −inf where absent.
       upweight: α, at least 0; 0 is `ssm`.
     """
+    _require_extra(m, extra)
     # m′ = m − log(1 + α Σ_e exp(z_e − lse))
     log_alpha = jnp.where(upweight > 0, jnp.log(jnp.where(upweight > 0, upweight, 1)), -jnp.inf)
     more = logsumexp(extra) + log_alpha
@@ -92,6 +102,7 @@ def negative_weight(m: jax.Array, r: jax.Array, w: jax.Array) -> jax.Array:
 
     Unbounded below in m on negatives: the push does not vanish with p, so that logits drift.
     """
+    require_shapes(jnp.shape(m), r=r, w=w)
     return (r - w) * softplus(-m)
 
 
@@ -105,6 +116,7 @@ def smoothed(m: jax.Array, r: jax.Array, w: jax.Array, epsilon) -> jax.Array:
 
     So it does for positives: those below ε are hardly learned; ε belongs below 1/V.
     """
+    require_shapes(jnp.shape(m), r=r, w=w)
     positive = epsilon > 0
     log_epsilon = jnp.where(positive, jnp.log(jnp.where(positive, epsilon, 1)), -jnp.inf)
     return (w - r) * jnp.logaddexp(-softplus(-m), log_epsilon)
@@ -112,6 +124,7 @@ def smoothed(m: jax.Array, r: jax.Array, w: jax.Array, epsilon) -> jax.Array:
 
 def probability_regularized(m: jax.Array, r: jax.Array, w: jax.Array, penalty) -> jax.Array:
     """−r log p + λ·w·p.  ∂/∂m = −r(1 − p) + λ·w·p(1 − p): NTR's, weaker where p is near 1."""
+    require_shapes(jnp.shape(m), r=r, w=w)
     return r * softplus(-m) + penalty * w * jax.nn.sigmoid(m)
 
 
@@ -120,6 +133,7 @@ def focal(m: jax.Array, r: jax.Array, w: jax.Array, gamma) -> jax.Array:
 
     On negatives (1 − p)^γ → 1 as p → 0: it drifts like `negative_weight`. Lin et al. 2017.
     """
+    require_shapes(jnp.shape(m), r=r, w=w)
     return (r - w) * jnp.exp(-gamma * softplus(m)) * softplus(-m)
 
 
@@ -139,6 +153,7 @@ def reinforce(
       rho_max: cap on ρ.
       top_k: K.
     """
+    require_shapes(jnp.shape(m), r=r, w=w, log_behaviour=log_behaviour)
     log_p = -softplus(-m)
     log_rho = log_p if log_behaviour is None else log_p - log_behaviour
     rho = lax.stop_gradient(jnp.exp(jnp.minimum(log_rho, jnp.log(jnp.maximum(rho_max, 1e-30)))))
@@ -163,6 +178,8 @@ def gbce(
       gbce_t: t.
       sampling_rate: K over the number of other items.
     """
+    require_shapes(jnp.shape(z), r=r, w=w)
+    _require_extra(z, extra)
     beta = 1 - gbce_t * (1 - sampling_rate)
     absent = jnp.isneginf(extra)
     sampled = jnp.sum(jnp.where(absent, 0, softplus(jnp.where(absent, 0, extra))), axis=-1)
@@ -194,6 +211,8 @@ def contrastive(
       contrastive: c.
       inverse_temperature: 1/τ.
     """
+    require_shapes(jnp.shape(m), z=z)
+    _require_extra(m, extra)
     absent = jnp.isneginf(extra)
     difference = jnp.where(absent, 0, extra) - z[..., None]
     scaled = difference * jnp.asarray(inverse_temperature)[..., None]
