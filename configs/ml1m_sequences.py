@@ -3,7 +3,8 @@
   python -m launch.train --config=configs/ml1m_sequences.py --workdir=runs/ml1m
 
 Needs ml-1m-sequences under $NEGFLAX_DATA_DIR. 2,048 shared samples with logQ, h128. 80 CPU seconds
-of training on one thread; HR@10 .272, NDCG@10 .153 with seen items masked.
+of training on one thread; HR@10 .272, NDCG@10 .153 with seen items masked, where Markov has .192,
+.112 and EASE .107, .054.
 """
 
 from negflax import config as negflax_config
