@@ -1,8 +1,8 @@
 """Full-catalogue evaluation: queries, exact ranks, metrics with intervals, baselines, reports.
 
-A *scorer* is any callable that turns a block of `Queries` into scores over the catalogue; models
-and baselines go through the same path. `report` and `plots` draw (matplotlib) and are imported by
-name.
+A *scorer* is any callable that maps a block of `Queries` to scores over the catalogue; models and
+baselines are evaluated by the same code. The modules of `report` that draw need matplotlib and have
+to be imported by name.
 """
 
 from negflax.evaluate.baselines.popularity import (

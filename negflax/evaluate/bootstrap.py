@@ -1,10 +1,10 @@
-"""User-clustered bootstrap in JAX: users are drawn anew, all that is theirs comes along.
+"""User-clustered bootstrap in JAX: a resample draws users, with all of their queries.
 
-Every metric of every arm is a ratio of two sums over users (scoreboard.py), so a resample is a
-vector of user counts and one matrix product serves all metrics and arms, paired. The counts are
-independent Poisson(1) draws (the Poisson bootstrap: Hanley and MacGibbon 2006; Chamandy et al.,
-2012), which for ratios of sums agrees with drawing U of U users as U grows, and needs neither
-sorting nor scattering.
+Every metric of every arm is a ratio of two sums over users (scoreboard.py). A resample is a vector
+of user counts, so one matrix product computes all metrics and arms in all resamples, paired. The
+counts are independent Poisson(1) draws (the Poisson bootstrap: Hanley and MacGibbon 2006; Chamandy
+et al., 2012). For ratios of sums this converges to drawing U of U users as U grows, and it needs
+neither sorting nor scattering.
 
 Shapes: R queries of U users, M metrics, C columns to sum, B resamples.
 """
@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
-LEVEL = 0.95  # of every interval (docs/method.md §5.6)
-_CHUNK = 3_000_000  # user counts alive at a time, 12 MB
+LEVEL = 0.95  # level of every interval (docs/method.md §5.6)
+_CHUNK = 3_000_000  # number of user counts in memory at a time, 12 MB
 # A uniform 32-bit word is a Poisson(1) draw: the number of these thresholds that it reaches.
 _POISSON = np.round(stats.poisson.cdf(np.arange(11), 1) * 2.0**32).astype(np.uint32)
 
@@ -32,17 +32,17 @@ def resampled_means(
     seed: int,
     user_R: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Weighted means of M columns over the same resampled users.
+    """Returns weighted means of M columns over the same resampled users.
 
     Args:
-      value_RM: float64, anything where the weight is 0 (undefined).
+      value_RM: float64; ignored where the weight is 0 (undefined).
       weight_RM: float64 ≥ 0.
-      resamples: B, number of resamples.
-      seed: of the draws.
+      resamples: number of resamples B.
+      seed: random seed.
       user_R: the user of each query; None: each query is one user.
 
     Returns:
-      float64 (B, M); NaN where a resample holds no defined user of a column.
+      float64 (B, M); NaN where a resample has no user for whom the column is defined.
     """
     sums_RM = np.where(weight_RM > 0, value_RM * weight_RM, 0)
     both_UC = np.concatenate([sums_RM, weight_RM], axis=1)
@@ -58,9 +58,9 @@ def resampled_means(
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def _resampled_sums(columns_UC: jax.Array, seed: int, chunks: int, per_chunk: int) -> jax.Array:
-    """Sums over users under their resampled counts, (chunks, per_chunk, C) float32.
+    """Returns sums over users weighted by resampled counts, (chunks, per_chunk, C) float32.
 
-    Resample b depends on (seed, b) alone, however resamples are cut into chunks.
+    Resample b depends only on (seed, b), not on the division into chunks.
     """
     key, thresholds = jax.random.key(seed), jnp.asarray(_POISSON)
 
@@ -75,14 +75,17 @@ def _resampled_sums(columns_UC: jax.Array, seed: int, chunks: int, per_chunk: in
 
 
 def _by_user(columns_RC: np.ndarray, user_R: np.ndarray) -> np.ndarray:
-    """Sums over the queries of each user."""
+    """Returns sums over the queries of each user."""
     order = np.argsort(user_R, kind="stable")
     starts = np.flatnonzero(np.diff(user_R[order], prepend=-1) != 0)
     return np.add.reduceat(columns_RC[order], starts, axis=0)
 
 
 def _distinct(columns_RC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct columns and where each one went: arms and metrics share many weights."""
+    """Returns the distinct columns, and the index of each column among them.
+
+    Arms and metrics have many weight columns in common.
+    """
     first: dict[bytes, int] = {}
     place_C = np.array([first.setdefault(c.tobytes(), len(first)) for c in columns_RC.T], int)
     _, chosen = np.unique(place_C, return_index=True)
@@ -90,7 +93,7 @@ def _distinct(columns_RC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def percentile_interval(draws_B: np.ndarray) -> tuple[float, float]:
-    """The central 95 % of the draws; undefined draws (NaN) are left out; NaN if all are."""
+    """Returns the central 95 % of the draws, ignoring NaN; NaN if all draws are."""
     draws_B = np.sort(draws_B[~np.isnan(draws_B)])
     if not len(draws_B):
         return np.nan, np.nan
@@ -100,10 +103,11 @@ def percentile_interval(draws_B: np.ndarray) -> tuple[float, float]:
 
 
 def p_value(draws_B: np.ndarray) -> float:
-    """Two-sided p of "no difference" from draws of a difference; at least 2 / (B + 1).
+    """Returns the two-sided p-value of "no difference" from draws of a difference.
 
-    Twice the share of draws on the rarer side of 0, zeros on both (the interval's inversion); the
-    observed data count as one more draw. NaN without a defined draw.
+    It inverts the percentile interval: twice the share of draws on the rarer side of 0, where zeros
+    count on both sides and the observed data count as one more draw. So it is at least 2 / (B + 1).
+    It is NaN if no draw is defined.
     """
     draws_B = draws_B[~np.isnan(draws_B)]
     if not len(draws_B):
@@ -113,7 +117,7 @@ def p_value(draws_B: np.ndarray) -> float:
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
-    """Holm's step-down adjusted p-values of a family (Holm 1979); NaN is no member of it."""
+    """Returns Holm's step-down adjusted p-values of a family (Holm 1979), ignoring NaN."""
     p_F = np.asarray(p_values, np.float64)
     order = np.argsort(p_F)[: int((~np.isnan(p_F)).sum())]  # NaN sorts last
     steps = (len(order) - np.arange(len(order))) * p_F[order]
@@ -123,7 +127,7 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 
 
 def ratio(numerator: np.ndarray | float, denominator: np.ndarray | float) -> np.ndarray | float:
-    """Quotient with x/0 = inf and 0/0 = NaN, silently."""
+    """Returns the quotient, with x/0 = inf and 0/0 = NaN without warnings."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.divide(numerator, denominator)
 
@@ -136,13 +140,13 @@ def interval(
     seed: int,
     user_R: np.ndarray | None = None,
 ) -> tuple[float, float, float]:
-    """Mean of the defined queries with its bootstrap interval: (estimate, low, high).
+    """Returns the mean over the defined queries with its interval: (estimate, low, high).
 
     Args:
-      values_R: one value a query, NaN where undefined.
-      weights_R: weights of a micro mean; None weighs every defined query alike.
+      values_R: one value per query, NaN where undefined.
+      weights_R: weights of a micro mean; None: all defined queries have equal weight.
       resamples: number of resamples.
-      seed: of the draws.
+      seed: random seed.
       user_R: the user of each query; None: each query is one user.
     """
     weight_R = _weights(values_R, weights_R)
@@ -165,22 +169,25 @@ def paired_bootstrap(
     """Compares two arms on the same users: (estimate, low, high), a 95 % percentile interval.
 
     Args:
-      values_a_R: arm a, one value a query, NaN where undefined for this arm.
+      values_a_R: arm a, one value per query, NaN where undefined for this arm.
       values_b_R: arm b, the same queries in the same order.
       statistic: `mean_difference` (mean a - mean b) or `mean_ratio` (mean a / mean b), each mean
         over the arm's own defined queries.
       resamples: number of resamples.
-      seed: of the draws.
-      weights_R: of micro means, arm a's and arm b's; None weighs every defined query alike.
+      seed: random seed.
+      weights_R: weights of micro means, for arms a and b; None: equal weights.
       user_R: the user of each query; None: each query is one user.
 
     Raises:
-      ValueError: an unknown statistic, or arms of different length.
+      ValueError: the statistic is unknown, or the arms differ in length.
     """
     if statistic not in ("mean_difference", "mean_ratio"):
         raise ValueError(f"statistic {statistic!r}: choose mean_difference or mean_ratio")
     if len(values_a_R) != len(values_b_R):
-        raise ValueError(f"arms of {len(values_a_R)} and {len(values_b_R)} users are not paired")
+        raise ValueError(
+            f"the arms have {len(values_a_R)} and {len(values_b_R)} values: give both for the same "
+            "queries"
+        )
     compare = np.subtract if statistic == "mean_difference" else ratio
     values = [np.asarray(v, np.float64) for v in (values_a_R, values_b_R)]
     weights = [_weights(v, w) for v, w in zip(values, weights_R, strict=True)]

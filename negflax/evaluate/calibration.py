@@ -1,9 +1,9 @@
-"""Is p what it says? Predicted p against the observed share, by bins of p.
+"""Calibration of p: the predicted p compared with the observed share, in bins of p.
 
-p(y|s) is the chance that item y is the next liked one. A query with n liked items therefore
-puts 1/n on each of them and 0 on the rest of the catalogue; over all pairs of a query and an
-item in a bin of p, the mean of that share is to equal the mean of p. The same for disliked items,
-which an objective with negatives is to push below the line.
+p(y|s) is the probability that item y is the next liked one. For a query with n liked items, the
+observed share is 1/n for each of them and 0 for the rest of the catalogue. If p is calibrated, its
+mean over all pairs of a query and an item in a bin equals their mean share. The same is computed
+for disliked items; with a good objective with negatives their share lies below p.
 
 Shapes: R queries, J judged items, V catalogue rows, I of a piece of them, C bins of p.
 """
@@ -19,8 +19,8 @@ from negflax.config import EvalConfig
 from negflax.evaluate.bootstrap import percentile_interval, resampled_means
 from negflax.evaluate.protocol import Queries, Scorer, chunks
 
-EDGES = 10.0 ** np.arange(-8, 0.5, 0.5)  # of the bins; the first and the last one are open
-MIN_JUDGED = 10  # judged items of a sign that a bin needs to be shown
+EDGES = 10.0 ** np.arange(-8, 0.5, 0.5)  # edges of the bins; the first and last bins are open
+MIN_JUDGED = 10  # a bin is shown if it has at least this many judged items of the sign
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Bin:
       edge: lower end of the bin.
       predicted: mean p.
       observed: mean share, with `low` and `high` of its 95 % user-clustered bootstrap interval.
-      n: judged items in the bin.
+      n: number of judged items in the bin.
     """
 
     edge: float
@@ -43,11 +43,11 @@ class Bin:
 
 
 def calibrate(scorer: Scorer, queries: Queries, config: EvalConfig) -> dict[str, list[Bin]]:
-    """Bins of the liked (`positive`) and the disliked (`negative`) items, by ascending p.
+    """Returns bins of the liked (`positive`) and disliked (`negative`) items, by ascending p.
 
     Args:
-      scorer: scores whose softmax over the catalogue is p.
-      queries: what is asked and judged; seen items count like any other.
+      scorer: scorer whose softmax over the catalogue is p.
+      queries: queries with judged items; seen items are not masked.
       config: block size, bootstrap resamples and seed.
     """
     parts = [
@@ -90,7 +90,7 @@ def calibrate(scorer: Scorer, queries: Queries, config: EvalConfig) -> dict[str,
 
 
 def _sums(scorer: Scorer, block: Queries) -> tuple[np.ndarray, ...]:
-    """(R, C) each: pairs, Σ p, then of either sign Σ share and judged items."""
+    """Returns (R, C) arrays: pairs, Σ p, then for each sign Σ share and number of judged items."""
     scores_RV = scorer(block.without_answers())
     pieces = chunks(scores_RV.shape[1], len(block))
     width = len(EDGES) + 1
@@ -120,7 +120,7 @@ def _sums(scorer: Scorer, block: Queries) -> tuple[np.ndarray, ...]:
 
 
 def calibration_figures(found: dict[str, list[Bin]]) -> dict[str, float | int]:
-    """Flat figures: `calibration/positive/p=3e-04`, …`_predicted`, `_low`, `_high`, `_n`."""
+    """Returns figures by name: `calibration/positive/p=3e-04`, …`_predicted`, `_low`, `_high`."""
     return {
         f"calibration/{sign}/p={one.edge:.0e}{end}": value
         for sign, bins in found.items()

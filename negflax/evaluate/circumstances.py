@@ -1,4 +1,4 @@
-"""What must hold before figures mean anything, and what a reader must know beside them."""
+"""Checks before an evaluation, and counts that a reader needs to interpret its figures."""
 
 from __future__ import annotations
 
@@ -13,32 +13,33 @@ from negflax.evaluate.protocol import Queries
 
 
 def check_list_lengths(ks: Sequence[int], catalogue: Catalogue) -> None:
-    """No list is longer than the catalogue.
+    """Checks that no list is longer than the catalogue.
 
     Raises:
-      ConfigError: one would be.
+      ConfigError: a list length exceeds the number of items.
     """
     items = catalogue.num_rows - 1
     if max(ks) > items:
         raise ConfigError(
-            f"config.eval.ks = {tuple(ks)}: the catalogue has {items} items, no list is longer"
+            f"config.eval.ks = {tuple(ks)}: the catalogue has only {items} items: use shorter lists"
         )
 
 
 def circumstances(sequences: Sequences, queries: Queries, split: str) -> dict[str, int]:
-    """Counts for the report, with a warning for those that change what the figures mean.
+    """Returns counts for the report, and warns if they affect the meaning of the figures.
 
     Returns:
-      users_without_history: queries that a newcomer's list answers; unknown_positives and
-      unknown_negatives: labels of the period on items that the run has not seen, left out.
+      `users_without_history`: queries with an empty history, which all get the same list;
+      `unknown_positives` and `unknown_negatives`: labels of the period that are left out, as their
+      items are unknown to the run.
     """
     unknown = sequences.report.get("unknown_items", {}).get(split, {})
     lost = unknown.get("positives", 0) + unknown.get("negatives", 0)
     judged = len(queries.judged_item_J)
     if lost > judged:
         logging.warning(
-            "%d labels of the %s period are on items unknown to the run and left out, %d remain: "
-            "is this the log that it was trained on?",
+            "%d labels of the %s period were left out, as their items are unknown to the run; %d "
+            "remain. Check that this is the log that the run was trained on.",
             lost,
             split,
             judged,
@@ -49,8 +50,8 @@ def circumstances(sequences: Sequences, queries: Queries, split: str) -> dict[st
     ):
         if not among.any():
             logging.warning(
-                "no %s in the %s period: metrics about %ss are undefined (null in JSON, – in "
-                "tables)",
+                "there is no %s label in the %s period: metrics of %ss are undefined (null in "
+                "JSON, – in tables)",
                 sign,
                 split,
                 sign,

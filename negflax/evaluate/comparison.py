@@ -1,7 +1,7 @@
-"""Runs against each other: paired differences on the same queries, with Holm-adjusted p-values.
+"""Comparison of runs: paired differences on the same queries, with Holm-adjusted p-values.
 
-The family of hypotheses is every metric of FAMILY for every pair of arms that is shown, so that
-`p_holm` < .05 anywhere in the table is an error with probability below .05 for the whole table.
+The hypotheses of a table, all metrics of FAMILY for all pairs shown, form one family: if none of
+the differences is real, some row has `p_holm` < .05 with a probability of at most .05.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from negflax.evaluate.protocol import EvaluationError
 from negflax.evaluate.report import html
 from negflax.evaluate.scoreboard import MODEL, Result
 
-# At each K; negative_rank, whose difference is the mean rank change, and auc besides.
+# Metrics compared at each K; auc and negative_rank, whose difference is a change of mean rank, too.
 FAMILY = ("hr_p", "hr_n", "delta", "ndcg_p", "anti_ndcg", "coverage", "negative_f1")
 RATE = "rate_adjusted"  # the baseline that a model with negative feedback has to beat
 
 
 def compare(results: Mapping[str, Result], config: EvalConfig) -> list[dict[str, Any]]:
-    """Each run minus the first one, and minus the first one's rate-adjusted scores, paired.
+    """Compares each run with the first one, and with the first one's rate-adjusted scores.
 
     Args:
-      results: by name of the run, in order, of the same split; seen items masked are compared.
+      results: results on the same split by name of the run; those with seen items masked are used.
       config: list lengths K, bootstrap resamples and seed.
 
     Returns:
@@ -36,11 +36,13 @@ def compare(results: Mapping[str, Result], config: EvalConfig) -> list[dict[str,
       (95 % user-clustered paired bootstrap), `p`, `p_holm`; NaN where undefined.
 
     Raises:
-      EvaluationError: fewer than two runs, or runs that were asked different things.
+      EvaluationError: there are fewer than two runs, or they have different queries.
     """
     names = list(results)
     if len(names) < 2:
-        raise EvaluationError(f"a comparison needs two runs, got {', '.join(names) or 'none'}")
+        raise EvaluationError(
+            f"a comparison needs at least two runs, got {', '.join(names) or 'none'}"
+        )
     _check_same_queries(results)
     first = results[names[0]]
     arms = {name: result.values[True, MODEL] for name, result in results.items()}
@@ -73,7 +75,7 @@ def compare(results: Mapping[str, Result], config: EvalConfig) -> list[dict[str,
 
 
 def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
-    """The rows as flat figures: `b - a/hr_p@10`, `…_low`, `…_high`, `…_p`, `…_p_holm`."""
+    """Returns the rows as figures: `b - a/hr_p@10`, `…_low`, `…_high`, `…_p`, `…_p_holm`."""
     found = {}
     for row in rows:
         key = f"{row['arms']}/{row['metric']}"
@@ -84,11 +86,11 @@ def figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
 
 
 def section(rows: Sequence[Mapping[str, Any]]) -> html.Table:
-    """The rows as a part of the page."""
+    """Returns the rows as a section of the page."""
     note = (
         "Differences on the same users, with 95 % user-clustered paired bootstrap intervals; "
-        "p_holm holds for all rows together (Holm). “+rate” is the run's scores + β · log of the "
-        "item's share of positives."
+        "p_holm is adjusted for all rows of the table (Holm). “+rate” is the run's scores + β · "
+        "log of the item's share of positives."
     )
     return html.Table("Paired differences, seen items masked", rows, note)
 
@@ -96,7 +98,7 @@ def section(rows: Sequence[Mapping[str, Any]]) -> html.Table:
 def _draws(
     values: Mapping[str, QueryValues], metrics: Sequence[str], first: Result, config: EvalConfig
 ) -> dict[str, tuple[float, np.ndarray]]:
-    """metric → (estimate, its value under every resample), under the same resamples for all."""
+    """Returns for each metric its estimate and its value in each resample, the same for all."""
     chosen = [metric for metric in values if metric in metrics or metric.split("@")[0] == "hr_p"]
     draws_BM = resampled_means(
         np.stack([values[metric].value_R for metric in chosen], axis=1),
@@ -121,6 +123,6 @@ def _check_same_queries(results: Mapping[str, Result]) -> None:
         for field in ("user_R", "end_R", "judged_offsets_R1", "judged_item_J"):
             if not np.array_equal(getattr(one.queries, field), getattr(other.queries, field)):
                 raise EvaluationError(
-                    f"{first} and {name} were not asked the same: compare runs of one data set, "
-                    "split and vocabulary, with equal config.labels and config.eval.state"
+                    f"{first} and {name} have different queries: compare runs of the same data "
+                    "set, split and vocabulary, with equal config.labels and config.eval.state"
                 )

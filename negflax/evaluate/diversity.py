@@ -1,7 +1,7 @@
-"""Figures of the lists themselves, whatever the user thought of the items (docs/method.md §6).
+"""Metrics of the lists that do not depend on feedback: coverage and diversity (docs/method.md §6).
 
-Here a list is one order: of items with equal scores the lower catalogue row comes first. (The
-metrics of judged items, in metrics.py, are expectations over all orders of equal scores.)
+Here ties are broken by catalogue row, the lower one first. (The metrics of judged items, in
+metrics.py, are expectations over all orders of tied items.)
 
 Shapes: R queries, K list length, V catalogue rows, C clusters of an item.
 """
@@ -18,21 +18,21 @@ from negflax.data import Catalogue
 
 
 def catalogue_coverage(list_RK: np.ndarray, num_rows: int) -> float:
-    """Share of the catalogue's items that are in at least one list; row 0 marks a list's end."""
+    """Returns the share of items that are in at least one list; row 0 pads short lists."""
     return (len(np.union1d(list_RK, [0])) - 1) / (num_rows - 1)
 
 
 def diversity(list_RK: np.ndarray, catalogue: Catalogue) -> dict[str, np.ndarray]:
-    """Intra-list diversity (Ziegler et al., WWW 2005): pairs of a list that share nothing.
+    """Returns intra-list diversity by creator and by cluster (Ziegler et al., WWW 2005).
 
     Args:
-      list_RK: catalogue rows, 0 where a list has ended.
-      catalogue: creators and clusters of the items, 0 unknown.
+      list_RK: catalogue rows; 0 pads short lists.
+      catalogue: creators and clusters of the items, 0 if unknown.
 
     Returns:
       `creator_diversity` and `cluster_diversity`, float64 (R,): the share of a list's pairs of
-      items that have no creator (no cluster) in common, among the pairs where both are known; NaN
-      where there is no such pair.
+      items that have no creator (no cluster) in common, among pairs where both are known; NaN if
+      there is no such pair.
     """
     groups = {
         "creator_diversity": catalogue.creator_V[:, None],
@@ -54,10 +54,10 @@ def _apart(list_RK: np.ndarray, group_VC: np.ndarray, block: int = 256) -> np.nd
 
 @functools.partial(jax.jit)
 def _pairs(group_RKC: jax.Array) -> jax.Array:
-    """(2, R) float32: pairs of different groups, pairs of known groups; both orders count."""
+    """Returns float32 (2, R): pairs of different groups, and all pairs of known groups."""
     known_RK = (group_RKC > 0).any(axis=2)
     shared_RKK = jnp.zeros((*group_RKC.shape[:2], group_RKC.shape[1]), bool)
-    for group_RK in jnp.moveaxis(group_RKC, 2, 0):  # K² numbers alive at a time, not (K·C)²
+    for group_RK in jnp.moveaxis(group_RKC, 2, 0):  # needs K²·C numbers at a time, not (K·C)²
         same_RKKC = group_RK[:, :, None, None] == group_RKC[:, None]
         shared_RKK |= (same_RKKC & (group_RK > 0)[:, :, None, None]).any(axis=3)
     pairs_RKK = known_RK[:, :, None] & known_RK[:, None] & ~jnp.eye(group_RKC.shape[1], dtype=bool)

@@ -1,4 +1,4 @@
-"""Evaluation of a run's checkpoint: ranking beside the baselines, as figures, table and page."""
+"""Evaluation of a checkpoint together with the baselines, and its table and verdict."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ SCORERS = (MODEL, *baseline_names())
 def evaluate_trained(
     trained: Trained, split: str, workdir: str | Path, sequences: Sequences | None = None
 ) -> Result:
-    """Ranks the whole catalogue for every user of the split, model and baselines alike.
+    """Evaluates the model and the baselines on the whole catalogue for every query of the split.
 
     Args:
       trained: the checkpoint.
       split: `valid` or `test`.
-      workdir: of the run (holds the prepared data).
-      sequences: the run's data, if it is at hand; else it is opened anew with the run's vocabulary.
+      workdir: folder of the run, which holds the prepared data.
+      sequences: data of the run; None: opened with the vocabulary of the run.
     """
     config = trained.config
     if sequences is None:
@@ -51,7 +51,7 @@ def evaluate_trained(
 
 
 def evaluate_model(trained: Trained, split: str, sequences: Sequences) -> Result:
-    """The model alone, for checkpoints that are compared with each other."""
+    """Evaluates the model without baselines, to compare checkpoints."""
     return _evaluate(trained, split, sequences, baselines=False)
 
 
@@ -83,7 +83,7 @@ def _evaluate(trained: Trained, split: str, sequences: Sequences, baselines: boo
 
 
 def result_table(result: Result, ks: tuple[int, ...]) -> str:
-    """The headline figures as text, at most 100 columns wide, seen items masked; then the notes."""
+    """Returns the headline figures with seen items masked as text, with notes below."""
     keys, metrics = headline_keys(ks), result.metrics
     same = repeated(metrics, SCORERS, keys)
     shown = [name for name in SCORERS if name not in same and metric_key(keys[0], name) in metrics]
@@ -93,24 +93,24 @@ def result_table(result: Result, ks: tuple[int, ...]) -> str:
 
 
 def verdict_text(result: Result) -> str:
-    """The verdict, wrapped like the table: the last thing that a program prints."""
+    """Returns the verdict wrapped to the width of the table; programs print it last."""
     return "\n" + textwrap.fill(result.metrics["verdict"], 100, break_on_hyphens=False)
 
 
 def left_out_note(metrics: Mapping[str, Any]) -> str:
-    """A sentence about item-to-item baselines that are not there, or not tuned."""
+    """Returns a sentence about item-to-item baselines that are missing or not tuned."""
     tuned = metrics.get("item_baselines/tuned")
     *names, last = baseline_names("item_based")
     named = f"{', '.join(names)} and {last}"
     if tuned is None:
-        return f"Left out: {named}, as the catalogue has more than {MAX_ITEMS:,} items."
+        return f"{named} are left out, as the catalogue has more than {MAX_ITEMS:,} items."
     if tuned:
         return ""
-    return f"No validation period: {named} have their default settings."
+    return f"{named} have their default settings, as there is no validation period."
 
 
 def steps_table(evaluations: dict[int, dict[str, Any]], best: int | None, config: Config) -> str:
-    """The headline figures of a run's checkpoints as text."""
+    """Returns the headline figures of a run's checkpoints as text."""
     keys = headline_keys(config.eval.ks)
 
     def note(step: int, figures: dict[str, Any]) -> str:

@@ -1,11 +1,11 @@
-"""What a list of K is expected to hold of a query's judged items, ties drawn evenly (JAX).
+"""Exact expectations over the order of tied items, for lists of K judged items (JAX).
 
-An item with g items above it and t in its tie group (itself included) stands at a place drawn
-evenly from g+1 .. g+t. A list of K cuts at most one tie group of a query: s = K - g of its t
-places are listed. All else about the list is certain, so every expectation below is exact.
+An item with g items above it and t items in its tie group, itself included, has a place drawn
+uniformly from g+1 .. g+t. The end of a list cuts at most one tie group of a query: s = K - g of its
+t places are listed. Nothing else is random, so the expectations below are exact.
 
 Shapes: J judged items of R queries; an item that does not count has query R and both signs 0.
-Numbers are floats, so that one program serves every K.
+Counts are floats, so that one program is compiled for all K.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from jax.scipy.special import gammaln
 
 
 class Judged(NamedTuple):
-    """Judged items and where a scorer puts them.
+    """Judged items and their ranks.
 
     Attributes:
-      query_J: int, 0..R-1.
-      greater_J: items above.
-      ties_J: size of the tie group, at least 1.
+      query_J: int, query of the item, 0..R-1.
+      greater_J: number of items above it.
+      ties_J: size of its tie group, at least 1.
       positive_J: 1 for an item of P*, else 0.
       negative_J: 1 for an item of N, else 0.
     """
@@ -36,13 +36,13 @@ class Judged(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """What is open about a query's list; all 0 where K cuts nothing that is judged.
+    """The tie group that the end of a list cuts; all 0 if no group with judged items is cut.
 
     Attributes:
-      places_R: s, places of the tie group that are listed.
-      ties_R: t, size of the group.
-      positives_R: positives in the group.
-      negatives_R: negatives in the group.
+      places_R: number s of the group's places that are listed.
+      ties_R: size t of the group.
+      positives_R: number of positives in the group.
+      negatives_R: number of negatives in the group.
     """
 
     places_R: jax.Array
@@ -52,12 +52,15 @@ class Cut(NamedTuple):
 
 
 def in_list(judged: Judged, k: jax.Array) -> jax.Array:
-    """Probability that each judged item is among the first K."""
+    """Returns the probability that each judged item is among the first K."""
     return jnp.clip((k - judged.greater_J) / judged.ties_J, 0, 1)
 
 
 def gain(judged: Judged, k: jax.Array, upto: jax.Array) -> jax.Array:
-    """Expected 1/log2(place + 1) of each judged item within the first K; upto[n] sums n places."""
+    """Returns the expected gain 1/log2(place + 1) of each judged item, 0 beyond place K.
+
+    upto[n] is the sum of the gains of the first n places.
+    """
 
     def within(place_J: jax.Array) -> jax.Array:
         return upto[jnp.minimum(place_J, k).astype(int)]
@@ -67,7 +70,7 @@ def gain(judged: Judged, k: jax.Array, upto: jax.Array) -> jax.Array:
 
 
 def cut_of(judged: Judged, in_list_J: jax.Array, k: jax.Array, num_queries: int) -> Cut:
-    """The tie group that K cuts, query by query."""
+    """Returns the tie group that is cut at K, for each query."""
     cut_J = (in_list_J > 0) & (in_list_J < 1)
 
     def largest(value_J: jax.Array) -> jax.Array:  # the same for all items of the group
@@ -87,12 +90,12 @@ def cut_of(judged: Judged, in_list_J: jax.Array, k: jax.Array, num_queries: int)
 
 
 def hit_probability(certain_R: jax.Array, marked_R: jax.Array, cut: Cut) -> jax.Array:
-    """Probability that the list holds an item of one sign.
+    """Returns the probability that the list has an item of one sign.
 
     Args:
-      certain_R: items of the sign that are listed for certain.
-      marked_R: m, items of the sign in the group that is cut.
-      cut: that group.
+      certain_R: number of items of the sign that are certainly listed.
+      marked_R: number m of items of the sign in the group that is cut.
+      cut: the group.
     """
     miss_R = _hypergeometric(0.0, marked_R, cut)
     return jnp.where(certain_R > 0, 1.0, 1.0 - jnp.where(marked_R > 0, miss_R, 1.0))
@@ -101,15 +104,15 @@ def hit_probability(certain_R: jax.Array, marked_R: jax.Array, cut: Cut) -> jax.
 def negative_precision(
     avoided_R: jax.Array, avoided_negatives_R: jax.Array, cut: Cut
 ) -> tuple[jax.Array, jax.Array]:
-    """Metric 6, `|N∩A| / |A|`: (its expectation where A is not empty, the probability of that).
+    """Returns the expectation of metric 6, `|N∩A| / |A|`, given A ≠ ∅, and P(A ≠ ∅).
 
-    Of the group's m judged items j are listed with hypergeometric probability, and then the share
-    m⁻/m of those j is negative in expectation: a sum over j, as long as the largest such m.
+    Of the m judged items in the group, j are listed with hypergeometric probability, and a share
+    m⁻/m of these is negative in expectation. The expectation is a sum over j up to the largest m.
 
     Args:
-      avoided_R: judged items below the list for certain.
-      avoided_negatives_R: the negatives among them.
-      cut: the group that is open.
+      avoided_R: number of judged items that are certainly not listed.
+      avoided_negatives_R: number of negatives among them.
+      cut: the group that is cut.
     """
     marked_R = cut.positives_R + cut.negatives_R
     share_R = cut.negatives_R / jnp.maximum(marked_R, 1)
@@ -130,10 +133,10 @@ def negative_precision(
 
 
 def auc(judged: Judged, num_queries: int) -> jax.Array:
-    """P(score⁺ > score⁻) + P(equal) / 2 over the pairs of a query, as a rank sum (Mann–Whitney).
+    """Returns P(score⁺ > score⁻) + P(equal) / 2 over the pairs of each query, by rank sums.
 
-    Two items of a query are tied if and only if equally many items are above them. NaN without
-    a pair.
+    Two items of a query are tied if and only if the same number of items is above them. AUC is NaN
+    for a query without pairs. (Mann and Whitney 1947)
     """
     order = jnp.lexsort((judged.greater_J, judged.query_J))
     query_J, greater_J, positive_J, negative_J = (
@@ -153,7 +156,7 @@ def auc(judged: Judged, num_queries: int) -> jax.Array:
 
 
 def _hypergeometric(j: jax.Array | float, marked_R: jax.Array, cut: Cut) -> jax.Array:
-    """P(j of m marked items are among s places of t) = C(m, j) C(t-m, s-j) / C(t, s)."""
+    """Returns P(j of m marked items are among s of t places) = C(m, j) C(t-m, s-j) / C(t, s)."""
     rest_R, places_R = cut.ties_R - marked_R, cut.places_R - j
     possible_R = (j <= marked_R) & (places_R >= 0) & (places_R <= rest_R)
     log_R = _log_choose(marked_R, j) + _log_choose(rest_R, places_R)
@@ -161,6 +164,6 @@ def _hypergeometric(j: jax.Array | float, marked_R: jax.Array, cut: Cut) -> jax.
 
 
 def _log_choose(n: jax.Array, k: jax.Array | float) -> jax.Array:
-    """log C(n, k), of no meaning but finite where k is not in 0..n."""
+    """Returns log C(n, k); finite but meaningless if k is not in 0..n."""
     k = jnp.clip(k, 0, n)
     return gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)

@@ -1,8 +1,8 @@
 """The metrics of docs/method.md §6, from ranks, vectorised in JAX over queries and list lengths.
 
-Ties count as their exact expectation (expectation.py). Everything is a mean over queries, or for
-micro metrics a ratio of two sums over queries: a value and a weight for each query say both.
-Numbers are float64, on the host's CPU: they are few, and the ranks come from the host.
+Ties count as their exact expectation (expectation.py). A metric is a mean over queries, or for
+micro metrics a ratio of two sums over queries; both are given by a value and a weight per query.
+They are computed in float64 on the host's CPU: the numbers are few, and ranks come from the host.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from negflax.evaluate.ranking import Ranks
 
 
 class QueryValues(NamedTuple):
-    """One metric, query by query; the metric is the weighted mean of its defined queries.
+    """One metric per query; the metric is the weighted mean over its defined queries.
 
     Attributes:
       value_R: float64, NaN where the metric is undefined.
       weight_R: float64, 0 where undefined; elsewhere 1, or for micro metrics (coverage,
-        negative_f1, weighted_loss, ranks) what the query brings to the denominator.
+        negative_f1, weighted_loss, ranks) the query's contribution to the denominator.
     """
 
     value_R: np.ndarray
@@ -36,11 +36,11 @@ class QueryValues(NamedTuple):
 
     @property
     def count(self) -> int:
-        """Queries for which the metric is defined."""
+        """Number of queries for which the metric is defined."""
         return int((self.weight_R > 0).sum())
 
     def mean(self) -> float:
-        """The metric; NaN if it is defined for no query."""
+        """Returns the metric; NaN if it is undefined for all queries."""
         total = self.weight_R.sum()
         return float(np.nansum(self.value_R * self.weight_R) / total) if total > 0 else np.nan
 
@@ -48,16 +48,16 @@ class QueryValues(NamedTuple):
 def query_values(
     ranks: Ranks, queries: Queries, config: EvalConfig, counted_J: np.ndarray | None = None
 ) -> dict[str, QueryValues]:
-    """Every metric of every query, keyed as in docs/method.md §6 (`hr_p@10`, `auc`, ...).
+    """Returns every metric per query, keyed as in docs/method.md §6 (`hr_p@10`, `auc`, ...).
 
-    docs/metrics.md has the formulas and says which queries each metric is undefined for. Items
-    seen before (masked mode) are not judged.
+    docs/metrics.md has the formulas, and the queries for which each metric is undefined. Items
+    seen before are not judged in masked mode.
 
     Args:
-      ranks: from `rank_queries`.
-      queries: the queries that were ranked.
+      ranks: ranks from `rank_queries`.
+      queries: queries that were ranked.
       config: list lengths K, values of λ, w⁻ of the weighted loss.
-      counted_J: bool, which judged items count, for the metrics of a part of them; None: all.
+      counted_J: bool, which judged items count, for metrics on a subset of them; None: all.
 
     Raises:
       EvaluationError: an item is judged twice within a query.
@@ -105,7 +105,7 @@ def query_values(
 
 
 def aggregate(values: Mapping[str, QueryValues]) -> dict[str, float]:
-    """The metrics of a set of queries; NaN where none defines it. Adds delta = hr_p - hr_n."""
+    """Returns the metrics over all queries and delta = hr_p - hr_n; NaN where undefined."""
     means = {key: value.mean() for key, value in values.items()}
     for key in [key for key in means if key.startswith("hr_p@")]:
         k = key.removeprefix("hr_p@")
@@ -117,7 +117,7 @@ def aggregate(values: Mapping[str, QueryValues]) -> dict[str, float]:
 def _list_metrics(
     judged: Judged, ks: jax.Array, lambdas: jax.Array, upto: jax.Array, num_queries: int
 ) -> dict[str, tuple[jax.Array, jax.Array]]:
-    """name → (values, weights), each (Ks, R) or with a λ (Ks, λs, R)."""
+    """Returns name → (values, weights), each (Ks, R), or (Ks, λs, R) for metrics with a λ."""
 
     def per_query(value_J: jax.Array) -> jax.Array:
         return jax.ops.segment_sum(value_J, judged.query_J, num_queries)
@@ -138,12 +138,12 @@ def _list_metrics(
         hr_p = expectation.hit_probability(listed_P, cut.positives_R, cut)
         hr_n = expectation.hit_probability(listed_N, cut.negatives_R, cut)
         kept_out_R = 1 - _ratio(hits_N, size_N)
-        # Metric 8: precision |N∩A| / |A| and recall |N∩A| / |N|, pooled over queries with N ≠ ∅.
+        # Metric 8: F1 of |N∩A| / |A| and |N∩A| / |N|, pooled over queries with N ≠ ∅.
         avoided_negatives_R = size_N - hits_N
         judgements_R = (size_P - hits_P + avoided_negatives_R + size_N) * any_N
         weigh = lambdas[:, None]
         dcg = dcg_P - weigh * dcg_N
-        worst, best = -weigh * ideal_N, ideal_P + 0 * weigh  # all negatives, all positives on top
+        worst, best = -weigh * ideal_N, ideal_P + 0 * weigh  # DCG with all N, or all P*, on top
         everywhere, positive = (jnp.broadcast_to(x, dcg.shape) for x in (any_J, any_P))
         return {
             "precision": (hits_P / k, any_P),
@@ -173,7 +173,7 @@ def _list_metrics(
 def _other_metrics(
     judged: Judged, loss_J: jax.Array, weight_negative: float, num_queries: int
 ) -> dict[str, tuple[jax.Array, jax.Array]]:
-    """name → (values (R,), weights (R,)) of the metrics that need no list."""
+    """Returns name → (values (R,), weights (R,)) of the metrics that do not depend on K."""
 
     def mean(value_J: jax.Array, weight_J: jax.Array) -> tuple[jax.Array, jax.Array]:
         sums = (
@@ -196,14 +196,14 @@ def _other_metrics(
 def _check_distinct(queries: Queries) -> None:
     width = int(queries.judged_item_J.max(initial=0)) + 1
     if len(np.unique(queries.query_J * width + queries.judged_item_J)) < len(queries.judged_item_J):
-        raise EvaluationError("an item is judged twice within a query: judge each item once")
+        raise EvaluationError("a query has the same judged item twice: give each item once")
 
 
 def _ratio(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
-    """Quotient, of no meaning but finite where the denominator is 0."""
+    """Returns the quotient; finite but meaningless where the denominator is 0."""
     return numerator / jnp.where(denominator > 0, denominator, 1)
 
 
 def _power_of_two(size: int) -> int:
-    """Few shapes, so that few programs are compiled."""
+    """Rounds a size up, so that there are few shapes and few programs to compile."""
     return 1 << max(size - 1, 15).bit_length()

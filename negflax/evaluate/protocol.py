@@ -1,4 +1,4 @@
-"""What is asked and what counts as an answer: queries and judged items (docs/method.md §5)."""
+"""Queries and their judged items: the test cases of an evaluation (docs/method.md §5)."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from negflax.data import SPLITS, Sequences
 
 
 class EvaluationError(ValueError):
-    """An evaluation cannot be trusted or cannot be run; the message says why and what to do."""
+    """Raised if an evaluation cannot be run or would be invalid; the message says what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Queries:
-    """R queries, each at one moment of one user's history, with J judged items between them.
+    """R queries, each for one user at one point of their history, with J judged items in total.
 
     Attributes:
-      user_R: int64, user number in `Sequences`.
-      end_R: int64, absolute event index at which the history ends (exclusive).
-      judged_offsets_R1: int64, the items of query r are [offsets[r], offsets[r+1]) of the J ones.
-      judged_item_J: int32 catalogue row; an item is judged once a query.
+      user_R: int64, index of the user in `Sequences`.
+      end_R: int64, index of the event at which the history ends (exclusive).
+      judged_offsets_R1: int64; query r has the judged items offsets[r] to offsets[r+1] - 1.
+      judged_item_J: int32 catalogue rows, distinct within a query.
       judged_positive_J: bool, True: in P* (liked and not also disliked in the window); False: in N.
     """
 
@@ -35,22 +35,22 @@ class Queries:
     judged_positive_J: np.ndarray
 
     def __len__(self) -> int:
-        """R, the number of queries."""
+        """Returns the number of queries R."""
         return len(self.user_R)
 
     @property
     def query_J(self) -> np.ndarray:
-        """int64, the query of each judged item."""
+        """Query of each judged item, int64."""
         return np.repeat(np.arange(len(self)), np.diff(self.judged_offsets_R1))
 
     @classmethod
     def of_users(cls, user_R: np.ndarray, end_R: np.ndarray) -> Queries:
-        """Queries with nothing to judge."""
+        """Returns queries without judged items."""
         nothing = np.zeros(0, np.int32), np.zeros(0, bool)
         return cls(user_R, end_R, np.zeros(len(user_R) + 1, np.int64), *nothing)
 
     def block(self, start: int, stop: int) -> Queries:
-        """Queries [start, stop) with their judged items."""
+        """Returns queries start to stop - 1 with their judged items."""
         stop = min(stop, len(self))
         first, last = self.judged_offsets_R1[start], self.judged_offsets_R1[stop]
         return Queries(
@@ -62,17 +62,17 @@ class Queries:
         )
 
     def without_answers(self) -> Queries:
-        """The same questions with no judged item: all that a scorer gets to see."""
+        """Returns the queries without judged items, which is what a scorer gets."""
         return Queries.of_users(self.user_R, self.end_R)
 
 
 @dataclasses.dataclass(frozen=True)
 class LazyScores:
-    """Scores (R, V) of which only the columns that are asked for exist: `scores[:, start:stop]`.
+    """Scores (R, V) whose columns are computed when they are read: `scores[:, start:stop]`.
 
     Attributes:
       shape: (R, V).
-      columns: slice within 0..V → float (R, columns).
+      columns: function from a slice within 0..V to float (R, columns).
     """
 
     shape: tuple[int, int]
@@ -87,15 +87,15 @@ class LazyScores:
         return np.array(self[:, :], dtype, copy=copy)
 
 
-# Scores of a block of queries over all V catalogue rows, float (R, V); row 0 is ignored. An array
-# will do; what is to work on large catalogues is lazy.
+# Maps a block of queries to scores over all V catalogue rows, float (R, V); row 0 is ignored. For
+# large catalogues, return LazyScores in place of an array.
 Scorer = Callable[[Queries], np.ndarray | LazyScores]
 
-SCORES_ALIVE = 2**23  # of one scorer, over a block of queries and a chunk of the catalogue
+SCORES_ALIVE = 2**23  # largest number of scores of one scorer in memory
 
 
 def chunks(num_rows: int, users: int) -> list[slice]:
-    """The catalogue's items, rows 1..V-1, in pieces whose scores for a block of users are few."""
+    """Divides rows 1..V-1 into chunks of at most SCORES_ALIVE scores for a block of users."""
     size = max(1, SCORES_ALIVE // users)
     return [slice(row, min(row + size, num_rows)) for row in range(1, num_rows, size)]
 
@@ -107,25 +107,25 @@ def build_queries(
     seed: int = 0,
     state: str = EvalConfig.state,
 ) -> Queries:
-    """The questions of the window `split` (docs/method.md §5).
+    """Builds the queries of a split, whose events are the evaluation window (docs/method.md §5).
 
-    `last_only`: one query per user with labelled events in the window. Its history is everything
-    before the user's first event of the window, so no event of the window, judged or not, is ever
-    an input. An item that is both positive and negative within the window counts as negative.
+    `last_only`: one query per user with labelled events in the window. Its history has all events
+    before the user's first event of the window, so no event of the window is an input. An item that
+    is both positive and negative within the window counts as negative.
 
-    `successive`: one query per labelled event of the window, which alone is judged. Its history
-    is everything before that event: earlier events of the window are inputs, as they have been
-    scored by then; the event's own feedback and all later events are not.
+    `successive`: one query per labelled event of the window, with only this event judged. Its
+    history has all events before this one. Earlier events of the window are inputs, since they have
+    already been scored; the event's own feedback and later events are not.
 
     Args:
       sequences: events of all users.
       split: `valid` or `test`.
-      max_users: a fixed sample of that many users; 0 means all.
-      seed: of the sample.
+      max_users: size of a fixed sample of users; 0: all users.
+      seed: seed of the sample.
       state: `last_only` or `successive`.
 
     Raises:
-      EvaluationError: an unknown split or state, or no labelled event in the split.
+      EvaluationError: the split or state is unknown, or the split has no labelled event.
     """
     if split not in SPLITS[1:]:
         raise EvaluationError(f"split {split!r} cannot be evaluated: choose `valid` or `test`")
@@ -135,7 +135,8 @@ def build_queries(
     event_J = np.flatnonzero((sequences.split_E == SPLITS.index(split)) & labelled_E)
     if not len(event_J):
         raise EvaluationError(
-            f"no event of the {split} period has a label: widen the period or check the label rules"
+            f"no event of the {split} period has a label: widen the period or check the label "
+            "rules (config.labels)"
         )
     user_J = np.searchsorted(sequences.offsets_U1, event_J, side="right") - 1
     if max_users:
@@ -149,7 +150,7 @@ def build_queries(
 
 
 def each_event(sequences: Sequences, event_J: np.ndarray, user_J: np.ndarray) -> Queries:
-    """One query an event, asked just before it; it alone is judged, as positive or not."""
+    """Returns one query per event, whose history ends just before it, with only it judged."""
     return Queries(
         user_R=user_J,
         end_R=event_J,
@@ -162,9 +163,9 @@ def each_event(sequences: Sequences, event_J: np.ndarray, user_J: np.ndarray) ->
 def _windows(
     sequences: Sequences, event_J: np.ndarray, user_J: np.ndarray, split_code: int
 ) -> Queries:
-    """One query a user, asked before its window; its labelled items are judged, once each."""
+    """Returns one query per user before the window, with each labelled item judged once."""
     offsets_U1, split_E = sequences.offsets_U1, sequences.split_E
-    # One sortable number per (user, item): each item once, negatives win.
+    # One sortable number per (user, item); an item that is also negative counts as negative.
     rows = sequences.catalogue.num_rows
     pair_J = user_J * rows + sequences.item_E[event_J]
     negative = np.unique(pair_J[sequences.negative_weight_E[event_J] > 0])

@@ -1,4 +1,4 @@
-"""What a block of queries keeps of its scores while the catalogue passes by in chunks.
+"""Accumulates ranks of judged items while the catalogue is scored in chunks.
 
 Shapes: R queries, C rows of a chunk, J judged items, S (query, seen item) pairs, K list length,
 F found candidates of lists.
@@ -17,17 +17,17 @@ _NOTHING = np.zeros(0, np.int64)
 
 @dataclasses.dataclass(frozen=True)
 class Ranks:
-    """Where a scorer puts each judged item.
+    """Ranks of the judged items, and the top of each list.
 
     Attributes:
-      greater_J: int64, listed items with a strictly higher score.
-      ties_J: int64, listed items with an equal score, itself included: it stands at a place drawn
-        evenly from greater_J + 1 .. greater_J + ties_J.
+      greater_J: int64, number of listed items with a strictly higher score.
+      ties_J: int64, number of listed items with an equal score, itself included: its place is drawn
+        uniformly from greater_J + 1 .. greater_J + ties_J.
       log_p_J: float64, log p(item), softmax over the whole catalogue (rows 1..V-1, seen or not).
       log_not_p_J: float64, log(1 - p(item)), without cancellation as p → 1.
-      eligible_J: bool, False: seen before, hence neither listed nor judged (masked mode only).
-      list_RK: int32, the first K rows of each query; of equal scores the lower row comes first;
-        0 where the list has ended. K is what `rank_scorers` was asked for.
+      eligible_J: bool; False: seen before, so neither listed nor judged (masked mode only).
+      list_RK: int32, the first K rows of each query; ties go to the lower row; 0 pads short lists.
+        K is `list_length` of `rank_scorers`.
     """
 
     greater_J: np.ndarray
@@ -39,10 +39,11 @@ class Ranks:
 
 
 class RankAccumulator:
-    """One scorer's figures of one block of queries.
+    """Accumulates the ranks of one scorer on one block of queries.
 
-    Two passes over the same chunks, so that the scores of judged items are compared with scores
-    that were computed in the same way, and ties are ties: `find` with each, then `rank` with each.
+    It needs two passes over the same chunks: call `find` with every chunk, then `rank` with every
+    chunk. So a judged item's score is compared with scores computed by the same operations, and
+    equal items are exact ties.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class RankAccumulator:
         modes: tuple[bool, ...],
         list_length: int,
     ):
-        """Of a block whose queries have seen these items, each once, in order of the queries."""
+        """Takes the block and its distinct (query, seen item) pairs, in order of the queries."""
         self._query_J, self._item_J = block.query_J, block.judged_item_J
         self._seen_query_S, self._seen_item_S = seen_query_S, seen_item_S
         self._width = 1 + int(max(x.max(initial=0) for x in (self._item_J, seen_item_S)))
@@ -64,7 +65,7 @@ class RankAccumulator:
         self._lists = {masked: _Lists(len(block), list_length) for masked in modes}
 
     def find(self, scores_RC: np.ndarray, first: int) -> None:
-        """First pass: scores of judged and seen items; `first` is the catalogue row of column 0."""
+        """First pass: stores scores of judged and seen items; `first` is the row of column 0."""
         for score_X, query_X, item_X in (
             (self._score_J, self._query_J, self._item_J),
             (self._seen_score_S, self._seen_query_S, self._seen_item_S),
@@ -73,10 +74,10 @@ class RankAccumulator:
             score_X[here] = scores_RC[query_X[here], item_X[here] - first]
 
     def rank(self, scores_RC: np.ndarray, first: int) -> None:
-        """Second pass: counts, log-sum-exp and lists.
+        """Second pass: updates counts, log-sum-exp and lists.
 
-        A query's scores are sorted, then each judged item takes log2(C) steps: the cost hardly
-        depends on how many items a query judges.
+        The scores of a query are sorted, then each judged item takes log2(C) steps, so the cost
+        hardly depends on the number of judged items.
         """
         sorted_RC = np.sort(scores_RC, axis=1)
         start_J = self._query_J * sorted_RC.shape[1]
@@ -95,7 +96,7 @@ class RankAccumulator:
             )
 
     def ranks(self, masked: bool) -> Ranks:
-        """What was found, seen items taken out or not."""
+        """Returns the ranks, with seen items masked or kept."""
         greater_J, ties_J = self._greater_J, self._ties_J
         eligible_J = np.ones(len(self._item_J), bool)
         if masked:
@@ -115,7 +116,7 @@ class RankAccumulator:
         return Ranks(greater_J, ties_J, log_p_J, log_not_p_J, eligible_J, list_RK)
 
     def _add_to_logsumexp(self, sorted_RC: np.ndarray) -> None:
-        """The best item is kept apart from the rest, here and across chunks."""
+        """Adds a chunk to the log-sum-exp, stored as the best score and that of all others."""
         top_R, rest_R = sorted_RC[:, -1].astype(np.float64), np.full(len(sorted_RC), -np.inf)
         if sorted_RC.shape[1] > 1:
             second_R1 = sorted_RC[:, [-2]]
@@ -126,10 +127,10 @@ class RankAccumulator:
         self._top_R = np.maximum(self._top_R, top_R)
 
     def _log_probabilities(self) -> tuple[np.ndarray, np.ndarray]:
-        """(log p, log(1 - p)) of each judged item.
+        """Returns log p and log(1 - p) of each judged item.
 
-        1 - p of a near-certain item is the rest's share, and not a difference of two equal numbers;
-        any other item has p ≤ 1/2.
+        For the best item, 1 - p is the share of the rest, to avoid cancellation as p → 1; any other
+        item has p ≤ 1/2.
         """
         lse_R = np.logaddexp(self._top_R, self._rest_R)
         log_p_J = self._score_J - lse_R[self._query_J]
@@ -140,7 +141,7 @@ class RankAccumulator:
 
 
 class _Lists:
-    """The K best items so far; of equal scores the lower row, which comes earlier."""
+    """The K best items so far; ties go to the lower row, which comes first."""
 
     def __init__(self, queries: int, k: int):
         self.item_RK = np.zeros((queries, k), np.int32)
@@ -154,7 +155,7 @@ class _Lists:
         seen_query_S: np.ndarray = _NOTHING,
         seen_item_S: np.ndarray = _NOTHING,
     ) -> None:
-        """Catalogue rows first, first + 1 … without the seen ones, which are pairs in order."""
+        """Adds the scores of rows first, first + 1, …, without the (query, seen item) pairs."""
         (queries, k), width = self.item_RK.shape, scores_RC.shape[1]
         if not k:
             return
@@ -185,9 +186,10 @@ class _Lists:
 def _places(
     sorted_X: np.ndarray, start_J: np.ndarray, stop_J: np.ndarray, score_J: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where scores up to each judged one end, and where those below it do, in its ascending part.
+    """Bisects for each judged score in its query's ascending scores, for all at once.
 
-    Bisection of all at once.
+    Returns:
+      The ends of the scores ≤ the judged one, and of those < it.
     """
     found = []
     for or_equal in (True, False):

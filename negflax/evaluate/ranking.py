@@ -1,4 +1,4 @@
-"""Exact full-catalogue ranks of the judged items: all that the metrics need from the scores."""
+"""Exact full-catalogue ranks of the judged items, from which the metrics are computed."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def rank_queries(
     """Ranks the judged items among all items of the catalogue.
 
     Args:
-      scorer: gives the scores of a block of queries over the catalogue, float (R, V).
-      queries: what is asked and judged.
-      sequences: for the history that `masked` takes out of the lists.
-      masked: True: items of the user's history are never listed, and not judged. False: all items.
-      users_per_block: queries that are scored at a time.
-      name: of the scorer, for errors.
+      scorer: scorer of a block of queries over the catalogue, float (R, V).
+      queries: queries with judged items.
+      sequences: events of all users, for the histories to mask.
+      masked: True: items of the user's history are neither listed nor judged. False: all are.
+      users_per_block: number of queries that are scored at a time.
+      name: name of the scorer in errors.
 
     Raises:
-      EvaluationError: scores of the wrong shape, or a score that is not finite.
+      EvaluationError: scores have the wrong shape, or are not finite.
     """
     found = rank_scorers({name: scorer}, queries, sequences, (masked,), users_per_block)
     return found[masked, name]
@@ -55,19 +55,18 @@ def rank_scorers(
     users_per_block: int,
     list_length: int = 0,
 ) -> dict[tuple[bool, str], Ranks]:
-    """`rank_queries` for several scorers and values of `masked`: (masked, name) → ranks.
+    """Does `rank_queries` for several scorers and values of `masked`: (masked, name) → ranks.
 
-    The catalogue passes by in chunks: once to find the scores of the judged and seen items, and
-    once to rank them among all others (rank_accumulator.py). A chunk goes through all
-    scorers before the next
-    one, so that scorers which build on another (`cached` in baselines.py) find its scores. Beyond
-    those of a chunk, memory is O(R · K + judged + seen) a scorer.
+    The catalogue is scored in chunks, twice: first to store the scores of judged and seen items,
+    then to rank them among all others (rank_accumulator.py). All scorers score a chunk before the
+    next one, so that scorers built on another scorer find its scores in the cache (`cached` in
+    popularity.py). Besides the scores of a chunk, memory is O(R · K + judged + seen) per scorer.
     """
     parts: dict[tuple[bool, str], list[Ranks]] = {
         (masked, name): [] for masked in modes for name in scorers
     }
     pieces = chunks(sequences.catalogue.num_rows, min(users_per_block, len(queries)))
-    # Both passes at once where one chunk is the whole catalogue.
+    # Both passes are done at once if one chunk is the whole catalogue.
     passes = (
         ((RankAccumulator.find, RankAccumulator.rank),)
         if len(pieces) == 1
@@ -77,14 +76,14 @@ def rank_scorers(
         block = queries.block(start, start + users_per_block)
         seen = distinct_history_items(sequences, block.user_R, block.end_R)
         scores = {name: _scores(scorer, block, sequences, name) for name, scorer in scorers.items()}
-        tallies = {name: RankAccumulator(block, *seen, modes, list_length) for name in scorers}
+        accumulators = {name: RankAccumulator(block, *seen, modes, list_length) for name in scorers}
         for steps, rows in itertools.product(passes, pieces):
-            for name, accumulator in tallies.items():
+            for name, accumulator in accumulators.items():
                 chunk_RC = _chunk(scores[name], rows, block, sequences, name)
                 for step in steps:
                     step(accumulator, chunk_RC, rows.start)
         for masked, name in parts:
-            parts[masked, name].append(tallies[name].ranks(masked))
+            parts[masked, name].append(accumulators[name].ranks(masked))
     return {key: _joined(blocks) for key, blocks in parts.items()}
 
 
@@ -110,7 +109,7 @@ def _chunk(
     sequences: Sequences,
     name: str,
 ) -> np.ndarray:
-    """Checked scores of some rows."""
+    """Returns the scores of some rows, after a check that they are finite."""
     scores_RC = np.asarray(scores_RV[:, rows])
     if not np.issubdtype(scores_RC.dtype, np.floating):  # integers; bfloat16, which NumPy lacks
         scores_RC = scores_RC.astype(np.float32)
@@ -121,7 +120,7 @@ def _chunk(
         user = sequences.user_ids[block.user_R[query]]
         raise EvaluationError(
             f"{name or 'model'}: score {scores_RC[query, column]} for user {user}, catalogue row "
-            f"{rows.start + column}; every row from 1 needs a finite score (seen items are taken "
-            "out of the lists here)"
+            f"{rows.start + column}: give every row from 1 a finite score; do not mask seen items, "
+            "as the evaluation masks them"
         )
     return scores_RC

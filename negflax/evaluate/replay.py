@@ -1,11 +1,11 @@
-"""Replay on items that were shown at random: what a list would have got, without exposure bias.
+"""Replay on randomly shown items: estimates the feedback on lists without exposure bias.
 
-Where a platform showed some items at random, the event log says so in a column `random_exposure`.
-An event counts as one of a scorer's if its item is in the list that the scorer would have given
-just before it (Li et al., WSDM 2011). As every item was equally likely to be shown, the mean
-feedback of those events estimates the mean feedback of the lists' items.
+If a platform showed some items at random, the event log marks them in a column `random_exposure`.
+An event is counted for a scorer if its item is in the list that the scorer gives just before the
+event (Li et al., WSDM 2011). As every item was equally likely to be shown, the mean feedback of the
+counted events estimates the mean feedback on the items of the lists.
 
-Shapes: R randomly shown events, each a query of its own; K list length.
+Shapes: R randomly shown events, each with its own query; K list length.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from negflax.evaluate.metrics import QueryValues
 from negflax.evaluate.protocol import Queries, each_event
 from negflax.evaluate.ranking import Ranks
 
-RANDOM = 2  # in `Sequences.random_E`
+RANDOM = 2  # code of a randomly shown item in `Sequences.random_E`
 
 
 def replay_queries(sequences: Sequences, split: str) -> Queries | None:
-    """A query just before each randomly shown event of the split; None if there is none.
+    """Returns a query just before each randomly shown event of the split; None if there is none.
 
-    The event's item is the judged one, as positive if it has a positive label.
+    The event's item is judged, as positive if it has a positive label.
     """
     if sequences.random_E is None:
         return None
@@ -40,19 +40,19 @@ def replay_queries(sequences: Sequences, split: str) -> Queries | None:
 def replay_values(
     ranks: Ranks, queries: Queries, sequences: Sequences, ks: tuple[int, ...]
 ) -> dict[str, QueryValues]:
-    """Feedback of the events that the lists would have shown, by metric@K.
+    """Returns the feedback of the events whose items are in the lists, by metric@K.
 
     Args:
-      ranks: of the queries.
-      queries: from `replay_queries`.
+      ranks: ranks of the queries.
+      queries: queries from `replay_queries`.
       sequences: their events.
       ks: list lengths K.
 
     Returns:
-      `replay/positive_rate@K` and `replay/negative_rate@K`, shares of events with a positive or a
-      negative label; `replay/dislike_rate@K`, share of explicit dislikes among the events of which
-      it is known. The weight of an event is the probability that its item is in the list: 0 or 1
-      but for ties.
+      `replay/positive_rate@K` and `replay/negative_rate@K`, the shares of events with a positive or
+      a negative label; `replay/dislike_rate@K`, the share of explicit dislikes among events whose
+      dislike bit is known. The weight of an event is the probability that its item is in the list,
+      which is 0 or 1 except for ties.
     """
     event_R = queries.end_R
     dislike_R = sequences.dislike_E[event_R]

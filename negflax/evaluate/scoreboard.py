@@ -1,7 +1,7 @@
-"""Scorers side by side: every metric, interval and ratio of a split in one flat dictionary.
+"""Compares scorers: every metric, interval and ratio of a split in one flat dictionary.
 
-Keys (docs/method.md §6 names them): the model's metrics with seen items masked are plain, the
-rest is prefixed.
+The metrics of the model with seen items masked have plain keys (docs/method.md §6); others have
+prefixes.
 
     ndcg_p@10                             the model, seen items masked (the headline)
     popularity/ndcg_p@10                  a baseline, the same mode
@@ -9,13 +9,13 @@ rest is prefixed.
     dcg@10/lambda=2                       a metric that depends on λ
     ndcg_p@10/vs_popularity               ratio of the model to the baseline, same users
     negative_rank_change/vs_popularity    mean change of the negatives' rank, model - baseline
-    item_popularity=low/hr_n@10           the model on a part of the judged items (slices.py)
+    item_popularity=low/hr_n@10           the model on a subset of the judged items (slices.py)
     replay/positive_rate@10               on randomly shown items, if the log has any (replay.py)
     ..._low, ..._high                     95 % user-clustered paired bootstrap interval
-    ..._n                                 queries for which the metric is defined
-    users, queries, positives, negatives who was asked, how often, on what; kept/... likewise
-    seen_positives, seen_negatives        left out of the headline: the user had them before
-    negative=related/negatives            judged items of a part
+    ..._n                                 number of queries for which the metric is defined
+    users, queries, positives, negatives  numbers of these; kept/... likewise
+    seen_positives, seen_negatives        judged items that are masked, as the user has seen them
+    negative=related/negatives            number of judged items of a subset
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ from negflax.evaluate.ranking import Ranks, rank_queries, rank_scorers
 from negflax.evaluate.replay import replay_queries, replay_values
 from negflax.evaluate.slices import slices
 
-MODEL = "model"  # the scorer whose keys carry no name
+MODEL = "model"  # the scorer whose keys have no prefix
 SLICED = ("hr_p", "hr_n", "ndcg_p", "anti_ndcg", "recall", "coverage")  # at the first K
 RATIOS = ("hr_p", "hr_n", "ndcg_p", "anti_ndcg")  # compared with every other scorer, at each K
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What an evaluation found.
+    """The results of an evaluation.
 
     Attributes:
-      metrics: flat figures, ready for JSON: float, int, or None where undefined; `run` adds the
-        verdict, which is text.
-      queries: the queries behind them.
-      values: (masked, scorer) → metric → values query by query, for further comparisons.
+      metrics: figures by name, ready for JSON: float, int, or None if undefined; `evaluation.py`
+        adds the verdict, which is text.
+      queries: queries that were evaluated.
+      values: (masked, scorer) → metric → values per query, for further comparisons.
     """
 
     metrics: dict[str, float | int | None]
@@ -66,7 +66,7 @@ def evaluate_scorer(
     masked: bool = True,
     name: str = MODEL,
 ) -> dict[str, float | None]:
-    """Plain metrics of one scorer, no intervals: for validation during training.
+    """Returns the metrics of one scorer without intervals, for validation during training.
 
     Raises:
       EvaluationError: see `rank_queries`.
@@ -79,17 +79,19 @@ def evaluate_scorer(
 def evaluate_scorers(
     scorers: Mapping[str, Scorer], sequences: Sequences, config: EvalConfig, split: str
 ) -> Result:
-    """All metrics of all scorers on a split, seen items masked and kept; keys in the module's head.
+    """Computes all metrics of all scorers on a split, with seen items masked and kept.
+
+    The keys are listed at the top of this module.
 
     Args:
-      scorers: by name; `model` is the one whose keys carry no name and that is compared with the
-        others. Baselines: `negflax.evaluate.default_baselines`.
+      scorers: scorers by name; `model` has keys without a prefix and is compared with the others.
+        For baselines see `negflax.evaluate.default_baselines`.
       sequences: events of all users.
       config: list lengths, block size, loss weight, bootstrap resamples and seed.
       split: `valid` or `test`.
 
     Raises:
-      EvaluationError: no labelled event in the split, or scores that are not finite.
+      EvaluationError: the split has no labelled event, or a score is not finite.
     """
     queries = build_queries(sequences, split, state=config.state)
     ranks = rank_scorers(
@@ -107,7 +109,7 @@ def evaluate_scorers(
 
 
 def metric_key(metric: str, scorer: str = MODEL, masked: bool = True) -> str:
-    """Where a scorer's metric stands in `Result.metrics`."""
+    """Returns the key of a scorer's metric in `Result.metrics`."""
     return ("" if masked else "kept/") + ("" if scorer == MODEL else f"{scorer}/") + metric
 
 
@@ -127,7 +129,7 @@ def _counts(ranks: Ranks, queries: Queries, masked: bool) -> dict[str, int]:
 
 
 def _list_values(ranks: Ranks, sequences: Sequences, config: EvalConfig) -> dict[str, QueryValues]:
-    """Diversity of the lists, by metric@K."""
+    """Returns the diversity of the lists, by metric@K."""
     return {
         f"{name}@{k}": QueryValues(value_R, (~np.isnan(value_R)).astype(np.float64))
         for k in config.ks
@@ -138,7 +140,7 @@ def _list_values(ranks: Ranks, sequences: Sequences, config: EvalConfig) -> dict
 def _coverages(
     ranks: Ranks, sequences: Sequences, config: EvalConfig, masked: bool, scorer: str
 ) -> dict[str, float | int]:
-    """catalogue_coverage@K: no mean over queries, hence without an interval."""
+    """Returns catalogue_coverage@K, without intervals, as it is not a mean over queries."""
     found = {}
     for k in config.ks:
         key = metric_key(f"catalogue_coverage@{k}", scorer, masked)
@@ -153,7 +155,7 @@ def _part_values(
     sequences: Sequences,
     config: EvalConfig,
 ) -> tuple[dict[str, QueryValues], dict[str, int]]:
-    """The model on parts of the judged items: (key → values, counts of judged items)."""
+    """Returns the model's values on subsets of the judged items, and the sizes of these."""
     first = dataclasses.replace(config, ks=config.ks[:1], lambdas=(0.0,))
     values: dict[str, QueryValues] = {}
     counts: dict[str, int] = {}
@@ -172,7 +174,7 @@ def _part_values(
 
 
 class _Estimate(NamedTuple):
-    """A metric of one scorer and mode, with its value under every resample of the users."""
+    """A metric of one scorer and mode, with its value in each resample of the users."""
 
     mean: float
     draws_B: np.ndarray
@@ -182,7 +184,7 @@ class _Estimate(NamedTuple):
 def _replay_figures(
     scorers: Mapping[str, Scorer], sequences: Sequences, config: EvalConfig, split: str
 ) -> dict[str, float | int | None]:
-    """Feedback on randomly shown items, seen items masked; empty where the log has none."""
+    """Returns feedback on randomly shown items, with seen items masked; empty if there are none."""
     queries = replay_queries(sequences, split)
     if queries is None:
         return {}
@@ -204,7 +206,7 @@ def _figures(
     user_R: np.ndarray,
     config: EvalConfig,
 ) -> dict[str, float | int | None]:
-    """Estimates, intervals and comparisons, all under the same resampled users."""
+    """Returns estimates, intervals and comparisons, all from the same resampled users."""
     columns = {
         metric_key(metric, scorer, masked): one
         for (masked, scorer), metrics in values.items()

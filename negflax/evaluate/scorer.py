@@ -23,9 +23,9 @@ from negflax.serve.scoring import scored_tables, state_function
 
 @functools.lru_cache(maxsize=32)
 def column_function(model: Recommender, mesh: Mesh, width: int) -> Any:
-    """Jitted (states (R, D), output table, first row) → scores (R, width) of the rows from there.
+    """Returns a jitted function: (states (R, D), output table, first row) → scores (R, width).
 
-    The rows travel to all devices, and each scores its share of the users.
+    The rows from the first one are gathered on all devices, and each device scores its own users.
     """
 
     def on_device(states_RD: jax.Array, rows: jax.Array, first: jax.Array) -> jax.Array:
@@ -43,17 +43,17 @@ def column_function(model: Recommender, mesh: Mesh, width: int) -> Any:
 def model_scorer(
     model: Recommender, state: dict[str, Any], sequences: Sequences, mesh: Mesh, history: int
 ) -> Scorer:
-    """Scores queries by their newest `history` events.
+    """Returns a scorer of queries by their newest `history` events.
 
     Args:
-      model: of the state.
-      state: needs `dense` and `tables`.
-      sequences: the events that queries point into.
-      mesh: where the state lives.
-      history: T, steps the encoder reads.
+      model: model of the state.
+      state: training state; `dense` and `tables` are used.
+      sequences: events that the queries refer to.
+      mesh: device mesh of the state.
+      history: number of events T that the encoder reads.
 
     Returns:
-      A scorer whose blocks are (R, V) float32, row 0 included, and lazy.
+      A scorer that returns LazyScores, (R, V) float32 with row 0.
     """
     parts = scored_tables(model, state)
     rows = parts[model.output_table]["rows"]

@@ -1,4 +1,4 @@
-"""Parts of the judged items that are scored apart: popularity, history length, kind of negative.
+"""Subsets of the judged items, by popularity, length of the history and kind of negative.
 
 Shapes: R queries, J judged items, H events of their histories, V catalogue rows.
 """
@@ -14,14 +14,13 @@ from negflax.evaluate.protocol import Queries
 
 
 def slices(sequences: Sequences, queries: Queries) -> dict[str, np.ndarray]:
-    """name → bool (J,): the judged items that count in this part.
+    """Returns the judged items of each subset, bool (J,), by name.
 
     `item_popularity=low|middle|high`: terciles of the catalogue's items by training events.
-    `history=short|middle|long`: terciles of the queries by events in their history.
-    `negative=same_item|related|unrelated`: strata of the negatives (docs/method.md §5.4), beside
-    all
-    positives: the item is in the history; it is not, but shares its creator or a cluster with a
-    history item that got negative feedback; neither.
+    `history=short|middle|long`: terciles of the queries by length of the history.
+    `negative=same_item|related|unrelated`: strata of the negatives (docs/method.md §5.4) and all
+    positives. same_item: the item is in the history. related: it is not, but shares the creator or
+    a cluster with a history item that got negative feedback. unrelated: all others.
     """
     catalogue = sequences.catalogue
     popularity = _terciles(catalogue.train_count_V[1:], ("low", "middle", "high"))
@@ -43,7 +42,7 @@ STRATA = ("same_item", "related", "unrelated")
 
 
 def negative_strata(sequences: Sequences, queries: Queries) -> np.ndarray:
-    """int (J,) index into STRATA of each judged item, as if it were a negative; see `slices`."""
+    """Returns the index into STRATA of each judged item, int (J,), as if it were a negative."""
     query_H, event_H = history_events(sequences, queries.user_R, queries.end_R)
     seen_J = _pairs_in(queries.query_J, queries.judged_item_J, query_H, sequences.item_E[event_H])
     rejected = rejected_before(sequences, queries)
@@ -51,7 +50,10 @@ def negative_strata(sequences: Sequences, queries: Queries) -> np.ndarray:
 
 
 def rejected_before(sequences: Sequences, queries: Queries) -> dict[str, np.ndarray]:
-    """`creator`, `cluster` → bool (J,): the judged item shares it with a history item rejected."""
+    """Returns for `creator` and `cluster` whether a judged item shares it with a rejected one.
+
+    bool (J,); rejected are items of the history with negative feedback.
+    """
     query_H, event_H = history_events(sequences, queries.user_R, queries.end_R)
     bad_H = (sequences.negative_weight_E[event_H] > 0) | (sequences.dislike_E[event_H] == DISLIKED)
     query_N, item_N = query_H[bad_H], sequences.item_E[event_H][bad_H]
@@ -73,13 +75,13 @@ def _groups(catalogue: Catalogue) -> dict[str, np.ndarray]:
 def _pairs_in(
     query_J: np.ndarray, value_J: np.ndarray, query_H: np.ndarray, value_H: np.ndarray
 ) -> np.ndarray:
-    """Whether each pair (query, value) is among the others."""
+    """Returns whether each pair (query_J, value_J) is among the pairs (query_H, value_H)."""
     width = max(value_J.max(initial=0), value_H.max(initial=0)) + 1
     return np.isin(query_J * width + value_J, query_H * width + value_H)
 
 
 def _terciles(values: np.ndarray, names: tuple[str, str, str]) -> dict[str, np.ndarray]:
-    """Three groups by the values' terciles; equal values stay together."""
+    """Returns three groups by terciles of the values; equal values are in the same group."""
     edges = np.quantile(values, (1 / 3, 2 / 3), method="lower")
     group = np.searchsorted(edges, values, side="left")
     return {name: group == number for number, name in enumerate(names)}

@@ -1,13 +1,14 @@
-"""Rows by all-to-all: each device asks the owners for its rows and sends their gradients back.
+"""All-to-all lookup: each device requests rows from their owners and sends gradients back.
 
-What a device sends grows with the rows it asks for; in the psum form of `table.gather` it grows
-with the rows that all devices ask for. Shards hold blocks of consecutive rows, so id // rows of a
-shard is the owner. What a device may ask of one owner at a time is bounded, so that buffers are
-small; where popular rows share a shard it takes several rounds, and no id is ever dropped. A row is
-asked for in the same round by every device, so that its gradients are merged exactly.
+The traffic of a device grows with the number of rows it requests; with psum (`table.gather`) it
+grows with the number that all devices request. Shards hold blocks of consecutive rows, so the owner
+of an id is id // rows per shard. A device sends at most C requests to an owner per round, which
+bounds the buffers; if popular rows share a shard, there are several rounds, and no request is
+dropped. All devices request a given row in the same round, so that its gradients are merged
+exactly.
 
 Runs inside shard_map. Shapes: P shards, C capacity of a bucket, U distinct ids of this device, W
-rows of this shard that were asked for, V rows of the shard, D width.
+requested rows of this shard, V rows of the shard, D width.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ from jax import lax
 
 from negflax.tables.table import distinct
 
-SLACK = 2  # capacity of a bucket over the mean number of ids in it
+SLACK = 2  # capacity of a bucket, as a multiple of the mean number of ids in it
 ID_BYTES = 4
-COLLECTIVES = {"psum": 3, "all_to_all": 7}  # of a table and step, one after the other
-LATENCY_BYTES = 2**18  # what a link carries while a collective starts: 10 µs at 25 GB/s
+COLLECTIVES = {"psum": 3, "all_to_all": 7}  # number of sequential collectives per table and step
+LATENCY_BYTES = 2**18  # latency of a collective as bytes of traffic: 10 µs at 25 GB/s
 
-Axes = tuple[str, ...]  # of the mesh; the rows of a table are sharded over them
+Axes = tuple[str, ...]  # mesh axes over which the rows of a table are sharded
 
 
 def capacity(ids: int, shards: int) -> int:
-    """C: rows that a device may ask of one shard in a round; all of them where that is no more."""
+    """Returns C, the number of rows that a device may request from one shard in a round."""
     return min(ids, -(-SLACK * ids // shards))
 
 
@@ -43,19 +44,21 @@ def moved_bytes(
     gradient_bytes: int,
     shards: int,
 ) -> dict[str, float]:
-    """Bytes that a device sends a step for one table, by ring or pairwise exchange in one round.
+    """Returns the bytes that a device sends per step for one table, if there is one round.
+
+    Collectives are assumed to use rings or pairwise exchange.
 
     Args:
       form: `psum` or `all_to_all`.
-      ids: that one device asks for, duplicates included.
-      shared: ids that all devices ask for (candidates).
-      table_rows: V of the whole table.
-      row_bytes: of a row.
-      gradient_bytes: of a row's gradient.
-      shards: P.
+      ids: number of ids that a device requests, duplicates included.
+      shared: number of ids that all devices request (candidates).
+      table_rows: number of rows of the whole table.
+      row_bytes: bytes of a row.
+      gradient_bytes: bytes of a row's gradient.
+      shards: number of shards P.
 
     Returns:
-      Collective → bytes, in the order in which they happen.
+      Collective → bytes, in order of execution.
     """
     others = (shards - 1) / shards
     if form == "psum":
@@ -68,7 +71,7 @@ def moved_bytes(
     asked = others * shards * capacity(min(ids, table_rows + 1), shards)
     reduced = 2 * others * shared
     return {
-        "all-to-all ids": 2 * asked * ID_BYTES,  # there, and with the gradients
+        "all-to-all ids": 2 * asked * ID_BYTES,  # with the requests, and with the gradients
         "all-to-all rows": asked * row_bytes,
         "all-reduce candidates": reduced * row_bytes,
         "all-to-all gradients": asked * gradient_bytes,
@@ -77,13 +80,13 @@ def moved_bytes(
 
 
 def form(lookup: str, *sizes: int) -> str:
-    """The form of config.mesh.lookup; `auto` is the one that takes less time.
+    """Returns the form of lookup, `psum` or `all_to_all`; `auto` is the cheaper one.
 
-    The rule: bytes moved, plus LATENCY_BYTES for each collective that is started.
+    The cost is the number of bytes sent plus LATENCY_BYTES for each collective.
 
     Args:
-      lookup: `auto`, `psum` or `all_to_all`.
-      *sizes: as of `moved_bytes`.
+      lookup: config.mesh.lookup: `auto`, `psum` or `all_to_all`.
+      *sizes: as in `moved_bytes`.
     """
 
     def cost(form: str) -> float:
@@ -93,12 +96,12 @@ def form(lookup: str, *sizes: int) -> str:
 
 
 class Route(NamedTuple):
-    """Where each of this device's ids goes: U ids → (round, owner, place in its bucket).
+    """Round, owner and place in the bucket of each of this device's U ids.
 
     Attributes:
-      rounds: scalar, equal on every device.
-      round_U: round of the id.
-      owner_U: shard that holds it; P, beyond the buckets, where no shard does.
+      rounds: number of rounds, a scalar that is equal on all devices.
+      round_U: round in which the id is requested.
+      owner_U: shard that holds it; P, beyond the buckets, if none does.
       place_U: its place in the bucket of that owner and round.
       local_U: its row in the shard.
     """
@@ -111,13 +114,13 @@ class Route(NamedTuple):
 
 
 def route(ids_U: jax.Array, shard_rows: int, axes: Axes, everyone: Axes) -> Route:
-    """The route of distinct ids; those outside the table are asked of nobody.
+    """Returns the route of distinct ids; ids outside the table are not requested.
 
     Args:
-      ids_U: int32.
-      shard_rows: V.
-      axes: that rows are sharded over.
-      everyone: all axes of the mesh: the number of rounds is theirs.
+      ids_U: int32 ids.
+      shard_rows: number of rows of a shard V.
+      axes: mesh axes over which rows are sharded.
+      everyone: all axes of the mesh, over which the number of rounds is agreed.
     """
     shards, most = lax.axis_size(axes), capacity(len(ids_U), lax.axis_size(axes))
     inside = (ids_U >= 0) & (ids_U < shards * shard_rows)
@@ -125,7 +128,7 @@ def route(ids_U: jax.Array, shard_rows: int, axes: Axes, everyone: Axes) -> Rout
     local_U = jnp.where(inside, ids_U % shard_rows, shard_rows)
 
     def places(rounds: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """(place of each id in its bucket, size of the fullest bucket of any device)."""
+        """Returns the place of each id in its bucket, and the size of the largest bucket."""
         key_U = owner_U * rounds + jnp.where(inside, local_U % rounds, 0)
         order_U = jnp.argsort(key_U)
         sorted_U, here_U = key_U[order_U], jnp.arange(len(ids_U), dtype=jnp.int32)
@@ -144,7 +147,7 @@ def route(ids_U: jax.Array, shard_rows: int, axes: Axes, everyone: Axes) -> Rout
 
 
 def fetch(shard_VD: jax.Array, way: Route, axes: Axes) -> jax.Array:
-    """(U, D) rows of the routed ids from their owners; zeros for ids outside the table."""
+    """Returns the rows of the routed ids, (U, D); zeros for ids outside the table."""
 
     def one_round(i: jax.Array, rows_UD: jax.Array) -> jax.Array:
         asked_PC = _ask(way, i, len(shard_VD), axes)
@@ -161,15 +164,15 @@ def fetch(shard_VD: jax.Array, way: Route, axes: Axes) -> jax.Array:
 def send_back(
     gradient_UD: jax.Array, way: Route, i: jax.Array, shard_rows: int, axes: Axes, copies: Axes
 ) -> tuple[jax.Array, jax.Array]:
-    """(local rows, gradients) that reach this device in round i, duplicates not yet merged.
+    """Returns (local rows, gradients) received in round i, with duplicates not yet merged.
 
     Args:
-      gradient_UD: of the rows that `fetch` gave.
-      way: their route.
+      gradient_UD: gradients of the rows that `fetch` returned.
+      way: route of the rows.
       i: round.
-      shard_rows: V.
-      axes: that rows are sharded over.
-      copies: the other axes: devices along them hold the same rows and need the same sum.
+      shard_rows: number of rows of a shard V.
+      axes: mesh axes over which rows are sharded.
+      copies: the other axes; devices along them hold the same rows and need the same sum.
     """
     shards, width = lax.axis_size(axes), gradient_UD.shape[1]
     bucket_PCD = jnp.zeros((shards, _bucket_size(way, axes), width), gradient_UD.dtype)
@@ -183,7 +186,10 @@ def send_back(
 
 
 def _ask(way: Route, i: jax.Array, shard_rows: int, axes: Axes) -> jax.Array:
-    """(P, C) rows of this shard that each device asks for in round i; `shard_rows` is nothing."""
+    """Returns the rows of this shard requested by each device in round i, (P, C).
+
+    Empty places have the value `shard_rows`.
+    """
     shards = lax.axis_size(axes)
     nothing_PC = jnp.full((shards, _bucket_size(way, axes)), shard_rows, jnp.int32)
     owner_U = jnp.where(way.round_U == i, way.owner_U, shards)
@@ -197,14 +203,14 @@ def _bucket_size(way: Route, axes: Axes) -> int:
 
 
 class Merged(NamedTuple):
-    """Gradients of the rows that this device holds, summed over devices and duplicates.
+    """Gradients of the rows of this device, summed over devices and duplicates.
 
     Attributes:
-      square: Σ of their squares, over all rounds.
-      place_W: local rows of the last round, distinct; those ≥ V are nobody's.
+      square: sum of their squares over all rounds.
+      place_W: distinct local rows of the last round; values ≥ V are padding.
       gradient_WD: their gradients.
-      rounds: number of rounds, 1 unless a bucket was full.
-      again: i → (place_W, gradient_WD) of another round.
+      rounds: number of rounds; 1 unless a bucket was full.
+      again: function of i that returns (place_W, gradient_WD) of round i.
     """
 
     square: jax.Array
@@ -217,7 +223,7 @@ class Merged(NamedTuple):
 def merge(
     arrivals: Callable[[jax.Array], tuple[jax.Array, jax.Array]], rounds: jax.Array, shard_rows: int
 ) -> Merged:
-    """Merges what arrives in each round; one round's gradients are kept, the others' norm."""
+    """Merges the gradients of each round; keeps those of the last round, and the norm of all."""
 
     def one_round(i: jax.Array) -> tuple[jax.Array, jax.Array]:
         local_K, gradient_KD = arrivals(i)

@@ -73,7 +73,7 @@ def test_chunks_draw_the_same_users_and_columns_share_them(monkeypatch):
 def test_bad_calls():
     with pytest.raises(ValueError, match="choose mean_difference or mean_ratio"):
         paired_bootstrap(np.ones(2), np.ones(2), "median", resamples=2, seed=0)
-    with pytest.raises(ValueError, match="not paired"):
+    with pytest.raises(ValueError, match="for the same queries"):
         paired_bootstrap(np.ones(2), np.ones(3), resamples=2, seed=0)
 
 

@@ -178,7 +178,7 @@ def test_undefined_queries_are_left_out_and_counted(evaluate):
 
 
 def test_item_judged_twice_is_an_error(evaluate):
-    with pytest.raises(EvaluationError, match="judged twice"):
+    with pytest.raises(EvaluationError, match="the same judged item twice"):
         evaluate(scores_of([[1]], 10), [({1}, {1})], (2,))
 
 

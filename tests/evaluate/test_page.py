@@ -44,11 +44,11 @@ def test_the_page_of_one_run(shown, tmp_path):
         "Verdict",
         "One user: a list before and after a dislike",
         "Ranking, seen items masked",
-        "What this is",
+        "About this evaluation",
         "Training",
-        "Against the baselines",
+        "Comparison with the baselines",
         "Positives and negatives in the list",
-        "Where it holds",
+        "Results by subset",
         "Calibration of p",
         "Calibration of p, in figures",
         "Example users",
@@ -58,7 +58,7 @@ def test_the_page_of_one_run(shown, tmp_path):
     metrics = shown[0].result.metrics
     assert (
         f"{metrics['users']:,} queries with {metrics['positives']:,} positives"
-        in (found["What this is"])
+        in (found["About this evaluation"])
     )
     for title in ("Ranking, seen items masked", "Seen items kept"):
         rows = re.findall(r"<tr>(.*?)</tr>", found[title], re.S)[1:]
@@ -68,7 +68,7 @@ def test_the_page_of_one_run(shown, tmp_path):
     assert f">{metrics['hr_n@5_n']}<" in found["Ranking, seen items masked"]
     charts = {title: text.count("<svg") for title, text in found.items() if "<svg" in text}
     assert list(charts.values()) == [1, 2, 3, 1, 5, 1]
-    assert f"(n {metrics['kept/negative=same_item/hr_n@5_n']:,})" in found["Where it holds"]
+    assert f"(n {metrics['kept/negative=same_item/hr_n@5_n']:,})" in found["Results by subset"]
     assert found["Example users"].count("<article") == 2
     assert found["Example users"].count("<li") >= 2 * (4 + 5 + 5)
     one = found["One user: a list before and after a dislike"]
@@ -83,7 +83,7 @@ def test_the_page_of_two_runs(shown, tmp_path):
         assert {f"{title}: first", f"{title}: second"} <= set(found)
     rows = re.findall(r'<tr><td class="word">(.*?)</td>', found["Ranking, seen items masked"])
     assert rows[:2] == ["first", "second"] and "model" not in rows and rows[-1] == "n"
-    for title in ("Positives and negatives in the list", "Where it holds"):
+    for title in ("Positives and negatives in the list", "Results by subset"):
         assert ">first<" in found[title] and ">second<" in found[title]
     assert found["Calibration of p"].count("<svg") == 2
 

@@ -89,7 +89,8 @@ def brightness(colour):
 def test_rendered(report, tmp_path, width, dark):
     found = rendered(report, tmp_path, width, dark)
     assert found["overflow"] <= 0  # wide tables scroll within their section
-    for title in ("Training: first", "Where it holds", "Calibration of p", "Example users: second"):
+    titles = ("Training: first", "Results by subset", "Calibration of p", "Example users: second")
+    for title in titles:
         assert title in found["titles"]
     assert found["cells"] > 100
     assert [name for name, _ in found["columns"]] == ["scorer", "hr_p@5", "hr_n@5"]

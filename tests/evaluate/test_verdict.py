@@ -49,8 +49,8 @@ def test_percentages_are_those_of_the_interval():
     [
         ("ease", "item-based linear model does better"),
         ("item_knn", "docs/your_own_logs.md says when a recurrent model is the wrong tool"),
-        ("markov", "The last item says most"),
-        ("popularity", "little beyond what is popular"),
+        ("markov", "The last item predicts the next one best"),
+        ("popularity", "little beyond popularity"),
     ],
 )
 def test_advice_follows_the_winner(best, words):

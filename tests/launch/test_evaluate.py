@@ -99,7 +99,7 @@ def test_follow_needs_a_folder_and_the_validation_period(workdir, tmp_path):
         run("evaluate", "--follow", f"--workdir={workdir}")
     with pytest.raises(ConfigError, match="score the test period once"):
         run("evaluate", "--follow", f"--workdir={workdir}", f"--out={tmp_path}", "--split=test")
-    with pytest.raises(CheckpointError, match="no run has begun"):
+    with pytest.raises(CheckpointError, match="no run has started"):
         run(
             "evaluate",
             "--follow",

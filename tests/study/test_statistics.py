@@ -57,7 +57,7 @@ def test_arms_are_paired_in_users_and_seeds(drawn):
 
 
 def test_different_seeds_are_refused():
-    with pytest.raises(ValueError, match="not paired"):
+    with pytest.raises(ValueError, match="the same seeds"):
         estimates({"a": np.ones((2, 3)), "b": np.ones((1, 3))}, resamples=2, seed=0, user_R=None)
 
 

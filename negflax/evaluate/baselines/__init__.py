@@ -1,4 +1,4 @@
-"""What a model has to beat: popularity, Markov chains, item-to-item models, heuristic filters."""
+"""The baselines: popularity, Markov chains, item-to-item models, rate-adjusted scores, filters."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from typing import Literal, NamedTuple
 
 
 class Baseline(NamedTuple):
-    """A row beside the model's.
+    """A baseline.
 
     Attributes:
-      name: of the row, and what its keys in JSON begin with.
-      kind: `on_model`: made of the model's own scores, so that it cannot be ahead of it by itself;
-        `item_based`: fitted to pairs of items, on catalogues that are small enough; `counts`.
+      name: name of its row in tables, and prefix of its keys in JSON.
+      kind: `on_model`: computed from the model's own scores; `item_based`: fitted to pairs of
+        items, for catalogues that are small enough; `counts`: computed from counts of events.
     """
 
     name: str
     kind: Literal["on_model", "item_based", "counts"]
 
 
-# In the order of the table's rows.
+# The order is that of the rows in tables.
 BASELINES = (
     Baseline("rate_adjusted", "on_model"),
     Baseline("block_creator", "on_model"),
@@ -34,5 +34,5 @@ BASELINES = (
 
 
 def baseline_names(*kinds: str) -> tuple[str, ...]:
-    """Names of the baselines of these kinds, or of all, in the order of the table."""
+    """Returns the names of the baselines of these kinds, or of all, in the order of BASELINES."""
     return tuple(one.name for one in BASELINES if not kinds or one.kind in kinds)

@@ -2,9 +2,9 @@
 
     P = (XᵀX + λI)⁻¹,  B = I − P · diag(1 / P_jj),  scores = x⁺ B − c · x⁻ B
 
-X holds who gave positive feedback on what; x⁺ and x⁻ are the items that a query's history likes and
-dislikes. B is the ridge regression of each item's column on all other columns. c = 0 is EASE; with
-c > 0 an item also loses what it shares with disliked items.
+X_ui is 1 if user u gave positive feedback on item i, else 0; x⁺ and x⁻ mark the liked and disliked
+items of a query's history. B is the ridge regression of each item's column on all other columns.
+c = 0 is EASE; with c > 0, similarity to disliked items lowers a score.
 
     H. Steck: Embarrassingly Shallow Autoencoders for Sparse Data. WWW 2019.
 
@@ -23,12 +23,12 @@ from negflax.data import Sequences
 from negflax.evaluate.baselines.interactions import interactions, profiles, tie_break
 from negflax.evaluate.protocol import Queries, Scorer
 
-ROWS_PER_BLOCK = 1024  # of the inverse that are mirrored at a time
+ROWS_PER_BLOCK = 1024  # number of rows of the inverse that are mirrored at a time
 
 
 @dataclasses.dataclass(frozen=True)
 class Ease:
-    """A fitted B, of the items that anybody interacted with; the others' weights are all 0.
+    """A fitted B, for the items with an interaction; the weights of all others are 0.
 
     Attributes:
       item_A: catalogue rows.
@@ -41,18 +41,21 @@ class Ease:
     num_rows: int
 
     def scores(self, profile_RV: sparse.csr_array) -> np.ndarray:
-        """x B of each profile, float32 (R, V)."""
+        """Returns x B for each profile x, float32 (R, V)."""
         scores_RV = np.zeros((profile_RV.shape[0], self.num_rows), np.float32)
         scores_RV[:, self.item_A] = profile_RV[:, self.item_A] @ self.weights_AA
         return scores_RV
 
 
 def fit_ease(matrix_UV: sparse.csr_array, l2: float) -> Ease:
-    """B of an interaction matrix; the memory is that of one dense float32 (A, A).
+    """Fits B to an interaction matrix; needs the memory of one dense float32 (A, A) matrix.
 
     Args:
-      matrix_UV: who interacted with what, as 0 and 1.
+      matrix_UV: interactions, as 0 and 1.
       l2: λ > 0.
+
+    Raises:
+      LinAlgError: λ is too small for float32.
     """
     item_A = np.flatnonzero(np.asarray(matrix_UV.sum(axis=0)) > 0)
     if not len(item_A):
@@ -65,7 +68,9 @@ def fit_ease(matrix_UV: sparse.csr_array, l2: float) -> Ease:
     factor_AA, failed = lapack.spotrf(gram_AA, lower=1, overwrite_a=1)
     inverse_AA, singular = lapack.spotri(factor_AA, lower=1, overwrite_c=1)
     if failed or singular:
-        raise np.linalg.LinAlgError(f"XᵀX + {l2:g} I is not positive definite in float32: raise λ")
+        raise np.linalg.LinAlgError(
+            f"XᵀX + {l2:g} I is not positive definite in float32: increase λ"
+        )
     weights_AA = inverse_AA.T  # a view in C order, whose upper half is filled
     for start in range(0, len(item_A), ROWS_PER_BLOCK):
         rows = slice(start, start + ROWS_PER_BLOCK)
@@ -78,11 +83,11 @@ def fit_ease(matrix_UV: sparse.csr_array, l2: float) -> Ease:
 
 
 def ease_scorer(sequences: Sequences, splits: tuple[str, ...], l2: float, c: float = 0.0) -> Scorer:
-    """Scores by a B that is fitted to the positive feedback of `splits`.
+    """Returns a scorer whose B is fitted to the positive feedback of `splits`.
 
     Args:
       sequences: events of all users.
-      splits: the events that B and popularity, which orders equal scores, are fitted to.
+      splits: splits whose events B and popularity, which breaks ties, are fitted to.
       l2: λ, in units of co-occurring users.
       c: weight of the negative feedback in a query's history.
     """
@@ -93,7 +98,7 @@ def ease_scorer(sequences: Sequences, splits: tuple[str, ...], l2: float, c: flo
 def profile_scorer(
     sequences: Sequences, fitted: Ease, popularity_V: np.ndarray, c: float = 0.0
 ) -> Scorer:
-    """The scorer of a fitted B; its arguments are those of `ease_scorer`."""
+    """Returns the scorer of a fitted B; the arguments are those of `ease_scorer`."""
 
     def score(queries: Queries) -> np.ndarray:
         profile_RV = profiles(sequences, queries, sequences.positive_weight_E)

@@ -1,10 +1,8 @@
-"""Heuristics that react to dislikes without learning: filters behind any scorer.
+"""Filters that react to dislikes without learning; they work on any scorer.
 
-Their definitions: docs/method.md §5.5.
-
-A filtered item keeps a finite score, below all others of its query, so that ranks stay exact;
-the filtered items keep their order among each other. The softmax of such scores means little, so
-weighted_loss is not to be read for them.
+They are defined in docs/method.md §5.5. Filtered items keep finite scores, below all other items of
+the query and in their original order, so that ranks stay exact. Their softmax has no meaning, so
+ignore weighted_loss for filtered scores.
 
 Shapes: R queries, V catalogue rows, C rows that are asked for, H disliked events of histories,
 N creators among those.
@@ -21,11 +19,11 @@ from negflax.data import Sequences
 from negflax.data.histories import history_events
 from negflax.evaluate.protocol import LazyScores, Queries, Scorer, chunks
 
-DISLIKED = 2  # in `Sequences.dislike_E`: an explicit dislike
+DISLIKED = 2  # code of an explicit dislike in `Sequences.dislike_E`
 
 
 def drop_disliked(scorer: Scorer, sequences: Sequences) -> Scorer:
-    """Never again an item that the user has disliked; with seen items masked it changes nothing."""
+    """Filters out items that the user has disliked; no effect if seen items are masked."""
 
     def score(queries: Queries) -> LazyScores:
         row_H, item_H = _dislikes(sequences, queries)
@@ -39,14 +37,14 @@ def drop_disliked(scorer: Scorer, sequences: Sequences) -> Scorer:
 
 
 def block_creator(scorer: Scorer, sequences: Sequences) -> Scorer:
-    """No item of a creator of whom the user has disliked an item, nor that item."""
+    """Filters out disliked items, and all items of the creators of disliked items."""
     creator_V = sequences.catalogue.creator_V
 
     def score(queries: Queries) -> LazyScores:
         row_H, item_H = _dislikes(sequences, queries)
-        known_H = creator_V[item_H] > 0  # unknown creators are not one creator
+        known_H = creator_V[item_H] > 0  # 0 is an unknown creator, not a creator
         creators_N, number_K = np.unique(creator_V[item_H[known_H]], return_inverse=True)
-        blocked_RN = np.zeros((len(queries), len(creators_N) + 1), bool)  # the last: no such one
+        blocked_RN = np.zeros((len(queries), len(creators_N) + 1), bool)  # last: other creators
         blocked_RN[row_H[known_H], number_K] = True
 
         def blocked(rows: slice) -> np.ndarray:
@@ -61,14 +59,14 @@ def block_creator(scorer: Scorer, sequences: Sequences) -> Scorer:
 
 
 def _dislikes(sequences: Sequences, queries: Queries) -> tuple[np.ndarray, np.ndarray]:
-    """(query, catalogue row) of each dislike in the histories."""
+    """Returns (query, catalogue row) of each dislike in the histories."""
     query_H, event_H = history_events(sequences, queries.user_R, queries.end_R)
     disliked_H = sequences.dislike_E[event_H] == DISLIKED
     return query_H[disliked_H], sequences.item_E[event_H[disliked_H]]
 
 
 def _marks(queries: int, row_H: np.ndarray, item_H: np.ndarray, rows: slice) -> np.ndarray:
-    """bool (R, C): the given pairs among catalogue rows."""
+    """Returns bool (R, C), true for the given pairs of a query and a catalogue row."""
     marks_RC = np.zeros((queries, rows.stop - rows.start), bool)
     here_H = (item_H >= rows.start) & (item_H < rows.stop)
     marks_RC[row_H[here_H], item_H[here_H] - rows.start] = True
@@ -78,10 +76,10 @@ def _marks(queries: int, row_H: np.ndarray, item_H: np.ndarray, rows: slice) -> 
 def _below(
     scores_RV: np.ndarray | LazyScores, blocked: Callable[[slice], np.ndarray], row_H: np.ndarray
 ) -> LazyScores:
-    """Moves blocked items below all others, in the queries row_H."""
+    """Moves blocked items below all others in the queries row_H."""
 
     @functools.cache
-    def shift_R1() -> np.ndarray:  # one look at all scores, if it is needed at all
+    def shift_R1() -> np.ndarray:  # reads all scores, so it is computed only if needed
         queries, num_rows = scores_RV.shape
         low_R, high_R = np.full(queries, np.inf), np.full(queries, -np.inf)
         for rows in chunks(num_rows, queries):
@@ -91,7 +89,7 @@ def _below(
         return (high_R - low_R + 1)[:, None]
 
     def columns(rows: slice) -> np.ndarray:
-        scores_RC = np.asarray(scores_RV[:, rows], np.float64)  # room to shift without new ties
+        scores_RC = np.asarray(scores_RV[:, rows], np.float64)  # so that shifting makes no ties
         if not len(row_H):
             return scores_RC
         return np.where(blocked(rows), scores_RC - shift_R1(), scores_RC)

@@ -1,4 +1,4 @@
-"""User × item matrices of a log: what the linear item-to-item baselines are fitted to.
+"""User × item matrices of a log, to which the item-to-item baselines are fitted.
 
 Shapes: U users, R queries, V catalogue rows, H history events.
 """
@@ -12,17 +12,17 @@ from negflax.data import SPLITS, Sequences
 from negflax.data.histories import history_events
 from negflax.evaluate.protocol import Queries
 
-TIE_BREAK = 1e-6  # weight of an item's share of the largest popularity, far below one interaction
+TIE_BREAK = 1e-6  # weight of relative popularity in a score, far below that of one interaction
 
 
 def interactions(
     sequences: Sequences, splits: tuple[str, ...], weight_E: np.ndarray
 ) -> sparse.csr_array:
-    """Which users have a weighted event on which items in `splits`: float32 (U, V) of 0 and 1.
+    """Returns 1 where a user has an event with weight > 0 on an item, else 0; float32 (U, V).
 
     Args:
       sequences: events of all users.
-      splits: the events that count.
+      splits: splits whose events count.
       weight_E: `sequences.positive_weight_E` or `sequences.negative_weight_E`.
     """
     codes = [SPLITS.index(split) for split in splits]
@@ -33,7 +33,7 @@ def interactions(
 
 
 def profiles(sequences: Sequences, queries: Queries, weight_E: np.ndarray) -> sparse.csr_array:
-    """The same of each query's history, every event before the query: float32 (R, V)."""
+    """Returns the same for each query's history, all events before the query; float32 (R, V)."""
     query_H, event_H = history_events(sequences, queries.user_R, queries.end_R)
     item_H = sequences.item_E[event_H]
     counted_H = (weight_E[event_H] > 0) & (item_H > 0)
@@ -42,7 +42,7 @@ def profiles(sequences: Sequences, queries: Queries, weight_E: np.ndarray) -> sp
 
 
 def tie_break(matrix_UV: sparse.csr_array) -> np.ndarray:
-    """float32 (V,): popularity, scaled so that it orders only what a baseline scores equally."""
+    """Returns popularity scaled so small that it only breaks ties of scores; float32 (V,)."""
     count_V = np.asarray(matrix_UV.sum(axis=0), np.float32)
     return np.float32(TIE_BREAK) * count_V / max(1.0, float(count_V.max()))
 

@@ -1,8 +1,8 @@
-"""The item-to-item baselines of a table, their settings chosen on the validation period.
+"""The item-to-item baselines EASE, signed EASE and item-kNN, tuned on the validation period.
 
-EASE's λ and the neighbours of item_knn are those with the largest ndcg_p at the first K, the c of
-ease_signed the one with the largest delta there. What is compared is fitted to the training period
-alone; the chosen settings are then fitted to all events that the model was trained on.
+λ of EASE and the number of neighbours of item_knn maximise ndcg_p at the first K; c of ease_signed
+maximises delta. For tuning, the baselines are fitted to the training period only. With the chosen
+settings they are then fitted to all events that the model was trained on.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from negflax.evaluate.metrics import aggregate, query_values
 from negflax.evaluate.protocol import EvaluationError, Scorer, build_queries
 from negflax.evaluate.ranking import rank_queries
 
-MAX_ITEMS = 20_000  # EASE holds a dense item × item matrix: 1.6 GB here
-EASE_L2 = (200.0, 50.0, 1_000.0)  # the first of each: where nothing can be chosen
+MAX_ITEMS = 20_000  # EASE needs a dense item × item matrix: 1.6 GB for this many
+EASE_L2 = (200.0, 50.0, 1_000.0)  # the first of each is the default without a validation period
 SIGNED_C = (0.5, 0.25, 1.0)
 NEIGHBOURS = (100, 20, 50, 200)
 
@@ -29,16 +29,17 @@ NEIGHBOURS = (100, 20, 50, 200)
 def item_baselines(
     sequences: Sequences, splits: tuple[str, ...], config: EvalConfig
 ) -> tuple[dict[str, Scorer], dict[str, float]]:
-    """`ease`, `ease_signed` and `item_knn`: (scorers by name, the settings that were chosen).
+    """Fits the baselines `ease`, `ease_signed` and `item_knn`.
 
     Args:
       sequences: events of all users.
-      splits: the events that the baselines are fitted to.
+      splits: splits whose events the baselines are fitted to.
       config: list lengths and the validation sample.
 
     Returns:
-      Nothing where the catalogue has more than `MAX_ITEMS` items. Else, beside the settings,
-      `item_baselines/tuned`: 1, or 0 where there is no validation period and the defaults stand.
+      The scorers and the chosen settings, by name; both are empty if the catalogue has more than
+      `MAX_ITEMS` items. The settings include `item_baselines/tuned`: 1, or 0 if there is no
+      validation period, so that the defaults are used.
     """
     if sequences.catalogue.num_rows - 1 > MAX_ITEMS:
         return {}, {}
@@ -76,7 +77,7 @@ Choose = Callable[[Callable[..., Scorer], Sequence[float], str], float]
 
 
 def _choice(sequences: Sequences, config: EvalConfig) -> Choose:
-    """Chooses the setting whose scorer has the largest metric at the first K on validation."""
+    """Returns a function that chooses the setting with the largest metric on validation."""
     try:
         queries = build_queries(sequences, "valid", config.valid_users, config.seed, config.state)
     except EvaluationError:  # no label in that period

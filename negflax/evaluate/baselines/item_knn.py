@@ -1,4 +1,4 @@
-"""Item-based nearest neighbours: the cosine of item columns, k neighbours an item.
+"""Item-based nearest neighbours: cosine similarity of item columns, k neighbours per item.
 
 The similarity and the score::
 
@@ -26,18 +26,18 @@ COSINES_ALIVE = 2**22
 
 @dataclasses.dataclass(frozen=True)
 class Neighbours:
-    """The nearest other items of each item, nearest first; of equal ones the lower row.
+    """The nearest other items of each item, nearest first; ties go to the lower row.
 
     Attributes:
       item_VK: int64 catalogue rows.
-      cosine_VK: float32; 0 where an item has fewer neighbours.
+      cosine_VK: float32; 0 if an item has fewer neighbours.
     """
 
     item_VK: np.ndarray
     cosine_VK: np.ndarray
 
     def weights(self, k: int) -> sparse.csc_array:
-        """float32 (V, V): column i holds the cosines of i's k nearest items."""
+        """Returns float32 (V, V), whose column i has the cosines of the k items nearest to i."""
         cosine_VK = self.cosine_VK[:, :k]
         near = cosine_VK > 0
         item_V = np.arange(len(cosine_VK))
@@ -46,11 +46,11 @@ class Neighbours:
 
 
 def nearest(matrix_UV: sparse.csr_array, k: int) -> Neighbours:
-    """The k nearest items of each item, a block of items at a time.
+    """Finds the k nearest items of each item, for a block of items at a time.
 
     Args:
-      matrix_UV: who liked what, as 0 and 1.
-      k: neighbours an item; fewer where the catalogue has not as many.
+      matrix_UV: positive interactions, as 0 and 1.
+      k: neighbours per item; fewer if the catalogue is smaller.
     """
     num_rows = matrix_UV.shape[1]
     k = min(k, num_rows - 1)
@@ -61,9 +61,9 @@ def nearest(matrix_UV: sparse.csr_array, k: int) -> Neighbours:
     for start in range(0, num_rows, size):
         rows = np.arange(start, min(start + size, num_rows))
         both_CV = (columns_UV[:, rows].T @ columns_UV).toarray()
-        both_CV[np.arange(len(rows)), rows] = 0  # no item is its own neighbour
+        both_CV[np.arange(len(rows)), rows] = 0  # an item is not its own neighbour
         cosine_CV = (both_CV / np.sqrt(count_V[rows, None] * count_V)).astype(np.float32)
-        # Bits of floats from 0 are ordered as they are; below them the row, so that none is tied.
+        # The bits of floats ≥ 0 sort like the floats; the lower bits have the row, to break ties.
         key_CV = cosine_CV.view(np.int32).astype(np.int64) << 32
         key_CV += num_rows - np.arange(num_rows)
         chosen_CK = np.argpartition(-key_CV, k - 1, axis=1)[:, :k]
@@ -74,12 +74,12 @@ def nearest(matrix_UV: sparse.csr_array, k: int) -> Neighbours:
 
 
 def item_knn_scorer(sequences: Sequences, splits: tuple[str, ...], k: int) -> Scorer:
-    """Summed cosines of an item's k neighbours that the query's history likes.
+    """Returns a scorer that sums the cosines of an item's k neighbours liked in the history.
 
     Args:
       sequences: events of all users.
-      splits: the events that cosines and popularity count.
-      k: neighbours an item.
+      splits: splits whose events are used for cosines and popularity.
+      k: neighbours per item.
     """
     matrix_UV = interactions(sequences, splits, sequences.positive_weight_E)
     return neighbour_scorer(sequences, nearest(matrix_UV, k), k, tie_break(matrix_UV))
@@ -88,7 +88,7 @@ def item_knn_scorer(sequences: Sequences, splits: tuple[str, ...], k: int) -> Sc
 def neighbour_scorer(
     sequences: Sequences, neighbours: Neighbours, k: int, popularity_V: np.ndarray
 ) -> Scorer:
-    """The scorer of known neighbours, of which it takes k; ties are ordered by popularity."""
+    """Returns the scorer of given neighbours, using the first k; popularity breaks ties."""
     weights_VV = neighbours.weights(k)
 
     def score(queries: Queries) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""Scorers that learn next to nothing: what every model has to beat (docs/method.md §5.5).
+"""Simple baselines that every model has to beat (docs/method.md §5.5).
 
-All score through the same path as a model. Popularity and Markov give logarithms of smoothed
-shares, so their softmax is a distribution and weighted_loss means the same for them.
+They are scored by the same code as a model. The scores of popularity and Markov are logarithms of
+smoothed shares, so their softmax is a distribution and weighted_loss is meaningful for them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from negflax.data import SPLITS, Sequences
 from negflax.evaluate.protocol import LazyScores, Queries, Scorer
 from negflax.hashing import mix
 
-PRIOR_EVENTS = 10.0  # labelled events that an item's positive rate is smoothed with
+PRIOR_EVENTS = 10.0  # number of labelled events by which an item's positive rate is smoothed
 
 
 def default_baselines(
@@ -25,7 +25,7 @@ def default_baselines(
     seed: int,
     negative_popularity: float = EvalConfig.negative_popularity,
 ) -> dict[str, Scorer]:
-    """The baselines that stand beside every table, by name; `splits` are the events they count."""
+    """Returns the baselines of every evaluation, by name; they count the events of `splits`."""
     return {
         "markov": markov_scorer(sequences, splits),
         "popularity": popularity_scorer(sequences, splits),
@@ -35,7 +35,7 @@ def default_baselines(
 
 
 def random_scorer(sequences: Sequences, seed: int) -> Scorer:
-    """An arbitrary order for each user: a hash of (seed, user, item), however queries are cut."""
+    """Returns a scorer by a hash of (seed, user, item), independent of the blocks of queries."""
     item_V = np.random.default_rng(seed).integers(
         0, 2**32, sequences.catalogue.num_rows, dtype=np.uint32
     )
@@ -53,7 +53,7 @@ def random_scorer(sequences: Sequences, seed: int) -> Scorer:
 
 
 def popularity_scorer(sequences: Sequences, splits: tuple[str, ...]) -> Scorer:
-    """log(1 + number of positive events) of each item in `splits`, the same for all users."""
+    """Returns a scorer by log(1 + number of positive events in `splits`), equal for all users."""
     score_V = np.log1p(_positive_count(sequences, splits).astype(np.float64))
 
     def score(queries: Queries) -> np.ndarray:
@@ -63,7 +63,7 @@ def popularity_scorer(sequences: Sequences, splits: tuple[str, ...]) -> Scorer:
 
 
 def signed_popularity_scorer(sequences: Sequences, splits: tuple[str, ...], c: float) -> Scorer:
-    """Positive events minus c × negative events of each item, as `±log(1 + |difference|)`."""
+    """Returns a scorer by `±log(1 + |d|)` of d = positive events − c × negative events."""
     difference_V = _positive_count(sequences, splits) - c * _negative_count(sequences, splits)
     score_V = np.sign(difference_V) * np.log1p(np.abs(difference_V))
 
@@ -76,11 +76,10 @@ def signed_popularity_scorer(sequences: Sequences, splits: tuple[str, ...], c: f
 def rate_adjusted(
     scorer: Scorer, sequences: Sequences, splits: tuple[str, ...], beta: float
 ) -> Scorer:
-    """The scorer + β · log(the item's positive rate): item quality, but no taste.
+    """Returns the scorer + β · log(the item's positive rate, see `positive_rates`).
 
-    The rate is `positive_rates`'. Over a positives-only model this is the baseline that a model
-    with
-    negative feedback has to beat.
+    The added term depends on item quality but not on the user. On a positives-only model, this is
+    the baseline that a model with negative feedback has to beat.
     """
     rate_V = positive_rates(sequences, splits)
     shift_V = (beta * np.log(rate_V)).astype(np.float32)
@@ -93,9 +92,9 @@ def rate_adjusted(
 
 
 def positive_rates(sequences: Sequences, splits: tuple[str, ...]) -> np.ndarray:
-    """float64 (V,) share of positives among an item's labelled events in `splits`.
+    """Returns the share of positives among each item's labelled events in `splits`, float64 (V,).
 
-    Smoothed by PRIOR_EVENTS events of the overall rate.
+    It is smoothed by PRIOR_EVENTS events with the overall rate.
     """
     positive_V, negative_V = (
         count(sequences, splits).astype(np.float64) for count in (_positive_count, _negative_count)
@@ -106,7 +105,7 @@ def positive_rates(sequences: Sequences, splits: tuple[str, ...]) -> np.ndarray:
 
 
 def cached(scorer: Scorer) -> Scorer:
-    """The scorer, which remembers what it was last asked for: for scorers that build on it."""
+    """Returns the scorer with a cache of its last result, for scorers that build on it."""
     last: list[tuple[np.ndarray, np.ndarray, LazyScores]] = []
 
     def remembering(scores_RV: np.ndarray | LazyScores) -> LazyScores:
@@ -123,11 +122,11 @@ def cached(scorer: Scorer) -> Scorer:
 
 
 def markov_scorer(sequences: Sequences, splits: tuple[str, ...]) -> Scorer:
-    """How often the item was the next, positive, event after the history's last item.
+    """Returns a first-order Markov scorer.
 
-    The count of transitions within `splits`, any item → the next event's item if that event is
-    positive, plus a share of popularity that always stays below one count; an empty history gets
-    popularity alone. The score is the logarithm of that sum.
+    The score is the logarithm of a sum: how often an event on the history's last item was followed
+    by a positive event on the scored item within `splits`, plus the item's smoothed share of
+    popularity, which is below 1. For an empty history only popularity counts.
     """
     rows = sequences.catalogue.num_rows
     chosen_E = _chosen(sequences, splits)

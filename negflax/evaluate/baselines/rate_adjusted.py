@@ -1,4 +1,4 @@
-"""Baselines that stand on the model's own scores: item quality added, disliked things filtered."""
+"""Baselines built on the model's own scores: rate-adjusted scores and filters of dislikes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from negflax.evaluate.ranking import rank_scorers
 def model_baselines(
     scorer: Scorer, sequences: Sequences, splits: tuple[str, ...], config: EvalConfig
 ) -> tuple[dict[str, Scorer], dict[str, float]]:
-    """(baselines by name, figures about them); `splits` are the events that item rates count."""
+    """Returns the baselines, and figures about them, by name; item rates count `splits`."""
     beta = best_beta(scorer, sequences, splits, config)
     baselines = {
         "rate_adjusted": rate_adjusted(scorer, sequences, splits, beta),
@@ -29,9 +29,10 @@ def model_baselines(
 def best_beta(
     scorer: Scorer, sequences: Sequences, splits: tuple[str, ...], config: EvalConfig
 ) -> float:
-    """The β of `rate_adjusted` with the largest delta at the first K on the validation period.
+    """Returns the β of `rate_adjusted` with the largest delta on the validation period.
 
-    The first of `rate_betas` where that period has no positive or no negative label.
+    delta is that at the first K. If the period has no positive or no negative labels, the first of
+    `rate_betas` is returned.
     """
     try:
         queries = build_queries(sequences, "valid", config.valid_users, config.seed, config.state)

@@ -1,1 +1,1 @@
-"""Scoring every checkpoint of a live run, from snapshots that the run cannot delete."""
+"""Evaluation of every checkpoint of a running training, from snapshots that it cannot delete."""

@@ -1,10 +1,10 @@
-"""Follows a training run: every new checkpoint is evaluated, the best one promoted.
+"""Follows a training run: evaluates every new checkpoint and promotes the best one.
 
-<out>/config.json             of the run; the folder of another run is refused
-<out>/evaluations/STEP.json   the figures of a checkpoint; what is there is not evaluated again
-<out>/snapshots/STEP/         what waits for evaluation, and the best one
-<out>/best -> snapshots/STEP  the promoted checkpoint: a run folder for any program's --workdir
-<out>/best.json               its step and its metric
+<out>/config.json             config of the run; a folder of another run is refused
+<out>/evaluations/STEP.json   figures of a checkpoint, which is not evaluated again
+<out>/snapshots/STEP/         checkpoints that wait for evaluation, and the best one
+<out>/best -> snapshots/STEP  the best checkpoint, as a run folder for any program's --workdir
+<out>/best.json               its step and metric
 """
 
 from __future__ import annotations
@@ -29,36 +29,37 @@ Evaluate = Callable[[Path, int], dict[str, Any]]
 
 
 class Follower:
-    """One run, which is only read, and the folder that its evaluations go to.
+    """Evaluates the checkpoints of a run, which it only reads, into another folder.
 
     Attributes:
-      metric: names the best checkpoint, such as `ndcg_p@10`.
+      metric: metric that selects the best checkpoint, such as `ndcg_p@10`.
     """
 
     def __init__(self, workdir: Path, out: Path, metric: str):
-        """Opens `out`, and settles what a killed follower has left there.
+        """Opens `out`, and completes what a killed follower has left there.
 
         Raises:
-          CheckpointError: no run in `workdir`; or `out` lies in it or holds another run.
+          CheckpointError: `workdir` is not a run, or `out` lies inside it or holds another run.
         """
         self._workdir, self._out, self.metric = Path(workdir), Path(out), metric
         if self._out.resolve().is_relative_to(self._workdir.resolve()):
-            raise CheckpointError(f"{out} lies in the trainer's folder: name one outside of it")
+            raise CheckpointError(f"{out} is inside the folder of the run: name one outside of it")
         config = read_config(workdir)
         from_first(lambda: write_config(out, config))
-        self._first = warm_up_steps(config) + 1  # what a warm-up gives is never the best
+        self._first = warm_up_steps(config) + 1  # checkpoints of the warm-up are never the best
         self._sign = -1 if metric.split("@")[0] in LOWER_IS_BETTER else 1
         self._snapshots = Snapshots(workdir, self._out / "snapshots", clear=is_first())
         from_first(self._settle)
 
     def run(self, evaluate: Evaluate, poll: float, timeout: float = 0) -> dict[int, dict[str, Any]]:
-        """Evaluates checkpoints as they come, until the run's done marker is there.
+        """Evaluates checkpoints as they appear, until the run has written its done marker.
 
         Args:
-          evaluate: (snapshot's folder, step) → figures ready for JSON, `metric` among them. Its
-            CheckpointError means unreadable as yet, its EvaluationError is put on record.
-          poll: seconds between looks into the run.
-          timeout: seconds without a new checkpoint after which it gives up; 0: never.
+          evaluate: function of (folder of the snapshot, step) that returns figures for JSON,
+            `metric` among them. If it raises CheckpointError, the checkpoint is tried again after
+            it has changed; an EvaluationError is recorded in place of figures.
+          poll: seconds between checks for new checkpoints.
+          timeout: seconds without a new checkpoint after which it stops; 0: never.
 
         Returns:
           Figures by step, those of earlier calls too.
@@ -80,15 +81,15 @@ class Follower:
             else:
                 time.sleep(poll)
         for step in sorted(self._snapshots.unreadable):
-            logging.warning("step %d could not be read: it is not evaluated", step)
+            logging.warning("step %d was not evaluated, as its checkpoint cannot be read", step)
         return self.evaluations()
 
     def evaluations(self) -> dict[int, dict[str, Any]]:
-        """Figures by step, ascending."""
+        """Returns the figures by step, ascending."""
         return {step: json.loads(self._file(step).read_text()) for step in sorted(self._done())}
 
     def best(self) -> int | None:
-        """Step of the best checkpoint so far, of equals the earliest; None: there is none."""
+        """Returns the step of the best checkpoint so far, the earliest of equals, or None."""
         found = {
             step: self._sign * figures[self.metric]
             for step, figures in self.evaluations().items()
@@ -97,14 +98,14 @@ class Follower:
         return max(found, key=lambda step: (found[step], -step), default=None)
 
     def _look(self, timeout: float) -> tuple[bool, list[int]]:
-        """(whether the run has ended, steps to evaluate, ascending)."""
-        ended = (self._workdir / DONE).exists()  # first: all that was saved before it is seen
+        """Returns whether the run has ended, and the steps to evaluate, ascending."""
+        ended = (self._workdir / DONE).exists()  # checked first, so that no checkpoint is missed
         self._take()
         waiting = sorted(self._snapshots.steps() - self._done())
         if timeout and not waiting and not ended and time.monotonic() - self._news > timeout:
             raise CheckpointError(
-                f"{self._workdir} has had no new checkpoint for {timeout:g} s and no {DONE}: "
-                "if the trainer has stopped, start it again, then this program"
+                f"{self._workdir} has no new checkpoint after {timeout:g} s and is not done (no "
+                f"{DONE}): if training has stopped, start it again, then this program"
             )
         return ended, waiting
 
@@ -121,7 +122,7 @@ class Follower:
         began = time.monotonic()
         try:
             figures = evaluate(self._snapshots.path(step), step)
-        except CheckpointError as error:  # half written or half deleted
+        except CheckpointError as error:  # partly written or partly deleted
             logging.warning("step %d cannot be read: %s", step, error)
             from_first(lambda: self._snapshots.refuse(step))
             return
@@ -151,7 +152,7 @@ class Follower:
         self._settle()
 
     def _settle(self) -> None:
-        """Promotes the best and deletes the other snapshots that are done; safe to repeat."""
+        """Promotes the best snapshot and deletes other evaluated ones; safe to repeat."""
         best, done = self.best(), self.evaluations()
         if best is not None:
             link = self._out / f".best.{os.getpid()}"
@@ -181,11 +182,14 @@ def wait_for_run(workdir: Path, poll: float, timeout: float = 0) -> None:
             logging.info("waiting for a run in %s", workdir)
             told = True
         if timeout and time.monotonic() - began > timeout:
-            raise CheckpointError(f"no run has begun in {workdir} for {timeout:g} s")
+            raise CheckpointError(f"no run has started in {workdir} within {timeout:g} s")
         time.sleep(poll)
 
 
 def take_data(workdir: Path, out: Path) -> None:
-    """Links the run's own data folder (synthetic source), lest it be made in the trainer's."""
+    """Links the run's data folder (synthetic source) into `out`, if it has one.
+
+    Otherwise the data would be generated in the folder of the run.
+    """
     if (Path(workdir) / "data").is_dir() and not (Path(out) / "data").exists():
         copy_folder(Path(workdir) / "data", Path(out) / "data")

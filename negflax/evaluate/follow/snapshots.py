@@ -1,8 +1,8 @@
-"""Snapshots of the checkpoints of a run that is still training: the trainer may delete them.
+"""Snapshots of the checkpoints of a running training, which deletes old checkpoints.
 
-A snapshot is a run folder of its own, with one checkpoint. It is made of hard links, which cost
-neither time nor space while the trainer keeps the checkpoint; of copies where links are refused.
-The trainer's folder is only read.
+A snapshot is a run folder with one checkpoint. It consists of hard links, which take no time, and
+no space while the run keeps the checkpoint; or of copies if the file system refuses links. The
+folder of the run is only read.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ RUN_FILES = ("config.json", CATALOGUE)
 
 
 class Snapshots:
-    """<folder>/STEP for every checkpoint that was seen and is not done with.
+    """Snapshots <folder>/STEP of the checkpoints that are not evaluated yet, and of the best one.
 
     Attributes:
-      folder: where they are.
-      unreadable: step → what its folder looked like when it could not be read.
+      folder: folder of the snapshots.
+      unreadable: step → state of its folder (`_look`) when it could not be read.
     """
 
     def __init__(self, workdir: Path, folder: Path, clear: bool = True):
-        """The run and where its snapshots go; `clear` deletes half ones of a killed process."""
+        """Takes the run and the folder; `clear` deletes partial snapshots of a killed process."""
         self._workdir, self.folder = Path(workdir), Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         for half in self.folder.glob(".*") if clear else ():
             shutil.rmtree(half)
         self.unreadable: dict[int, tuple | None] = {}
-        self._looks: dict[int, tuple] = {}  # step → what its folder looked like when it was taken
+        self._looks: dict[int, tuple] = {}  # step → state of its folder when the snapshot was taken
 
     def take(self, done: set[int]) -> None:
-        """Of every checkpoint that is neither here nor done; of unreadable ones if they changed."""
+        """Takes snapshots of all new checkpoints, and of unreadable ones that have changed."""
         source = self._workdir / "checkpoints"
         for step in sorted(_numbers(source) - self.steps() - done):
             self._looks[step] = _look(source / str(step))
@@ -50,24 +50,24 @@ class Snapshots:
                 self.unreadable.pop(step, None)
 
     def steps(self) -> set[int]:
-        """Those that are here."""
+        """Returns the steps of the snapshots."""
         return _numbers(self.folder)
 
     def path(self, step: int) -> Path:
-        """The run folder of a snapshot."""
+        """Returns the run folder of a snapshot."""
         return self.folder / str(step)
 
     def release(self, step: int) -> None:
-        """Deletes one that is done with."""
+        """Deletes a snapshot that is no longer needed."""
         shutil.rmtree(self.path(step))
 
     def refuse(self, step: int) -> None:
-        """Deletes one that cannot be read; it is taken again once the checkpoint has changed."""
+        """Deletes a snapshot that cannot be read; it is taken again if the checkpoint changes."""
         self.unreadable[step] = self._looks.get(step)
         self.release(step)
 
     def _copy(self, checkpoint: Path) -> bool:
-        """False if the checkpoint vanishes meanwhile; a snapshot appears whole or not at all."""
+        """Takes a snapshot atomically; returns False if the checkpoint was deleted meanwhile."""
         half = self.folder / f".{checkpoint.name}"
         try:
             half.mkdir()
@@ -82,9 +82,9 @@ class Snapshots:
 
 
 def copy_folder(source: Path, target: Path) -> None:
-    """A folder's twin by hard links, or by copies where those are refused.
+    """Copies a folder by hard links, or by copies if the file system refuses links.
 
-    The folders are new ones: a copy of a folder that is read-only could not be deleted.
+    Folders are created anew, without their permissions: a read-only copy could not be deleted.
     """
     target.mkdir(parents=True)
     for path in source.iterdir():
@@ -93,7 +93,7 @@ def copy_folder(source: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def meanwhile(action: Callable[[], None], every: float) -> Iterator[None]:
-    """Repeats an action in the background, each `every` seconds, while the body runs."""
+    """Repeats an action in the background, every `every` seconds, while the body runs."""
     stop = threading.Event()
 
     def repeat() -> None:
@@ -110,14 +110,14 @@ def meanwhile(action: Callable[[], None], every: float) -> Iterator[None]:
 
 
 def _numbers(folder: Path) -> set[int]:
-    """Folders named by a step; what Orbax is still writing has another kind of name."""
+    """Returns the steps of the folders named by a number; Orbax names unfinished ones otherwise."""
     if not folder.is_dir():
         return set()
     return {int(path.name) for path in folder.iterdir() if path.name.isdigit()}
 
 
 def _look(folder: Path) -> tuple:
-    """What changes when files are added, written or deleted."""
+    """Returns sizes and times of the files, which change if files are added, written or deleted."""
     with contextlib.suppress(FileNotFoundError):
         stats = [path.stat() for path in sorted(folder.rglob("*"))]
         return tuple((s.st_size, s.st_mtime_ns) for s in stats)

@@ -1,1 +1,1 @@
-"""Results for people: tables, plots and self-contained HTML pages."""
+"""Reports of an evaluation: tables, plots, verdicts and self-contained HTML pages."""

@@ -1,4 +1,4 @@
-"""The page of `launch.inspect_data`: what a config makes of its data, in tables and plots."""
+"""The page of `launch.inspect_data`: tables and plots of the data as a config interprets them."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ COLOURS = {"positive": plots.COLOURS[2], "negative": plots.COLOURS[1], "none": p
 
 
 def strata(sequences: Sequences) -> list[dict[str, Any]]:
-    """A row for each held-out period: its negatives by what the user's history says of them.
+    """Returns a row for each held-out period, with the shares of its negatives by stratum.
 
-    `same_item`: in the history; `related`: not in it, but its creator or a cluster got negative
-    feedback there; `unrelated`: neither (docs/method.md §5.4). An item counts once a user.
+    `same_item`: the item is in the history. `related`: it is not, but its creator or a cluster got
+    negative feedback in the history. `unrelated`: all others (docs/method.md §5.4). An item counts
+    once per user.
     """
     rows = []
     for split in ("valid", "test"):
         try:
             queries = build_queries(sequences, split)
-        except EvaluationError:  # no label in this period
+        except EvaluationError:  # the period has no labels
             continue
         kind_J = negative_strata(sequences, queries)[~queries.judged_positive_J]
         count = np.bincount(kind_J, minlength=len(STRATA))
@@ -44,7 +45,7 @@ def strata(sequences: Sequences) -> list[dict[str, Any]]:
 
 
 def tables(figures: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """Title → rows, in the order in which they are printed."""
+    """Returns tables by title, in the order in which they are printed."""
     conflicts = [
         {"rules of both signs match, and": name.replace("_", " "), "events": count}
         for name, count in figures["conflicts"].items()
@@ -72,7 +73,7 @@ def tables(figures: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
 
 
 def write_page(path: str | os.PathLike[str], name: str, figures: Mapping[str, Any]) -> Path:
-    """One self-contained HTML page."""
+    """Writes a self-contained HTML page and returns its path."""
     found = tables(figures)
     labels, watching = [label_mix(figures["splits"])], []
     if figures["strata"]:
@@ -95,20 +96,20 @@ def write_page(path: str | os.PathLike[str], name: str, figures: Mapping[str, An
 
 
 _NOTES = {
-    "Periods": "Times are UTC. Events on items that training does not know are left out.",
-    "Rules": "Events that a rule matches by itself, before conflicts are resolved.",
-    "Conflicts": "An explicit negative beats a positive; else the later feedback wins, or the "
-    "positive where the log does not tell.",
+    "Periods": "Times are UTC. Events on items that do not occur in training are left out.",
+    "Rules": "Number of events that each rule matches, before conflicts are resolved.",
+    "Conflicts": "An explicit negative overrides a positive. Otherwise the later feedback wins, or "
+    "the positive one if the log does not say which is later.",
 }
 _STRATA = (
-    "Strata of the held-out negatives. same_item: in the user's history before the period. "
-    "related: "
-    "not in it, but its creator or a cluster got negative feedback there. unrelated: neither. Of "
-    "the unseen items, only related can be avoided for a reason that the history gives."
+    "Strata of the held-out negatives. same_item: the item is in the user's history before the "
+    "period. related: it is not, but its creator or a cluster got negative feedback there. "
+    "unrelated: all others. Of the unseen items, the history gives a reason to avoid only the "
+    "related ones."
 )
 _WATCHING = (
-    "Dwell in half octaves from 0.5 s, the first bar is exactly 0 s. Watch ratio: dwell over "
-    "duration; median, middle half and middle 80 %."
+    "Dwell times are in half octaves from 0.5 s; the first bar is exactly 0 s. Watch ratio is the "
+    "dwell time divided by the duration; shown are the median, the middle half and the middle 80 %."
 )
 
 
@@ -119,7 +120,7 @@ def _warnings(figures: Mapping[str, Any]) -> html.Section:
     )
     found = figures["warnings"]
     if not found:
-        return html.Text("Warnings", f"{size}\n\nNothing looks wrong.")
+        return html.Text("Warnings", f"{size}\n\nNo problems found.")
     lines = []
     for remedy, alike in itertools.groupby(found, key=lambda one: one["remedy"]):
         seen = "; ".join(f"{one['about']}: {one['what']}" for one in alike)
@@ -128,7 +129,7 @@ def _warnings(figures: Mapping[str, Any]) -> html.Section:
 
 
 def label_mix(splits: Sequence[Mapping[str, Any]]) -> Figure:
-    """Positive, negative and unlabelled share of each period."""
+    """Draws the shares of positive, negative and unlabelled events of each period."""
     keys = dict(zip(COLOURS, ("positives", "negatives", "unlabelled"), strict=True))
     parts = {
         row["split"]: {kind: row[key] / row["events"] for kind, key in keys.items()}
@@ -139,7 +140,7 @@ def label_mix(splits: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def strata_chart(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Strata of the held-out negatives of each period."""
+    """Draws the shares of the strata of the held-out negatives, for each period."""
     colours = (plots.COLOURS[5], plots.COLOURS[4], plots.QUIET)
     parts = {row["split"]: {name: row[name] for name in STRATA} for row in rows}
     title = "Held-out negatives by stratum"
@@ -149,7 +150,7 @@ def strata_chart(rows: Sequence[Mapping[str, Any]]) -> Figure:
 def _shares(
     title: str, parts: Mapping[str, Mapping[str, float]], colours: Mapping[str, str]
 ) -> Figure:
-    """A horizontal bar of shares for each name, from top to bottom."""
+    """Draws a horizontal bar of shares for each name, from top to bottom."""
     figure, axis = _rows_chart(title, list(parts), legend=True)
     left = np.zeros(len(parts))
     for part, colour in colours.items():
@@ -174,7 +175,7 @@ def _shares(
 
 
 def dwell_chart(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Histogram of dwell times by label, stacked."""
+    """Draws a stacked histogram of dwell times by label."""
     figure, axis = plots.new_chart(height=2.8)
     bottom = np.zeros(len(rows))
     for kind, colour in COLOURS.items():
@@ -192,7 +193,7 @@ def dwell_chart(rows: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def ratio_chart(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Quantiles of the watch ratio for each range of durations."""
+    """Draws quantiles of the watch ratio for each range of durations."""
     rows = [row for row in rows if row["p50"] is not None]
     figure, axis = _rows_chart("Watch ratio by duration", [_range(row) for row in rows])
     for place, row in zip(_places(len(rows)), rows, strict=True):
@@ -205,9 +206,9 @@ def ratio_chart(rows: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def null_chart(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Share of nulls of each signal, in the training and the test period."""
+    """Draws the share of nulls of each signal, in the training and the test period."""
     names = [row["signal"] for row in rows]
-    figure, axis = _rows_chart("Events without an answer", names, legend=True)
+    figure, axis = _rows_chart("Share of events with null", names, legend=True)
     bars = ((0.17, "train", plots.COLOURS[0]), (-0.17, "test", plots.COLOURS[3]))
     for shift, split, colour in bars:
         share = np.array([row[f"null_{split}"] or 0.0 for row in rows])
@@ -219,7 +220,7 @@ def null_chart(rows: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def _rows_chart(title: str, names: Sequence[str], legend: bool = False) -> tuple[Figure, Axes]:
-    """A chart with a named row for each of `names`, from top to bottom."""
+    """Returns an empty chart with a labelled row for each of `names`, from top to bottom."""
     figure, axis = plots.new_chart(height=0.9 + 0.3 * legend + 0.3 * len(names))
     axis.set_yticks(_places(len(names)), names, color=INK)
     axis.set_ylim(-0.6, len(names) - 0.4)
@@ -238,6 +239,4 @@ def _legend(figure: Figure) -> None:
 
 def _range(row: Mapping[str, Any]) -> str:
     high = row["to_s"]
-    return (
-        f"{row['from_s']:.3g} s and more" if high is None else f"{row['from_s']:.3g}–{high:.3g} s"
-    )
+    return f"{row['from_s']:.3g} s or more" if high is None else f"{row['from_s']:.3g}–{high:.3g} s"

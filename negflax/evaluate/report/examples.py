@@ -1,4 +1,4 @@
-"""A few users to look at: their history, and their list without and with a dislike at its end.
+"""Example users: their history, and their lists without and with a dislike of its last item.
 
 Both lists come from the same history; only the dislike bit of its last event differs.
 """
@@ -15,11 +15,11 @@ from negflax.evaluate.protocol import Queries
 from negflax.serve.scoring import list_function, scored_tables
 from negflax.train.restore import Trained
 
-NO, YES = 1, 2  # codes of Sequences.dislike_E, beside 0, unknown
+NO, YES = 1, 2  # codes of Sequences.dislike_E; 0 is unknown
 MIN_HISTORY = 4
 SHOWN_EVENTS = 8
-CANDIDATES = 256  # users among whom one is looked for whose list changes most
-SHORTLIST = 16  # of these, who are looked at for related items
+CANDIDATES = 256  # number of users searched for one whose list changes much
+SHORTLIST = 16  # number of these, with the largest changes, whose related items are counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,12 +27,13 @@ class Line:
     """An item of a history or list.
 
     Attributes:
-      name: its title or id.
+      name: title or id of the item.
       detail: its creator and clusters.
-      mark: of a history: `liked`, `disliked`, `skipped`, `negative` (which kind is not known) or
-        nothing; of a list: `liked later`, `negative later` or nothing.
-      related: of a list: shares a creator or cluster with the history's last item.
-      moved: of a list: `gone` from the other one, `new` in it, or nothing.
+      mark: in a history: `liked`, `disliked`, `skipped`, `negative` (of unknown kind) or empty; in
+        a list: `liked later`, `negative later` or empty.
+      related: in a list: whether it shares a creator or cluster with the history's last item.
+      moved: in a list: `gone` if it is not in the list after the dislike, `new` if it is only
+        there, or empty.
     """
 
     name: str
@@ -44,7 +45,7 @@ class Line:
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """A user: newest events first, then the list without and with the dislike."""
+    """A user: the history, newest event first, and the lists without and with the dislike."""
 
     user: str
     history: list[Line]
@@ -53,7 +54,7 @@ class Example:
 
     @property
     def related_lost(self) -> int:
-        """By how many related items the list after is poorer."""
+        """Number of related items that the list loses."""
         before, after = (sum(line.related for line in x) for x in (self.before, self.after))
         return before - after
 
@@ -61,16 +62,17 @@ class Example:
 def examples(
     trained: Trained, queries: Queries, sequences: Sequences, count: int = 3
 ) -> list[Example]:
-    """Users with a history and a liked item later, drawn by config.eval.seed.
+    """Returns example users, drawn with config.eval.seed.
 
-    Of the `SHORTLIST` among `CANDIDATES` users whose lists change most by the dislike, the first is
-    the one that loses most related items. The others are as they were drawn.
+    They have at least MIN_HISTORY events and a liked item in the evaluated period. The first user
+    is chosen to show a change: of `CANDIDATES` users, the `SHORTLIST` whose lists change most are
+    compared, and the one whose list loses most related items is taken. The others are random.
 
     Args:
-      trained: the model; one that does not read dislikes gives the same list twice.
-      queries: what was asked and judged.
+      trained: the model; if it does not read dislikes, both lists are equal.
+      queries: queries with judged items.
       sequences: the events.
-      count: users; fewer where there are not as many.
+      count: number of users; fewer are returned if there are not enough.
     """
     config = trained.config.eval
     length_R = queries.end_R - sequences.offsets_U1[queries.user_R]
@@ -101,13 +103,13 @@ def examples(
 def _lists(
     trained: Trained, asked: Queries, sequences: Sequences, disliked: bool, k: int
 ) -> list[np.ndarray]:
-    """Rows of each list, seen items left out; the last event of each history disliked or not."""
+    """Returns the lists without seen items, with the last event of the history disliked or not."""
     if not len(asked):
         return []
     dislike_E, last_R = sequences.dislike_E.copy(), asked.end_R - 1
     dislike_E[last_R] = YES if disliked else np.minimum(dislike_E[last_R], NO)
-    told = dataclasses.replace(sequences, dislike_E=dislike_E)
-    batch = history_batch(told, asked.end_R, asked.user_R, trained.config.eval.history)
+    changed = dataclasses.replace(sequences, dislike_E=dislike_E)
+    batch = history_batch(changed, asked.end_R, asked.user_R, trained.config.eval.history)
     lists = list_function(trained.model, trained.mesh, k)
     row_RK, _ = lists(
         trained.state["dense"],
@@ -146,7 +148,7 @@ def _example(
 
 
 def mark_of(sequences: Sequences, event: int) -> str:
-    """The feedback of an event, in a word."""
+    """Returns the feedback of an event as a word."""
     if sequences.dislike_E[event] == YES:
         return "disliked"
     if sequences.positive_weight_E[event] > 0:
@@ -157,7 +159,7 @@ def mark_of(sequences: Sequences, event: int) -> str:
 
 
 def related_of(catalogue: Catalogue, row: int) -> np.ndarray:
-    """bool (V,): same creator, or a cluster in common."""
+    """Returns which items have the same creator as `row` or a cluster in common, bool (V,)."""
     creator, clusters = catalogue.creator_V[row], catalogue.clusters_VC[row]
     same_V = (catalogue.creator_V == creator) & (creator > 0)
     return same_V | np.isin(catalogue.clusters_VC, clusters[clusters > 0]).any(axis=1)
@@ -166,7 +168,7 @@ def related_of(catalogue: Catalogue, row: int) -> np.ndarray:
 def line_of(
     catalogue: Catalogue, row: int, mark: str = "", related: bool = False, moved: str = ""
 ) -> Line:
-    """An item with its names: title, creator and clusters as the catalogue has them."""
+    """Returns an item with its title, creator and clusters, as far as the catalogue has them."""
     title = catalogue.titles[row] if catalogue.titles is not None else ""
     creator, clusters = catalogue.creator_V[row], catalogue.clusters_VC[row]
     parts = [_named("creator", catalogue.creator_ids, [creator])] if creator else []
@@ -177,7 +179,7 @@ def line_of(
 
 
 def _named(kind: str, ids: np.ndarray | None, numbers: list[int]) -> str:
-    """Original ids where they are known; those that are words speak for themselves."""
+    """Returns the names of creators or clusters: their original ids if known, else numbers."""
     if ids is None or not len(ids):
         return f"{kind} " + ", ".join(str(n) for n in numbers)
     names = ", ".join(str(ids[n - 1]) for n in numbers)

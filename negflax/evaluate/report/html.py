@@ -1,4 +1,4 @@
-"""One self-contained HTML page: text, tables and figures; no script, no query to anywhere."""
+"""Self-contained HTML pages of text, tables and figures, without scripts or external requests."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
     from negflax.evaluate.report.examples import Example
 
-INK = "#010203"  # what a figure draws in this colour takes the page's text colour, light or dark
+INK = "#010203"  # placeholder: figures get the page's text colour here, in light and dark themes
 
 
 @dataclasses.dataclass(frozen=True)
 class Text:
-    """A section of prose; blank lines in `body` part its paragraphs."""
+    """A section of text; blank lines in `body` separate paragraphs."""
 
     title: str
     body: str
@@ -35,7 +35,7 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class Opening:
-    """The section that a page begins with: what was found, beside one chart."""
+    """The first section of a page: the main result beside one chart."""
 
     title: str
     body: str
@@ -45,7 +45,7 @@ class Opening:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A section with a table: one mapping a row, columns in order of first appearance."""
+    """A section with a table: one mapping per row, columns in order of first appearance."""
 
     title: str
     rows: Sequence[Mapping[str, Any]]
@@ -54,9 +54,9 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """A section with charts side by side, one below the other on a phone.
+    """A section with charts, side by side, or one below the other on a phone.
 
-    Those of `negflax.evaluate.report.plots` suit both themes.
+    The charts of `negflax.evaluate.report.plots` are readable in the light and the dark theme.
     """
 
     title: str
@@ -66,7 +66,7 @@ class Figure:
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """A section with users: history beside lists, before and after a signal."""
+    """A section with example users: the history and the lists before and after a signal."""
 
     title: str
     users: Sequence[Example]
@@ -78,12 +78,12 @@ Section = Text | Opening | Table | Figure | Examples
 
 
 def write_report(path: str | os.PathLike, title: str, sections: Sequence[Section]) -> Path:
-    """Writes the page, atomically: readers see the old file or the whole new one.
+    """Writes a page atomically: readers see the old file or the complete new one.
 
     Args:
-      path: of the .html file; its folder is made if need be.
-      title: of the page.
-      sections: in order.
+      path: path of the .html file; its folder is created if needed.
+      title: title of the page.
+      sections: sections in order.
 
     Returns:
       The path.
@@ -134,9 +134,9 @@ def _paragraphs(body: str) -> list[str]:
 
 
 def _inline_svg(figure: MatplotlibFigure, salt: str) -> str:
-    """The figure as an SVG element that scales with the page and follows its theme.
+    """Returns the figure as an SVG element that scales with the page and follows its theme.
 
-    `salt` keeps the ids of several figures on one page apart, and the same from run to run.
+    `salt` makes the ids of the figures on a page distinct and reproducible.
     """
     import matplotlib
 
@@ -146,7 +146,7 @@ def _inline_svg(figure: MatplotlibFigure, salt: str) -> str:
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)  # HTML knows them; the page names no address
+    svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)  # implied in HTML; so there are no URLs
     head, rest = svg.split(">", 1)
     head = re.sub(r'\s(width|height)="[^"]*"', "", head)
     return f"{head}>{rest}".replace(INK, "currentColor")

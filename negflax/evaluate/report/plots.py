@@ -1,4 +1,4 @@
-"""Figures for reports: matplotlib's object interface, no global state, readable in both themes."""
+"""Charts for reports, readable in light and dark themes; no global state of matplotlib is used."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from negflax.evaluate.calibration import Bin
 from negflax.evaluate.report.html import INK
 from negflax.evaluate.scoreboard import MODEL, metric_key
 
-# Okabe and Ito's colour-blind-safe hues, moved to a lightness that stands out on white and black.
+# Okabe and Ito's colour-blind-safe hues, with a lightness that is visible on white and on black.
 COLOURS = ("#3f86d6", "#dd7a33", "#2c9c7a", "#b46bc0", "#c79a1e", "#d5596a", "#5aa9c7", "#8a8f98")
 QUIET = "#8a8f98"
 MARKERS = "oDs^vP*X><d"
 
 
 def new_chart(height: float = 2.5, width: float = 3.6) -> tuple[Figure, Axes]:
-    """A transparent figure with plain axes in the page's ink, sized to be read on a phone."""
+    """Returns a transparent figure with plain axes in the page's text colour, for small screens."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     figure.patch.set_alpha(0)
@@ -34,13 +34,13 @@ def new_chart(height: float = 2.5, width: float = 3.6) -> tuple[Figure, Axes]:
 def learning_curves(
     records: Sequence[Mapping[str, Any]], panels: Mapping[str, Sequence[str]] | None = None
 ) -> list[Figure]:
-    """Curves over training steps, a chart a panel.
+    """Draws curves over training steps, one chart per panel.
 
     Args:
-      records: one mapping a line of the metrics log, each with `step`; a curve is drawn through
-        the records that hold its key.
-      panels: panel title → keys. Without it, `loss…` keys are one panel and the validation metrics
-        hr_p, hr_n and ndcg_p at the smallest K another.
+      records: one mapping per line of the metrics log, each with `step`; a curve is drawn through
+        the records that have its key.
+      panels: panel title → keys. By default one panel has the losses, and another the validation
+        metrics hr_p, hr_n and ndcg_p at the smallest K.
     """
     panels = _default_panels(records) if panels is None else panels
     figures = []
@@ -66,13 +66,13 @@ def learning_curves(
 def baseline_charts(
     metrics: Mapping[str, Any], scorers: Sequence[str], keys: Sequence[str], masked: bool = True
 ) -> list[Figure]:
-    """Bars of the model against its baselines, a chart a metric, with 95 % intervals and n.
+    """Draws the model and the baselines as bars with 95 % intervals and n, one chart per metric.
 
     Args:
       metrics: `Result.metrics`.
       scorers: names, from top to bottom; `model` for the plain keys.
       keys: metrics such as `hr_p@10`.
-      masked: the headline mode, or seen items kept.
+      masked: whether seen items are masked or kept.
     """
     figures = []
     for key in keys:
@@ -88,13 +88,13 @@ def baseline_charts(
 def strata_chart(
     title: str, parts: Sequence[str], runs: Mapping[str, Mapping[str, Any]], metric: str, k: int
 ) -> Figure:
-    """Bars of a metric on parts of the judged items, runs side by side, with intervals and n.
+    """Draws a metric on subsets of the judged items as bars with intervals and n, for all runs.
 
     Args:
-      title: what parts them.
+      title: what the subsets are divided by.
       parts: prefixes of keys in `Result.metrics`, such as `history=short`.
       runs: name of the run → its `Result.metrics`.
-      metric: such as `hr_n`.
+      metric: name of the metric, such as `hr_n`.
       k: list length.
     """
     figure, axis = new_chart(height=1.0 + 0.3 * len(parts) * len(runs))
@@ -118,7 +118,7 @@ def strata_chart(
 
 
 def calibration_chart(title: str, bins: Mapping[str, Sequence[Bin]]) -> Figure:
-    """Predicted against observed, on logarithmic axes, with 95 % intervals and the diagonal."""
+    """Draws observed over predicted p on logarithmic axes, with 95 % intervals and the diagonal."""
     figure, axis = new_chart(height=3.2)
     axis.set_xscale("log")
     axis.set_yscale("log")
@@ -139,11 +139,11 @@ def calibration_chart(title: str, bins: Mapping[str, Sequence[Bin]]) -> Figure:
 
 
 def front_chart(points: Mapping[str, Sequence[float]], k: int | None = None) -> Figure:
-    """HR_p against HR_n of named points, with the front: no other has more HR_p for less HR_n.
+    """Draws HR_p over HR_n of named points, with their Pareto front.
 
     Args:
       points: name → (hr_p, hr_n), or (hr_p, hr_n, hr_p low, hr_p high, hr_n low, hr_n high).
-      k: list length, for the axes' names.
+      k: list length, for the labels of the axes.
     """
     figure, axis = new_chart(height=4.2, width=4.2)
     at = f"@{k}" if k else ""
@@ -161,7 +161,7 @@ def front_chart(points: Mapping[str, Sequence[float]], k: int | None = None) -> 
     axis.set_xlabel(f"HR of negatives{at}  (less is better)", color=INK, fontsize=9)
     axis.set_ylabel(f"HR of positives{at}  (more is better)", color=INK, fontsize=9)
     axis.margins(0.14)
-    # Outside, as points that nearly coincide are common: no label would be readable beside them.
+    # The legend is outside, as labels beside points that nearly coincide are unreadable.
     figure.legend(loc="outside lower center", ncols=3, frameon=False, labelcolor=INK, fontsize=8)
     return figure
 
@@ -171,12 +171,12 @@ def changes_chart(
     changes: Mapping[str, Sequence[float]],
     repeats: Mapping[str, Sequence[float]] | None = None,
 ) -> Figure:
-    """Bars of relative changes in percent, from top to bottom, with their intervals.
+    """Draws relative changes in percent as bars from top to bottom, with their intervals.
 
     Args:
-      title: of the chart.
-      changes: name → (change, low, high), as shares.
-      repeats: name → the change in each replicate, drawn as dots.
+      title: title of the chart.
+      changes: name → (change, low, high), as fractions.
+      repeats: name → change in each replicate, drawn as dots.
     """
     figure, axis = new_chart(height=1.0 + 0.3 * len(changes))
     value, low, high = 100 * np.array(list(changes.values()), float).reshape(-1, 3).T
@@ -194,7 +194,7 @@ def changes_chart(
 
 
 def lines_chart(title: str, along: str, x: np.ndarray, curves: Mapping[str, np.ndarray]) -> Figure:
-    """Curves over a common axis, which is named `along`."""
+    """Draws curves over a common axis with the label `along`."""
     figure, axis = new_chart(height=3.2)
     for (name, values), colour in zip(curves.items(), _cycle(len(curves)), strict=True):
         axis.plot(x, values, color=colour, label=name, lw=1.3)
@@ -235,7 +235,7 @@ def _bars(
     width: float = 0.5,
     offset: float = 0.0,
 ) -> None:
-    """Horizontal bars from top to bottom with their intervals."""
+    """Draws horizontal bars from top to bottom with their intervals."""
     value, low, high = (
         _numbers(metrics, [key + end for key in keys]) for end in ("", "_low", "_high")
     )
@@ -245,7 +245,7 @@ def _bars(
     axis.hlines(places, low, high, color=INK, lw=1.2)
     axis.set_yticks(ticks, labels, color=INK)
     axis.grid(visible=False, axis="y")
-    axis.set_xlim(left=0, auto=True)  # further bars may reach further
+    axis.set_xlim(left=0, auto=True)  # the right end adapts to bars that are added later
 
 
 def _cycle(count: int) -> list[str]:

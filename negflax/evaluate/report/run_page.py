@@ -1,4 +1,4 @@
-"""The report of one or several runs: a page of tables and charts, intervals and n everywhere."""
+"""The report of one or several runs: a page of tables and charts with intervals and n."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ STRATA = {
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What the page shows of a run.
+    """The data of one run that the page shows.
 
     Attributes:
-      name: of the run.
-      trained: the checkpoint.
-      result: its evaluation.
-      records: lines of its metrics log.
+      name: name of the run.
+      trained: checkpoint.
+      result: evaluation of the checkpoint.
+      records: lines of the metrics log.
       calibration: bins by sign, see calibration.py.
-      examples: users to look at.
+      examples: example users.
     """
 
     name: str
@@ -57,7 +57,7 @@ def look_at(
     split: str,
     workdir: str | Path,
 ) -> Run:
-    """Calibration (on config.eval.valid_users users) and examples of an evaluated checkpoint."""
+    """Computes calibration and examples of a checkpoint, on config.eval.valid_users users."""
     config = trained.config.eval
     scorer = model_scorer(trained.model, trained.state, sequences, trained.mesh, config.history)
     sample = build_queries(sequences, split, config.valid_users, config.seed)
@@ -67,21 +67,20 @@ def look_at(
 
 
 def headline_keys(ks: Sequence[int]) -> list[str]:
-    """Columns of the first table, at the first K."""
+    """Returns the columns of the first table, at the first K."""
     return [f"{name}@{ks[0]}" for name in HEADLINE]
 
 
 def write_page(
     path: str | Path, split: str, runs: Sequence[Run], more: Sequence[html.Section] = ()
 ) -> Path:
-    """One self-contained HTML page.
+    """Writes a self-contained HTML page and returns its path.
 
     Args:
-      path: of the file.
-      split: the period that was scored.
-      runs: at least one, evaluated with the same list lengths; the baselines are those of the
-        first.
-      more: sections that follow the first table.
+      path: path of the file.
+      split: period that was evaluated.
+      runs: at least one run, all with the same list lengths; baselines are those of the first.
+      more: sections to add after the first table.
     """
     first = runs[0]
     config, k = first.trained.config, first.trained.config.eval.ks[0]
@@ -94,10 +93,10 @@ def write_page(
         *_examples(runs, slice(0, 1), "One user: a list before and after a dislike"),
         html.Table("Ranking, seen items masked", _rows(runs, head, skip=same), _note(same)),
         *more,
-        html.Text("What this is", "\n\n".join(_summary(run, split) for run in runs)),
+        html.Text("About this evaluation", "\n\n".join(_summary(run, split) for run in runs)),
         *_curves(runs),
         html.Figure(
-            "Against the baselines",
+            "Comparison with the baselines",
             plots.baseline_charts(
                 first.result.metrics, [x for x in _scorers(first) if x not in same], head[:3]
             ),
@@ -105,7 +104,7 @@ def write_page(
         ),
         *_front(runs, k),
         html.Figure(
-            "Where it holds",
+            "Results by subset",
             [
                 plots.strata_chart(
                     title, parts, {run.name: run.result.metrics for run in runs}, name, k
@@ -113,9 +112,9 @@ def write_page(
                 for title, parts in STRATA.items()
                 for name in (("hr_n",) if "negative" in title else ("hr_p", "hr_n"))
             ],
-            "Terciles of the catalogue's items by training events, and of the users by history. "
-            "Related: an unseen item of a creator or cluster that got negative feedback before. "
-            "same_item is scored with seen items kept, the rest with seen items masked.",
+            "Terciles of the catalogue's items by training events, and of the users by length of "
+            "history. Related: an unseen item of a creator or cluster that got negative feedback "
+            "before. same_item is scored with seen items kept, all others with seen items masked.",
         ),
         *_calibration(runs),
         *_examples(runs, slice(1, None), "Example users"),
@@ -126,19 +125,20 @@ def write_page(
 
 
 _NOTE = (
-    "Full-catalogue ranking; ± is half the 95 % user-clustered bootstrap interval, n the queries "
-    "for which a metric is defined. hr_p: users with a liked item in their list, hr_n: with a "
-    "disliked one; ndcg_p, anti_ndcg: the same with places; delta = hr_p − hr_n. hr_p, ndcg_p: "
-    "higher is better; hr_n, anti_ndcg: lower."
+    "Full-catalogue ranking. ± is half the width of the 95 % user-clustered bootstrap interval; n "
+    "is the number of queries for which a metric is defined. hr_p is the share of lists with a "
+    "liked item, hr_n that of lists with a disliked item; ndcg_p and anti_ndcg also count how high "
+    "these items are in the list; delta = hr_p − hr_n. Higher hr_p, ndcg_p and delta are better; "
+    "lower hr_n and anti_ndcg are better."
 )
 _EXAMPLES_NOTE = (
     "Newest events first. Both lists come from the same history; only the dislike bit of its last "
     "event differs. A related item shares a creator or a cluster with that event's item. “Later” "
-    "is the feedback of the scored period, which the model has not seen."
+    "means feedback in the evaluated period, which the model has not seen."
 )
 _CHOSEN = (
-    f" Of {CANDIDATES} users drawn at random, one whose list changes most: not an average "
-    "user. Further down are users as they were drawn."
+    f" This user was chosen among {CANDIDATES} random users for a large change of the list, and "
+    "is not typical. The example users further down were drawn at random."
 )
 
 
@@ -148,12 +148,12 @@ def _summary(run: Run, split: str) -> str:
         f"{run.name}: checkpoint of step {run.trained.step}, objective {config.loss.objective}, "
         f"data {config.data.source!r}, {run.trained.catalogue.num_rows - 1:,} items. The {split} "
         f"period has {metrics['users']:,} queries with {metrics['positives']:,} positives and "
-        f"{metrics['negatives']:,} negatives that the user had not seen before; the "
-        f"{metrics['seen_positives']:,} and {metrics['seen_negatives']:,} that they had are judged "
-        f"only where seen items are kept. Queries without a history: "
-        f"{metrics['users_without_history']:,}. On items unknown to the run, left out: "
+        f"{metrics['negatives']:,} negatives on items that the user had not seen before. Another "
+        f"{metrics['seen_positives']:,} positives and {metrics['seen_negatives']:,} negatives are "
+        f"on seen items, and count only where seen items are kept. "
+        f"{metrics['users_without_history']:,} queries have no history. "
         f"{metrics['unknown_positives']:,} positives and {metrics['unknown_negatives']:,} "
-        "negatives."
+        "negatives were left out, as their items are unknown to the run."
     )
 
 
@@ -166,7 +166,7 @@ def _note(same: Mapping[str, str]) -> str:
 
 
 def _opening(runs: Sequence[Run], key: str) -> list[html.Section]:
-    """The verdict of each run, and a chart of the first one beside its baselines, best on top."""
+    """Returns the verdict of each run, with a chart of the first run and its baselines."""
     first, metrics = runs[0], runs[0].result.metrics
     verdicts = [run.result.metrics.get("verdict", "") for run in runs]
     names = [
@@ -176,23 +176,24 @@ def _opening(runs: Sequence[Run], key: str) -> list[html.Section]:
     ]
     names.sort(key=lambda name: metrics[metric_key(key, name)], reverse=True)
     if not names or not any(verdicts):
-        return [html.Text("Verdict", "\n\n".join(filter(None, verdicts)) or "No baselines.")]
-    told = [
+        text = "\n\n".join(filter(None, verdicts)) or "No baselines were evaluated."
+        return [html.Text("Verdict", text)]
+    named = [
         f"{run.name}: {text}" if len(runs) > 1 else text
         for run, text in zip(runs, verdicts, strict=True)
         if text
     ]
-    body = "\n\n".join(part for text in told for part in _sentences(text))
+    body = "\n\n".join(part for text in named for part in _sentences(text))
     [chart] = plots.baseline_charts(metrics, names, [key])
     caption = (
-        f"{key}: how near the top of a user's list the later liked items are, from 0 to 1. Lines "
-        "are 95 % intervals."
+        f"{key} is 1 if the items that users liked later are at the top of their lists, and 0 if "
+        "they are not in the lists. Lines are 95 % intervals."
     )
     return [html.Opening("Verdict", body, chart, caption)]
 
 
 def _sentences(text: str) -> list[str]:
-    """The verdict's paragraphs: what was found, what to try, what to beware of."""
+    """Splits the verdict into paragraphs: result, advice, warning."""
     return re.split(
         r" (?=Its lists|To try|Warning|An item-based|The last item|The model has)", text
     )
@@ -201,7 +202,7 @@ def _sentences(text: str) -> list[str]:
 def _rows(
     runs: Sequence[Run], keys: Sequence[str], masked: bool = True, skip: Collection[str] = ()
 ) -> list[dict[str, Any]]:
-    """The models, then the baselines of the first run but `skip`, then n."""
+    """Returns rows of the models, of the first run's baselines except `skip`, and of n."""
     first = runs[0]
     named = [(run, MODEL) for run in runs]
     named += [(first, name) for name in _scorers(first) if name not in (MODEL, *skip)]
@@ -218,12 +219,12 @@ def _curves(runs: Sequence[Run]) -> list[html.Section]:
         html.Figure(
             _title("Training", run, runs),
             plots.learning_curves(run.records),
-            "Loss: what training makes small, the mean over the labels of a step. Its positive "
-            "term is −log p of the liked items, p the softmax over the catalogue; its negative "
-            "term makes disliked items unlikely, and is small because single items are; weights "
-            "may add to both. Falling is good; levels of different settings do not compare. "
-            "Validation: on "
-            f"{run.trained.config.eval.valid_users or 'all'} users at most.",
+            "Loss is the mean over the labels of a step, which training minimises. Its positive "
+            "term is −log p of the liked items, where p is the softmax over the catalogue. Its "
+            "negative term penalises a large p of disliked items; it is small, as p of a single "
+            "item is small. Both are weighted. The loss should fall; its level cannot be compared "
+            "between settings. Validation metrics are computed on "
+            f"{run.trained.config.eval.valid_users or 'all'} users.",
         )
         for run in runs
         if run.records
@@ -251,9 +252,10 @@ def _calibration(runs: Sequence[Run]) -> list[html.Section]:
         for one in bins
     ]
     caption = (
-        "Of each user's later liked (disliked) items, each counts 1 / their number. On the line, p "
-        "is the chance that an item is the next liked one; negatives belong below it. n in the "
-        "table: judged items of the bin, on a sample of users; seen items count as well."
+        "If a user liked (disliked) n items later, each of them counts 1 / n. On the diagonal, p "
+        "is the probability that an item is the next liked one; negatives should lie below it. In "
+        "the table, n is the number of judged items in the bin, on a sample of users; seen items "
+        "are included."
     )
     return [
         html.Figure("Calibration of p", charts, caption),
@@ -262,7 +264,7 @@ def _calibration(runs: Sequence[Run]) -> list[html.Section]:
 
 
 def _examples(runs: Sequence[Run], which: slice, title: str) -> list[html.Section]:
-    blind = " This model does not read dislikes, so the two lists are the same."
+    blind = " This model does not use dislikes as an input, so the two lists are equal."
     return [
         html.Examples(
             _title(title, run, runs),
@@ -281,8 +283,9 @@ def _front(runs: Sequence[Run], k: int) -> list[html.Section]:
     if not points:  # no positive or no negative in the period
         return []
     caption = (
-        f"Both grow with exposure, so HR_n is read at equal HR_p. n: {metrics[f'hr_p@{k}_n']:,} "
-        f"queries with positives, {metrics[f'hr_n@{k}_n']:,} with negatives."
+        "Both grow with exposure, so compare HR_n at equal HR_p. There are "
+        f"{metrics[f'hr_p@{k}_n']:,} queries with positives and {metrics[f'hr_n@{k}_n']:,} with "
+        "negatives."
     )
     chart = plots.front_chart(points, k)
     return [html.Figure("Positives and negatives in the list", [chart], caption)]

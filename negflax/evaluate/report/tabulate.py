@@ -12,7 +12,10 @@ from negflax.evaluate.scoreboard import metric_key
 
 
 def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A plain-text table: columns in order of first appearance, numbers aligned to the right."""
+    """Formats a plain-text table, with columns in order of first appearance.
+
+    Numbers are aligned to the right, text to the left.
+    """
     columns = column_names(rows)
     cells = [columns] + [[format_cell(row.get(column)) for column in columns] for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
@@ -26,17 +29,17 @@ def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def column_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The keys of all rows, in order of first appearance."""
+    """Returns the keys of all rows, in order of first appearance."""
     return list(dict.fromkeys(key for row in rows for key in row))
 
 
 def is_text(rows: Sequence[Mapping[str, Any]], column: str) -> bool:
-    """Whether a column holds words, and hence starts at the left."""
+    """Returns whether a column has text, which is aligned to the left."""
     return any(isinstance(row.get(column), str) for row in rows)
 
 
 def format_cell(value: Any) -> str:
-    """Four decimals for a float, thousands marked in an integer, a dash for what is undefined."""
+    """Formats a cell: floats with four decimals, integers with commas, a dash if undefined."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
     if isinstance(value, float | np.floating):
@@ -49,7 +52,7 @@ def format_cell(value: Any) -> str:
 def summary_rows(
     metrics: Mapping[str, Any], scorers: Sequence[str], keys: Sequence[str], masked: bool = True
 ) -> list[dict[str, Any]]:
-    """Rows for `format_table` or a report: a scorer each, `value ±half` for each metric.
+    """Returns one row per scorer for `format_table` or a report, with `value ±half` per metric.
 
     `half` is half the width of the 95 % interval, whose ends are in `metrics`.
 
@@ -57,7 +60,7 @@ def summary_rows(
       metrics: `Result.metrics`.
       scorers: names, in order; `model` for the plain keys.
       keys: metrics with their K, such as `hr_p@10`.
-      masked: the headline mode, or seen items kept.
+      masked: whether seen items are masked or kept.
     """
 
     def cell(key: str) -> str | None:
@@ -75,7 +78,7 @@ def summary_rows(
 def repeated(
     metrics: Mapping[str, Any], scorers: Sequence[str], keys: Sequence[str], masked: bool = True
 ) -> dict[str, str]:
-    """Scorers whose figures are those of an earlier one, to the digit: name → the earlier one."""
+    """Returns scorers all of whose figures equal those of an earlier one: name → earlier name."""
     seen: dict[tuple[Any, ...], str] = {}
     found = {}
     for name in scorers:
@@ -90,20 +93,20 @@ def repeated(
 
 
 def repeated_note(found: Mapping[str, str]) -> str:
-    """A sentence that names the rows which a table leaves out; nothing where it has them all."""
+    """Returns a sentence that names the rows left out of a table; empty if there are none."""
     named = ", ".join(f"{name} (= {other})" for name, other in found.items())
     return f"Left out, as every figure equals another row's: {named}." if named else ""
 
 
 def short(value: float) -> str:
-    """Three decimals, no zero before them."""
+    """Formats a number with three decimals and without a leading zero."""
     return f"{value:.3f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.3f}"
 
 
 def count_row(
     metrics: Mapping[str, Any], keys: Sequence[str], masked: bool = True
 ) -> dict[str, Any]:
-    """The row that ends a table: for how many queries each of the model's metrics is defined."""
+    """Returns the last row of a table: the number of queries for which each metric is defined."""
     return {"scorer": "n"} | {
         key: format_cell(metrics.get(f"{metric_key(key, masked=masked)}_n")) for key in keys
     }

@@ -1,8 +1,7 @@
-"""What the figures of a run mean, in words: which scorer is ahead, how sure that is, what to try.
+"""A verdict in words on an evaluation: which scorer is ahead, how certain that is, what to try.
 
-A function of `Result.metrics` alone. The model is compared with the best baseline that stands
-without it (`BASELINES` says which are built on the model's own scores), by the paired interval
-of their ratio on the same users.
+It depends only on `Result.metrics`. The model is compared with the best baseline that does not use
+its scores (see `BASELINES`), by the paired interval of their ratio on the same users.
 """
 
 from __future__ import annotations
@@ -13,16 +12,16 @@ from typing import Any, NamedTuple
 from negflax.evaluate.baselines import baseline_names
 from negflax.evaluate.report.tabulate import short
 
-NO_HISTORY = 0.5  # share of queries without a history from which a reader is warned
+NO_HISTORY = 0.5  # share of queries without a history above which the verdict has a warning
 
 
 class Verdict(NamedTuple):
-    """The outcome and its sentences.
+    """The verdict and its text.
 
     Attributes:
-      outcome: `ahead`, `behind`, `level` (the interval holds a ratio of 1) or `undefined`.
+      outcome: `ahead`, `behind`, `level` (the interval contains a ratio of 1) or `undefined`.
       baseline: the best baseline, "" if there is none.
-      metric: what they are compared by.
+      metric: metric by which they are compared.
       text: two to five sentences.
     """
 
@@ -33,11 +32,11 @@ class Verdict(NamedTuple):
 
 
 def judge(metrics: Mapping[str, Any], k: int) -> Verdict:
-    """The verdict of an evaluation.
+    """Returns the verdict of an evaluation.
 
     Args:
       metrics: `Result.metrics`, with baselines.
-      k: list length that is looked at.
+      k: list length of the metrics that are compared.
     """
     metric = f"ndcg_p@{k}"
     model = metrics.get(metric)
@@ -46,7 +45,7 @@ def judge(metrics: Mapping[str, Any], k: int) -> Verdict:
     values = {name: value for name, value in values.items() if value is not None}
     warning = history_warning(metrics)
     if model is None or not values:
-        reason = "no query has a positive to find" if model is None else "no baseline was scored"
+        reason = "no query has a positive item" if model is None else "no baseline was evaluated"
         return Verdict("undefined", "", metric, _joined(f"No verdict: {reason}.", warning))
     best = max(values, key=values.__getitem__)
     low, high = (metrics.get(f"{metric}/vs_{best}_{end}") for end in ("low", "high"))
@@ -65,13 +64,14 @@ def judge(metrics: Mapping[str, Any], k: int) -> Verdict:
 
 
 def history_warning(metrics: Mapping[str, Any]) -> str:
-    """A sentence where most queries have no history; else nothing."""
+    """Returns a sentence if most queries have no history, else an empty string."""
     queries, without = metrics.get("queries") or 0, metrics.get("users_without_history") or 0
     if not queries or without <= NO_HISTORY * queries:
         return ""
     return (
-        f"Warning: {without:,} of {queries:,} test queries have no history, so these figures are "
-        "about newcomers; config.data.split='user_fraction' tests users that training has seen."
+        f"Warning: {without:,} of {queries:,} test queries have no history, so these figures "
+        "mostly describe new users; config.data.split='user_fraction' tests users known from "
+        "training."
     )
 
 
@@ -83,7 +83,7 @@ _HEADS = {
 
 
 def _negatives(metrics: Mapping[str, Any], best: str, k: int) -> str:
-    """Disliked items in the lists, beside what the lists find: fewer is no merit by itself."""
+    """Returns a sentence that compares hr_n, with hr_p beside it: fewer hits lower both."""
     keys = [f"{name}@{k}" for name in ("hr_n", "hr_p")]
     model = [metrics.get(key) for key in keys]
     other = [metrics.get(f"{best}/{key}") for key in keys]
@@ -115,11 +115,11 @@ def _advice(outcome: str, best: str) -> str:
         )
     if best == "markov":
         return (
-            "The last item says most on this log. To try: more epochs, a larger "
+            "The last item predicts the next one best on this log. To try: more epochs, a larger "
             "config.model.hidden and config.model.embedding."
         )
     return (
-        "The model has learnt little beyond what is popular. To try: more epochs "
+        "The model has learnt little beyond popularity. To try: more epochs "
         "(config.train.epochs), a larger learning rate, or more data; docs/your_own_logs.md."
     )
 
