@@ -270,7 +270,7 @@ def _join(spec: Spec) -> tuple[preemption.Store, int, int]:
 
 
 def _leave_preempted() -> None:
-    print("preempted: nothing was lost; give the same command again to go on", flush=True)
+    print(f"preempted: {preemption.NOTHING_LOST}", flush=True)
     os._exit(EXIT_PREEMPTED)
 
 

@@ -16,6 +16,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 from ml_collections.config_flags import tuple_parser
 
+from negflax.allocator import keep_memory
 from negflax.config import ConfigError, parse_tuple
 from negflax.data import DataError
 from negflax.evaluate import EvaluationError
@@ -76,6 +77,7 @@ def run(main: Callable[[list[str]], None]) -> None:
     def main_of(argv: list[str]) -> None:
         code = cluster.EXIT_DONE
         try:
+            keep_memory()
             cluster.initialize()
             import_modules(IMPORT.value)
             main(argv)

@@ -38,6 +38,7 @@ from typing import Protocol
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 LISTEN_S = 0.2  # between two looks into the store
 GRACE_S = 1.5  # for a process to leave by itself where there is nothing to save
+NOTHING_LOST = "there was nothing to save; the same command goes on"
 FOLDER = "negflax/leaving/"  # of the store: process → where its loop is
 
 Place = tuple[int, int, int]  # (loop, step, call within the step)
@@ -95,7 +96,7 @@ class _Listener:
         """In the main thread, whenever a signal came; the thread has sent the one that counts."""
         if self.at_once and not self.raised:
             self.raised = True
-            raise Preempted("nothing was lost")
+            raise Preempted(NOTHING_LOST)
 
     def reached(self, place: Place | None) -> bool:
         """Enters a place, None at the end of a loop; True where all processes leave.
@@ -111,7 +112,7 @@ class _Listener:
         self._agreed.wait()
         if self.at_once:
             self.raised = True
-            raise Preempted("nothing was lost")
+            raise Preempted(NOTHING_LOST)
         return place is None or place > self.farthest
 
     def _listen(self) -> None:
@@ -207,7 +208,7 @@ def unsaved() -> Iterator[None]:
     finally:
         _first = None
     if _listener is not None and _listener.reached(None):
-        raise Preempted("after the last step")
+        raise Preempted("after the last step, which is saved; the same command goes on")
 
 
 def requested(step: int) -> bool:
@@ -235,4 +236,4 @@ def check() -> None:
         return
     place = None if _first is None or _step == _first else (_loops, _step, _calls)
     if _listener.reached(place):
-        raise Preempted(f"at step {_step}")
+        raise Preempted(f"within step {_step}")

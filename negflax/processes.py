@@ -16,6 +16,7 @@ from typing import Any
 import jax
 
 LOOK_MS = 500  # a wait is cut so often, as signals are handled in between
+MEET_MS = 7 * 24 * 3600 * 1000  # a process that is gone ends the wait before
 _FOLDER = "negflax/first/"
 _calls = itertools.count()
 
@@ -75,6 +76,17 @@ def first_alone() -> Iterator[bool]:
             from_first(lambda: _raise(problem))
         raise
     from_first(lambda: None)
+
+
+def meet() -> None:
+    """Waits until every process is here.
+
+    Between work that may take one of them much longer and the next collective: on CPUs a collective
+    (Gloo's) waits for half a minute at most.
+    """
+    state = _state()
+    if state.num_processes > 1:
+        state.client.wait_at_barrier(f"negflax/meet/{next(_calls)}", MEET_MS)
 
 
 def _raise(error: BaseException) -> None:

@@ -63,7 +63,7 @@ def test_a_loop_leaves_at_its_next_step(installed, number):
 
 
 def test_a_long_step_leaves_within_it(installed):
-    with pytest.raises(preemption.Preempted, match="at step 1"), preemption.unsaved():
+    with pytest.raises(preemption.Preempted, match="within step 1"), preemption.unsaved():
         for step in range(2):
             assert not preemption.requested(step)
         preemption.check()
@@ -82,7 +82,7 @@ def test_after_the_last_step_it_leaves_too(installed):
 
 @pytest.mark.parametrize("steps", [0, 1])
 def test_where_nothing_can_be_lost_it_is_raised_at_once(installed, steps):
-    with pytest.raises(preemption.Preempted, match="nothing was lost"), preemption.unsaved():
+    with pytest.raises(preemption.Preempted, match="nothing to save"), preemption.unsaved():
         for step in range(steps):
             assert not preemption.requested(step)
         os.kill(os.getpid(), signal.SIGHUP)

@@ -29,7 +29,7 @@ from negflax.data.column_files import ColumnFiles
 from negflax.data.inputs import Input, digest, open_input
 from negflax.data.sequences import Sequences
 from negflax.files import sync
-from negflax.processes import first_alone
+from negflax.processes import first_alone, meet
 
 VERSION = 6  # of what is stored; raise it when the same events and rules give other columns
 MANIFEST = "manifest.json"
@@ -65,7 +65,9 @@ def open_sequences(
     """
     # On a shared disk the others find what the first one made; on disks of their own they make it.
     with first_alone():
-        return _open_or_build(config, workdir, catalogue, known)
+        found = _open_or_build(config, workdir, catalogue, known)
+    meet()
+    return found
 
 
 def _open_or_build(

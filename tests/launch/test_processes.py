@@ -1,0 +1,241 @@
+"""Processes that are killed, stopped and asked to leave: the run goes on and ends with equal bits.
+
+Takes about half an hour on two cores: `make test-system`. The figures go to a file of
+$NEGFLAX_FIGURES_DIR, if that is set.
+"""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from process_group import HEARTBEAT, Group, finished, results, same_bits, train_arguments
+
+pytestmark = pytest.mark.system
+
+SLOWER = {"train__steps": 60, "train__eval_every": 20, "train__checkpoint_every": 10}
+LOST = 134  # JAX's own exit where another process is gone
+SAVED = 42
+KILLS = 20
+
+
+def write_figures(**figures):
+    print(figures)
+    if folder := os.environ.get("NEGFLAX_FIGURES_DIR"):
+        path = Path(folder) / "processes.json"
+        known = json.loads(path.read_text()) if path.exists() else {}
+        path.write_text(json.dumps(known | figures, indent=1) + "\n")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """(folder of a run of two processes, seconds that it took)."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    began = time.monotonic()
+    finished(folder / "logs", *train_arguments(folder / "run", **SLOWER))
+    return folder / "run", time.monotonic() - began
+
+
+def start(tmp_path, name="logs", count=2, devices=1):
+    arguments = train_arguments(tmp_path / "run", **SLOWER)
+    return Group(tmp_path / name, count, "train", *arguments, devices=devices)
+
+
+def go_on(tmp_path, undisturbed, **options):
+    text = finished(tmp_path / "again", *train_arguments(tmp_path / "run", **SLOWER), **options)
+    assert same_bits(tmp_path / "run", undisturbed[0])
+    assert results(tmp_path / "run") == results(undisturbed[0])
+    return text
+
+
+@pytest.mark.parametrize("victim", [1, 0], ids=["worker", "coordinator"])
+def test_one_is_killed(tmp_path, undisturbed, victim):
+    group = start(tmp_path)
+    group.until("step 30/60")
+    group.processes[victim].kill()
+    began = time.monotonic()
+    codes = group.wait(8 * HEARTBEAT)
+    assert codes[victim] == -signal.SIGKILL
+    assert codes[1 - victim] in (LOST, -signal.SIGABRT), group.text(1 - victim)
+    assert time.monotonic() - began < 4 * HEARTBEAT
+    assert "resuming from step" in go_on(tmp_path, undisturbed)
+
+
+@pytest.mark.parametrize("asked", [0, 1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_one_is_asked_to_leave(tmp_path, undisturbed, asked, number):
+    group = start(tmp_path)
+    group.until("step 30/60")
+    group.processes[asked].send_signal(number)
+    assert group.wait(60) == [SAVED, SAVED]
+    assert "preempted: saved step " in group.text()
+    assert "resuming from step" in go_on(tmp_path, undisturbed)
+
+
+def test_all_are_asked_while_data_is_prepared(tmp_path, undisturbed):
+    group = start(tmp_path)
+    group.until("building event sequences")
+    for process in group.processes:
+        process.send_signal(signal.SIGTERM)
+    assert group.wait(60) == [SAVED, SAVED]
+    go_on(tmp_path, undisturbed)
+
+
+def test_one_hangs(tmp_path, undisturbed):
+    group = start(tmp_path)
+    group.until("step 30/60")
+    group.processes[1].send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    assert group.processes[0].wait(8 * HEARTBEAT) in (LOST, -signal.SIGABRT)
+    assert time.monotonic() - began < 4 * HEARTBEAT
+    group.kill()
+    go_on(tmp_path, undisturbed)
+
+
+def test_it_goes_on_as_one_process(tmp_path, undisturbed):
+    group = start(tmp_path)
+    group.until("step 30/60")
+    group.processes[1].terminate()
+    assert group.wait(60) == [SAVED, SAVED]
+    go_on(tmp_path, undisturbed, count=1, devices=2)
+
+
+def test_four_processes_then_two_then_one(tmp_path):
+    """Of four devices at each time, so that even the order of sums is one."""
+    one = tmp_path / "one"
+    finished(tmp_path / "logs1", *train_arguments(one, **SLOWER), count=1, devices=4)
+    for count, text in ((4, "step 10/60"), (2, "step 40/60")):
+        group = start(tmp_path, f"logs{count}", count, devices=4 // count)
+        group.until(text)
+        group.processes[-1].terminate()
+        assert group.wait(90) == [SAVED] * count
+    go_on(tmp_path, (one,), count=1, devices=4)
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_it_goes_on_with_other_devices(tmp_path, undisturbed, count):
+    """Another number of devices adds in another order: parameters are near, not equal."""
+    group = start(tmp_path)
+    group.until("step 30/60")
+    group.processes[1].terminate()
+    assert group.wait(60) == [SAVED, SAVED]
+    finished(
+        tmp_path / "again", *train_arguments(tmp_path / "run", **SLOWER), count=count, devices=1
+    )
+    losses = [
+        [json.loads(line)["loss"] for line in (run / "metrics.jsonl").open() if '"loss"' in line]
+        for run in (tmp_path / "run", undisturbed[0])
+    ]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+
+
+def test_evaluation_and_lists(tmp_path, undisturbed):
+    """Two processes give what one does, on devices of another number too."""
+    workdir = undisturbed[0]
+    found = {}
+    for count in (1, 2):
+        out = tmp_path / f"{count}.json"
+        arguments = (f"--workdir={workdir}", f"--html={tmp_path}/page.html", f"--json={out}")
+        group = Group(tmp_path / f"evaluate{count}", count, "evaluate", *arguments)
+        assert group.wait() == [0] * count, group.text()
+        lists = tmp_path / f"{count}.csv"
+        events = f"--events={workdir}/data/events.parquet"
+        group = Group(
+            tmp_path / f"lists{count}", count, "recommend", arguments[0], events, f"--out={lists}"
+        )
+        assert group.wait() == [0] * count, group.text()
+        found[count] = json.loads(out.read_text()), lists.read_text().splitlines()
+    (one, lists_1), (two, lists_2) = found[1], found[2]
+    assert one.keys() == two.keys()
+    differ = {k for k in one if isinstance(one[k], float) and not np.isclose(one[k], two[k], 1e-3)}
+    assert not differ
+    assert [line.split(",")[:3] for line in lists_1] == [line.split(",")[:3] for line in lists_2]
+
+
+def test_following(tmp_path, undisturbed):
+    followed = {}
+    for count in (1, 2):
+        out = tmp_path / f"out{count}"
+        arguments = (f"--workdir={undisturbed[0]}", f"--out={out}", "--follow")
+        group = Group(tmp_path / f"follow{count}", count, "evaluate", *arguments)
+        assert group.wait() == [0] * count, group.text()
+        followed[count] = json.loads((out / "best.json").read_text())
+        assert len(list((out / "evaluations").iterdir())) >= 2
+    assert followed[1]["step"] == followed[2]["step"]
+
+
+def test_disks_of_their_own(tmp_path):
+    """Each process makes a cache that it does not find; the run's folder is shared."""
+    seen = tmp_path / "seen"
+    settings = train_arguments(tmp_path / "run", data__cache_dir=seen)
+    finished(tmp_path / "logs", *settings)
+    assert len(list(seen.glob("sequences-*"))) == 1
+
+
+def test_a_user_error_ends_all_of_them(tmp_path):
+    arguments = train_arguments(tmp_path / "run", batch__rows=3)
+    group = Group(tmp_path / "logs", 2, "train", *arguments)
+    assert group.wait(90) == [1, 1]
+    assert "ConfigError: config.batch.rows = 3 does not divide" in group.text()
+    assert "Traceback" not in group.text()
+
+
+def test_random_kills(tmp_path, undisturbed):
+    """Twenty kills of one of two processes at random moments, start-up and compilation included.
+
+    A run of several kills that ends with the undisturbed one's bits has survived each of them.
+    """
+    random = np.random.default_rng(17)
+    tried = survived = 0
+    while tried < KILLS:
+        place, here = tmp_path / f"run{tried}", 0
+        while True:
+            group = start(place, f"logs{tried}")
+            if tried < KILLS and _killed(group, random, undisturbed[1]):
+                tried, here = tried + 1, here + 1
+                group.wait(8 * HEARTBEAT)
+                continue
+            if group.wait() == [0, 0] and same_bits(place / "run", undisturbed[0]):
+                survived += here
+            break
+    write_figures(two_process_kills_tried=tried, two_process_kills_survived=survived)
+    assert survived == tried
+
+
+def _killed(group, random, seconds):
+    """Kills one of them at a moment of the run, unless it has ended by then."""
+    victim = group.processes[random.integers(2)]
+    until = time.monotonic() + random.uniform(0, seconds)
+    while time.monotonic() < until and victim.poll() is None:
+        time.sleep(0.01)
+    if victim.poll() is not None:
+        return False
+    victim.kill()
+    return True
+
+
+QUICKSTART = ("--config=configs/synthetic.py", "--config.train.eval_every=40")
+
+
+@pytest.mark.parametrize(
+    "moment",
+    ["building event sequences", "directory", "steps of", "step 50/", "valid 40/", "step 100/"],
+)
+def test_seconds_from_sigterm_to_exit(tmp_path, moment):
+    """The quickstart config: in data preparation, compilation, training and validation."""
+    group = Group(tmp_path / "logs", 1, "train", *QUICKSTART, f"--workdir={tmp_path}/run")
+    if moment == "directory":
+        while not (tmp_path / "run").exists():
+            time.sleep(0.01)
+    else:
+        group.until(moment)
+    group.processes[0].terminate()
+    began = time.monotonic()
+    assert group.wait(60) == [SAVED], group.text()
+    seconds = time.monotonic() - began
+    name = f"sigterm_to_exit_seconds/{moment.strip('/')}"
+    write_figures(**{name: seconds})
+    assert seconds <= 5, group.text()
