@@ -39,7 +39,7 @@ _NOT_WRITABLE = (
     errno.EIO,
     errno.ESTALE,
 )
-_held: dict[Path, _Lock] = {}
+_held: dict[Path, _Lock | None] = {}  # None: the first process holds it for this one
 
 
 @contextlib.contextmanager
@@ -55,11 +55,13 @@ def locked(workdir: str | Path) -> Iterator[None]:
         return
     with _told(folder):
         from_first(lambda: _acquire(folder))
+        if not is_first():
+            _held[folder] = None
         try:
             yield
         finally:
-            if is_first():
-                _held.pop(folder).release()
+            if lock := _held.pop(folder):
+                lock.release()
 
 
 def check(workdir: str | Path) -> None:
@@ -69,8 +71,8 @@ def check(workdir: str | Path) -> None:
       CheckpointError: it has vanished, or another trainer took it over.
     """
     folder = Path(workdir).resolve()
-    if folder in _held:
-        _held[folder].check()
+    if lock := _held.get(folder):
+        lock.check()
 
 
 @contextlib.contextmanager
