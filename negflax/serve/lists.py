@@ -30,7 +30,7 @@ from negflax.serve.scoring import (
 from negflax.serve.topk import top_k_function
 from negflax.train.restore import Trained
 
-SMALLEST = 16  # shape of excluded items and lists
+SMALLEST = 16  # shape of excluded items, lists and histories
 _FURTHER = 4  # times the items that are looked at, where rules leave too few of them
 
 

@@ -127,7 +127,7 @@ def check_event(event: Mapping[str, Any]) -> dict[str, Any]:
             raise EventError(str(name), f"no such field; {hint}")
     item = event.get("item_id")
     if isinstance(item, bool) or not isinstance(item, str | int | np.integer) or item == "":
-        raise EventError("item_id", f"{item!r} is no item id: give an integer or a text")
+        raise EventError("item_id", f"{item!r} is not an item id: give an integer or a text")
     for name in BITS:
         value = event.get(name)
         if value is not None and not (isinstance(value, bool | np.bool_) or value in (0, 1)):

@@ -85,11 +85,15 @@ class Session:
           ConfigError: k is below 1 or above the number of items, or an unknown rule.
           ModelError: a score is not finite.
         """
-        with self._lock:
-            state_1D = self._progress.state_1D
-            user = Listener(np.array(list(self._seen), np.int32), np.array(self._disliked, int))
+        state_1D, user = self.now()
         lists = self._of.lists.of_states(state_1D, [user], k, rules_of(rules), explain)
         return list_table(lists, self._of.trained.catalogue, explain=explain)
+
+    def now(self) -> tuple[np.ndarray, Listener]:
+        """(state (1, D), what the user has had), for lists of several sessions at once."""
+        with self._lock:
+            user = Listener(np.array(list(self._seen), np.int32), np.array(self._disliked, int))
+            return np.asarray(self._progress.state_1D), user
 
     @property
     def state(self) -> np.ndarray:

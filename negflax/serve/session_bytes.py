@@ -48,7 +48,7 @@ def unpack(data: bytes, fingerprint: str) -> tuple[dict[str, Any], dict[str, np.
     """
     data = bytes(data)
     if len(data) < _START.size + _END.size or not data.startswith(MAGIC):
-        raise StateError("the bytes are no session state: give what Session.to_bytes() returned")
+        raise StateError("the bytes are not a session state: give what Session.to_bytes() returned")
     _, version, length = _START.unpack_from(data)
     if version != VERSION:
         raise StateError(
