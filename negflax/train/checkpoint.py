@@ -246,7 +246,8 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
-            late = self._writing if self._writing is not None else step
+            late = self._writing  # the write before this one, unless that has come to its end
+            late = step if late is None or self._path(late).is_dir() else late
             reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
             raise CheckpointError(
                 f"the checkpoint of step {late} was not written to {self.folder}: {reason}. Once "

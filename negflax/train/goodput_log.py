@@ -29,14 +29,17 @@ class GoodputLog:
     def __init__(self, workdir: Path, goodput: Goodput):
         """Opens the file with a name for this start."""
         self._goodput, self._start = goodput, f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._step = 0
         self._lines = Background(GOODPUT, lambda: JsonLines(Path(workdir) / GOODPUT))
 
     def write(self, step: int) -> None:
         """A line for the state of this step."""
+        self._step = step
         self._lines.write({"start": self._start, "step": step} | self._goodput.so_far())
 
     def close(self) -> None:
-        """Ends the file."""
+        """Ends the file, with a line for what followed the last one."""
+        self.write(self._step)
         self._lines.close()
 
 

@@ -146,7 +146,7 @@ def train(
             stack.callback(log.close)
             log.write(start)
         rows = trainer.model.num_rows
-        progress = Progress(start, steps, settings.log_every, rows, writer)
+        progress = Progress(start, steps, settings.log_every, rows, writer, log)
         saver = Saver(workdir, settings, checkpoints, start, goodput, log)
         loop = _Loop(config, trainer, batches, workdir, validate, checkpoints, saver, progress)
         with preemption.unsaved():
@@ -157,8 +157,6 @@ def train(
         best = checkpoints.best()
         best_step = best[0] if best else step
         from_first(lambda: write_json(Path(workdir) / DONE, {"step": step, "best_step": best_step}))
-        if log:
-            log.write(step)
     if log:
         log_summary(account(workdir))
     rate = progress.targets / goodput.cpu["step"] if goodput.cpu["step"] else 0.0
@@ -203,13 +201,14 @@ class _Loop:
         stream = prefetch(self.batches, start, stop, depth, self._put)
 
         def busy() -> bool:
-            return step <= start + 1 or not pending["loss"].is_ready()
+            return step <= start + 1 or (pending is not None and not pending["loss"].is_ready())
 
         goodput.enter("compile")
         with contextlib.closing(stream):
             for batch in goodput.fed(stream, busy):
                 if preemption.requested(step):
-                    self._read(step, pending, state)
+                    if pending is not None:
+                        self._read(step, pending, state)
                     self.saver.leave(step, state)
                 state, metrics = self.trainer.step(state, batch)
                 if pending is not None:  # the host is never more than a step ahead
@@ -218,10 +217,11 @@ class _Loop:
                 if step == start + 1:
                     jax.block_until_ready(state)
                     goodput.enter("step")
-                if self._save(step, state, step == stop, goodput):
-                    break
-        if pending is not None:
-            self._read(step, pending, state)
+                if step == stop or self._validates(step) or self.saver.due(step):
+                    self._read(step, pending, state)
+                    pending = None
+                    if self._save(step, state, step == stop, goodput):
+                        break
         return state, step
 
     def _put(self, batch: Batch) -> Batch:
@@ -253,12 +253,9 @@ class _Loop:
         )
 
     def _save(self, step: int, state: State, last: bool, goodput: Goodput) -> bool:
-        """Validates and saves where it is time to; True where patience ends training."""
-        validating = self._validates(step) or (last and self._validates(0))
-        if not (validating or last or self.saver.due(step)):
-            return False
+        """Validates, if it is time to, and saves; True where patience ends training."""
         jax.block_until_ready(state)  # so that its time counts as a step's
-        found = None
+        found, validating = None, self._validates(step) or (last and self._validates(0))
         if bad := non_finite(state):
             self._stop(step, f"{', '.join(bad)} have values that are not finite")
         if validating:

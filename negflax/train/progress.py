@@ -8,6 +8,7 @@ import time
 import jax
 from absl import logging
 
+from negflax.train.goodput_log import GoodputLog
 from negflax.train.writers import MetricWriter
 
 DIVERGED = 5  # times the log of the catalogue; a model that knows nothing has a loss of about 1
@@ -21,9 +22,21 @@ class Progress:
       skipped: steps in a row, up to the last one read, that were skipped as not finite.
     """
 
-    def __init__(self, start: int, steps: int, every: int, items: int, writer: MetricWriter | None):
-        """Steps done and planned, steps between lines, catalogue rows, and where metrics go."""
-        self._start, self._steps, self._every, self._writer = start, steps, every, writer
+    def __init__(
+        self,
+        start: int,
+        steps: int,
+        every: int,
+        items: int,
+        writer: MetricWriter | None,
+        log: GoodputLog | None,
+    ):
+        """Steps done and planned, steps between lines, catalogue rows, where metrics and time go.
+
+        Only the first process writes these two.
+        """
+        self._start, self._steps, self._every = start, steps, every
+        self._writer, self._log = writer, log
         self._since, self._unread = time.perf_counter(), []
         self._bound, self._diverged = DIVERGED * math.log(max(items, 2)), False
         self.targets = self.skipped = self._all_skipped = 0
@@ -50,6 +63,8 @@ class Progress:
         self._unread = []
         if self._writer:
             self._writer.write(step, "train", values)
+        if self._log:
+            self._log.write(step)
         self._say_if_diverged(step, values["loss_positive"])
         elapsed = time.perf_counter() - self._since
         rate = (step - self._start) / elapsed

@@ -112,9 +112,11 @@ def read_config(workdir: str | Path) -> Config:
     if not path.exists():
         raise CheckpointError(f"{path} does not exist: --workdir must name the folder of a run")
     try:
-        stored = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise _damaged(path, error) from error
+    if not isinstance(stored, dict):
+        raise _damaged(path, "it is no JSON object")
     if stored.get("format_version") != FORMAT_VERSION:
         raise CheckpointError(
             f"{path} has format version {stored.get('format_version')}, this negflax reads "

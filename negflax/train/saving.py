@@ -16,6 +16,8 @@ from negflax.train.goodput import Goodput
 from negflax.train.goodput_log import GoodputLog
 from negflax.train.state import State
 
+clock = time.monotonic  # the wall clock jumps
+
 
 class Saver:
     """Saves at the right steps, the same ones on all processes."""
@@ -32,7 +34,7 @@ class Saver:
         """The run's folder, settings, checkpoints, first step, and where its time is counted."""
         self._workdir, self._settings, self._checkpoints = workdir, settings, checkpoints
         self._goodput, self._log = goodput, log
-        self._saved, self._since = start if start in checkpoints.steps() else -1, time.monotonic()
+        self._saved, self._since = start if start in checkpoints.steps() else -1, clock()
 
     def due(self, step: int) -> bool:
         """Whether to save after this step. The minutes are the first process's to count."""
@@ -41,14 +43,14 @@ class Saver:
             return True
         if not minutes or (jax.process_count() > 1 and step % self._settings.log_every):
             return False
-        return from_first(lambda: time.monotonic() - self._since >= 60 * minutes)
+        return from_first(lambda: clock() - self._since >= 60 * minutes)
 
     def save(self, step: int, state: State, metrics: dict[str, float] | None = None) -> None:
         """See Checkpoints.save; no write goes into a folder that is another trainer's by now."""
         with self._goodput("checkpoint"):
             from_first(lambda: workdir_lock.check(self._workdir))
             self._checkpoints.save(step, state, metrics)
-        self._saved, self._since = step, time.monotonic()
+        self._saved, self._since = step, clock()
         if self._log:
             self._log.write(step)
 
