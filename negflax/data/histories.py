@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import pyarrow as pa
 
+from negflax.config import LabelConfig
 from negflax.data.catalogue import Catalogue
 from negflax.data.columns import factorize
+from negflax.data.rules import asked
 from negflax.data.schema import validate
 from negflax.data.sequences import Sequences, encode_features
 
+NO_RULES = LabelConfig(positive=(), negative=())
+
 
 def build_histories(
-    table: pa.Table, catalogue: Catalogue, name: str, asked: Mapping[str, str] | None = None
+    table: pa.Table, catalogue: Catalogue, name: str, labels: LabelConfig = NO_RULES
 ) -> Sequences:
     """Encodes an event log to serve from: every event is history, none is a label.
 
@@ -25,8 +27,8 @@ def build_histories(
       table: an event log (schema.py); columns that only labels need may be missing.
       catalogue: a checkpoint's vocabulary.
       name: file or source, for the messages.
-      asked: what the run's label rules ask for (rules.asked). Text that they ask for is kept: a
-        view and a purchase of one item at one time are two events here too.
+      labels: the run's. Text that its rules ask for is kept: a view and a purchase of one item at
+        one time are two events here too.
 
     Returns:
       Sequences of weight 0, all in the split `train`.
@@ -34,7 +36,7 @@ def build_histories(
     Raises:
       DataError: unusable events.
     """
-    events, repairs = validate(table, name, asked)
+    events, repairs = validate(table, name, asked(labels))
     user_E, user_ids = factorize(events["user_id"])
     code_E, item_ids = factorize(events["item_id"])
     item_E = catalogue.rows(item_ids)[code_E]
@@ -61,7 +63,7 @@ def build_histories(
             "events_on_unknown_items": int(np.sum(~known)),
             "repairs": repairs,
         },
-        **encode_features(events, item_E, user_E, catalogue),
+        **encode_features(events, item_E, user_E, catalogue, labels),
         **bucket,
     )
 

@@ -19,6 +19,12 @@ from negflax.data.rules import Rule, parse_buckets, parse_rule
 from negflax.data.signals import Signals
 from negflax.data.times import OWN_TIME
 
+# Signals of what was played, and those that are features or labels of their own: no stated dislike.
+UNSTATED = (
+    *("skip", "long_view", "dismissal"),
+    *("dwell_ms", "dwell_s", "duration_ms", "duration_s", "watch_ratio"),
+)
+
 
 class Matches(NamedTuple):
     """What the rules say of E events, before conflicts are resolved.
@@ -90,6 +96,31 @@ def resolve(matches: Matches) -> tuple[np.ndarray, np.ndarray]:
     negative_wins_E = (negative_E > 0) & ((positive_E == 0) | explicit_E | later_E)
     zero = np.float32(0)
     return np.where(negative_wins_E, zero, positive_E), np.where(negative_wins_E, negative_E, zero)
+
+
+def dislikes(events: pa.Table, labels: LabelConfig) -> np.ndarray:
+    """What the feature `dislike` says of the events: 1 yes, 0 no, NaN unknown; float64 (E,).
+
+    The log's own column. Where it has none, whether a negative rule on a stated opinion matches,
+    such as `rating <= 2`, `returned` or `reason == spam`: rules on `UNSTATED` signals do not count.
+
+    Args:
+      events: a validated event log; to serve from, it may lack what the rules ask for.
+      labels: the rules.
+    """
+    if "dislike" in events.column_names:
+        return floats(events["dislike"])
+    signals = Signals(events)
+    disliked_E, known_E = np.zeros(events.num_rows, bool), np.ones(events.num_rows, bool)
+    stated = 0
+    for rule in map(parse_rule, labels.negative):
+        names = [condition.signal for condition in rule.conditions]
+        if not rule.weight or any(n in UNSTATED or n not in signals for n in names):
+            continue
+        stated += 1
+        disliked_E |= signals.all_hold(rule.conditions)
+        known_E &= np.logical_and.reduce([signals.known(name) for name in names])
+    return np.where(disliked_E | (known_E & (stated > 0)), disliked_E, np.nan)
 
 
 def _newest(

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from absl import logging
 
-from negflax.config import Config, DataConfig
+from negflax.config import Config, DataConfig, LabelConfig
 from negflax.data import features
 from negflax.data.catalogue import Catalogue, build_catalogue, describing, spread
 from negflax.data.cells import DataError
@@ -26,7 +26,7 @@ from negflax.data.columns import (
     whole_numbers,
 )
 from negflax.data.item_ids import like_events
-from negflax.data.labelling import match, weights_of
+from negflax.data.labelling import dislikes, match, weights_of
 from negflax.data.parts import Parts
 from negflax.data.rule_matches import match_report
 from negflax.data.rules import asked
@@ -330,7 +330,7 @@ def _encode(
         "positive_weight_E": positive_E,
         "negative_weight_E": negative_E,
         "split_E": split_E,
-    } | encode_features(events, item_E, user_E, catalogue)
+    } | encode_features(events, item_E, user_E, catalogue, config.labels)
     columns |= bucket
     time_E = columns["time_E"]
     accumulator[("early",)] = int(np.count_nonzero((time_E >= 0) & (time_E < EARLY_MS)))
@@ -380,7 +380,11 @@ def _require_every_split(counts: dict[str, dict[str, int]], config: Config, name
 
 
 def encode_features(
-    events: pa.Table, item_E: np.ndarray, user_E: np.ndarray, catalogue: Catalogue
+    events: pa.Table,
+    item_E: np.ndarray,
+    user_E: np.ndarray,
+    catalogue: Catalogue,
+    labels: LabelConfig,
 ) -> dict[str, np.ndarray]:
     """The feature columns of Sequences, by field name.
 
@@ -389,6 +393,7 @@ def encode_features(
       item_E: catalogue rows, 0 unknown.
       user_E: user numbers, nondecreasing.
       catalogue: gives the durations that the events lack.
+      labels: say what a dislike is in a log without that column.
     """
 
     def column(name: str) -> np.ndarray:
@@ -402,7 +407,7 @@ def encode_features(
     first_E = np.diff(user_E, prepend=-1) != 0
     dwell_E = column("dwell_ms")
     return {
-        "dislike_E": features.bits(column("dislike")),
+        "dislike_E": features.bits(dislikes(events, labels)),
         "dismissal_E": features.bits(column("dismissal")),
         "dwell_E": features.dwell_codes(dwell_E),
         "watch_ratio_E": features.watch_ratio_codes(dwell_E, duration_E),

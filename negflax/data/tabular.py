@@ -62,7 +62,7 @@ def read_histories(data: Data, config: Config, catalogue: Catalogue, name: str =
     else:
         name = name or "events"
         table = renaming(columns, partial=True).apply(arrow_table(data, name), name)
-    return build_histories(table, catalogue, name, how)
+    return build_histories(table, catalogue, name, config.labels)
 
 
 def as_file(data: Data, folder: Path, name: str) -> str:

@@ -59,3 +59,20 @@ def test_a_log_without_events_is_an_error(log):
     catalogue = Catalogue(np.array([1]), zeros_V, zeros_V[:, None], zeros_V)
     with pytest.raises(DataError, match="mine.csv: the table has no rows"):
         build_histories(log().slice(0, 0), catalogue, "mine.csv")
+
+
+def test_a_negative_rule_is_a_dislike_where_the_log_has_none(log, make_config):
+    table = log(
+        user_id=[1] * 5,
+        item_id=[10, 11, 12, 11, 10],
+        timestamp_ms=range(10**12, 10**12 + 5),
+        stars=pa.array([5.0, 2.0, None, 1.0, 3.0]),
+        split=["train"] * 3 + ["valid", "test"],
+    )
+    config = make_config(positive=("stars >= 3",), negative=("stars <= 2: 3", "skip: 0"))
+    training = build_sequences(RawData(table, None, "log"), config)
+    assert training.dislike_E.tolist() == [1, 2, 0, 2, 1]
+    served = build_histories(table.drop_columns("split"), training.catalogue, "log", config.labels)
+    np.testing.assert_array_equal(training.dislike_E, served.dislike_E)
+    untold = table.drop_columns(["split", "stars"])
+    assert not build_histories(untold, training.catalogue, "log", config.labels).dislike_E.any()
