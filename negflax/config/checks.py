@@ -26,10 +26,11 @@ def check(config: Config) -> None:
     if not isinstance(config, Config):
         raise ConfigError(
             f"config is a {type(config).__name__}: a negflax.Config is needed; "
-            "negflax.config.from_config_dict makes one from a ConfigDict or a dict"
+            "negflax.config.from_config_dict builds one from a ConfigDict or a dict"
         )
     _check_section(config, "config")
     _check_agreement(config)
+    _check_precision(config)
     _check_metric(config)
     if not positives_only(config.loss.objective):
         _check_weight(config.loss)
@@ -88,15 +89,18 @@ def _check_agreement(config: Config) -> None:
             f"config.labels.propensity_cap = {config.labels.propensity_cap}: 0 (off) or at least 1"
         )
     if not config.mesh.rows or len(set(config.mesh.rows)) < len(config.mesh.rows):
-        raise ConfigError(f"config.mesh.rows = {config.mesh.rows}: name an axis, each at most once")
+        raise ConfigError(
+            f"config.mesh.rows = {config.mesh.rows}: name at least one axis, and none twice"
+        )
     if config.data.hash_buckets and config.data.split == "leave_one_out":
         raise ConfigError(
-            "config.data.hash_buckets: `leave_one_out` knows every item that it keeps; set it to 0"
+            "config.data.hash_buckets must be 0 with config.data.split = 'leave_one_out', where no "
+            "item is unknown"
         )
     if config.data.hash_buckets and config.data.min_item_events < 2:
         raise ConfigError(
-            "config.data.hash_buckets needs config.data.min_item_events above 1: else every item "
-            "of the training period has a row of its own, and the buckets are never trained"
+            "config.data.hash_buckets needs config.data.min_item_events above 1: otherwise every "
+            "item of the training period has its own row, and the buckets are never trained"
         )
     if config.model.encoder == "attention" and config.model.hidden % config.model.heads:
         raise ConfigError(
@@ -120,17 +124,35 @@ def _check_metric(config: Config) -> None:
         )
 
 
+def _check_precision(config: Config) -> None:
+    model, kernel = config.model, config.loss.implementation
+    named = f"config.loss.implementation = {kernel!r}"
+    if model.precision == "bfloat16" and model.dtype == "float64":
+        raise ConfigError(
+            "config.model.precision = 'bfloat16' beside config.model.dtype = 'float64': products "
+            "of bfloat16 are summed in float32; set dtype to 'float32', or precision to 'float32'"
+        )
+    if kernel == "mosaic_gpu" and (model.precision != "bfloat16" or model.embedding > 256):
+        raise ConfigError(
+            f"{named} multiplies bfloat16 vectors of at most 256 values: set "
+            "config.model.precision = 'bfloat16' and config.model.embedding to 256 or less, or "
+            "take 'auto'"
+        )
+    if kernel == "mosaic_tpu" and model.dtype == "float64":
+        raise ConfigError(f"{named} has no float64: set config.model.dtype = 'float32'")
+
+
 def _check_weight(loss: LossConfig) -> None:
     policy = f"config.loss.weight_policy = {loss.weight_policy!r}"
     if loss.weight_policy in ("running_p", "balance") and not loss.w_max:
         raise ConfigError(
-            f"{policy} has no fixed point without a cap: set config.loss.w_max, to the order of "
-            "the catalogue's size, or take 'frozen_p'"
+            f"{policy} has no fixed point without a cap: set config.loss.w_max to about the size "
+            "of the catalogue, or use 'frozen_p'"
         )
     if loss.weight_policy == "frozen_p" and not loss.positives_only_steps:
         raise ConfigError(
-            f"{policy} measures in a warm-up: set config.loss.positives_only_steps above 0, or "
-            "take 'constant' with config.loss.w"
+            f"{policy} measures p during a warm-up: set config.loss.positives_only_steps above 0, "
+            "or use 'constant' with config.loss.w"
         )
 
 
@@ -144,10 +166,10 @@ def _check_objective(config: Config) -> None:
             "softmax has no correction; set config.loss.candidates to 'uniform' or 'unigram'"
         )
     if loss.objective == "negative_weight_limited" and not loss.w_max:
-        raise ConfigError(f"{objective} holds weights below a cap: set config.loss.w_max above 0")
+        raise ConfigError(f"{objective} needs a cap on weights: set config.loss.w_max above 0")
     if loss.exclude_seen and loss.implementation not in ("auto", "xla"):
         raise ConfigError(
-            f"config.loss.implementation = {loss.implementation!r} does not know "
+            f"config.loss.implementation = {loss.implementation!r} does not support "
             "config.loss.exclude_seen: set it to 'auto', or exclude_seen to False"
         )
     if samples and loss.candidates != "uniform":
@@ -160,13 +182,16 @@ def _check_objective(config: Config) -> None:
             f"config.loss.num_candidates = {loss.num_candidates}"
         )
     if config.model.behaviour_head and loss.objective != "reinforce" and not own:
-        raise ConfigError(f"config.model.behaviour_head serves 'reinforce' alone, not {objective}")
+        raise ConfigError(
+            f"config.model.behaviour_head is used only by 'reinforce', not by {objective}: set it "
+            "to False"
+        )
     if (
         loss.objective == "reinforce"
         and not config.model.behaviour_head
         and not config.labels.propensity_cap
     ):
         raise ConfigError(
-            f"{objective} asks for the logging policy: set config.model.behaviour_head = True, or "
-            "with logged propensities config.labels.propensity_cap"
+            f"{objective} needs the logging policy: set config.model.behaviour_head = True, or "
+            "config.labels.propensity_cap if the log has propensities"
         )

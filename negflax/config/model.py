@@ -43,7 +43,9 @@ class ModelConfig:
       item_bias: a learned bias for each item, kept as one more column of its output row.
       dropout_input: share of the encoder's input that is dropped in training.
       dropout_output: share of the user state that is dropped in training.
-      dtype: of parameters and products, `float32` or `float64` (needs jax_enable_x64).
+      dtype: of parameters, states and sums, `float32` or `float64` (needs jax_enable_x64).
+      precision: of the products of encoder and loss. `float32`: those of `dtype`, on every
+        platform. `bfloat16`: their operands are rounded to bfloat16, their sums are float32.
       behaviour_head: estimate the logging policy from the state, for the objective `reinforce`.
     """
 
@@ -62,4 +64,5 @@ class ModelConfig:
     dropout_input: Share = 0.1
     dropout_output: Share = 0.1
     dtype: Literal["float32", "float64"] = "float32"
+    precision: Literal["float32", "bfloat16"] = "float32"
     behaviour_head: bool = False

@@ -10,7 +10,7 @@ Shapes: N states, S candidates, L labels a state, D embedding width.
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +23,9 @@ from negflax.mesh import platform
 
 BLOCK_ELEMENTS = 8_000_000  # logits alive at a time where the caller names no budget
 IMPLEMENTATIONS = ("auto", "xla", "mosaic_gpu", "mosaic_tpu")
-# What `auto` is. A kernel takes its platform's place once it has run there (docs/gpu.md).
+# What `auto` is. A kernel takes its platform's place once it has run there (docs/accelerators.md).
 AUTO = {"cpu": "xla", "gpu": "xla", "tpu": "xla"}
+RUNS_ON = {"mosaic_gpu": "gpu", "mosaic_tpu": "tpu"}  # the kernels' platforms
 
 
 class CandidateSet(NamedTuple):
@@ -46,17 +47,25 @@ class KernelOptions:
     """How the log-sum-exp is computed; no result depends on it beyond rounding.
 
     Attributes:
-      impl: `xla` runs anywhere. `mosaic_gpu` (Hopper, 16-bit operands; others take `xla`) and
-        `mosaic_tpu` are Pallas kernels that were checked in interpreters and by lowering, but not
-        yet on a device: `auto`, the platform's choice in `AUTO`, is `xla` until they were.
+      impl: `xla` runs anywhere. `mosaic_gpu` (Hopper, 16-bit products) and `mosaic_tpu` are Pallas
+        kernels that were checked in interpreters and compiled, but have not run on a device:
+        `auto`, the platform's choice in `AUTO`, is `xla` until they have (docs/accelerators.md).
       block_elements: budget for the logits alive at a time, in elements.
       split_over: mesh axes over which the candidates are split, inside shard_map: each device has
         other candidates and other states. States are gathered, not candidates.
+      precision: `float32`: products of the operands as they are. `bfloat16`: the operands of
+        products are rounded to bfloat16; sums, log-sum-exps and gradients stay float32.
     """
 
     impl: str = "auto"
     block_elements: int = BLOCK_ELEMENTS
     split_over: tuple[str, ...] = ()
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+    @property
+    def product_dtype(self) -> str | None:
+        """What the operands of products are rounded to; None leaves them as they are."""
+        return "bfloat16" if self.precision == "bfloat16" else None
 
     def is_split(self) -> bool:
         """Whether other devices hold other candidates; inside shard_map."""
@@ -97,7 +106,8 @@ def candidate_logsumexp(
       candidate left.
 
     Raises:
-      ValueError: shapes disagree, ids are missing or not integers, or `options.impl` is unknown.
+      ValueError: shapes disagree, ids are missing or not integers, `options.impl` is unknown, or
+        it is a kernel that does not take these operands.
     """
     impl = implementation(options.impl)
     bias_S, ids_S, exclude_NL = fold_masks(
@@ -107,12 +117,12 @@ def candidate_logsumexp(
     if impl == "mosaic_gpu":
         from negflax.loss.kernels import mosaic_gpu
 
-        return mosaic_gpu.logsumexp(*arguments, options.block_elements)
+        return mosaic_gpu.logsumexp(*arguments, options.product_dtype)
     if impl == "mosaic_tpu":
         from negflax.loss.kernels import mosaic_tpu
 
-        return mosaic_tpu.logsumexp(*arguments)
-    return xla.logsumexp(*arguments, options.block_elements)
+        return mosaic_tpu.logsumexp(*arguments, options.product_dtype)
+    return xla.logsumexp(*arguments, options.block_elements, options.product_dtype)
 
 
 def label_logsumexp(

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from negflax.loss.kernels import xla, xla_one_pass
-from negflax.loss.labels import ExtraColumns, LabelBatch, Labels, margins
+from negflax.loss.labels import ExtraColumns, LabelBatch, Labels, margins, require_shapes
 from negflax.loss.logsumexp import (
     DEFAULTS,
     CandidateSet,
@@ -48,6 +48,7 @@ def objective_sum(
     Returns:
       The sum, a scalar, and the margins (N, L) behind a stop_gradient, for metrics.
     """
+    _check(states_ND, labels, active_N)
     n, count = labels.logits_NL.shape
     logits_NC = labels.logits_NL
     if labels.extra is not None:
@@ -84,12 +85,31 @@ def objective_sum(
         )
         per_state = xla_one_pass.PerState(states_ND, logits_NC, exclude_NL, active_N, extras)
         total, lse_N = xla_one_pass.state_loss_sum(
-            state_loss, per_state, candidates.vectors_SD, bias_S, ids_S, options.block_elements
+            state_loss,
+            per_state,
+            candidates.vectors_SD,
+            bias_S,
+            ids_S,
+            options.block_elements,
+            options.product_dtype,
         )
     else:
         lse_N = label_logsumexp(states_ND, candidates, labels.excluded_NX, options)
         total = jnp.sum(state_loss(logits_NC, lse_N, extras))
     return total, lax.stop_gradient(margins(labels.logits_NL, labels.ids_NL, lse_N))
+
+
+def _check(states_ND: jax.Array, labels: LabelBatch, active_N: jax.Array | None) -> None:
+    """Raises a ValueError where an array does not belong to these states and labels."""
+    n, shape = len(states_ND), jnp.shape(labels.logits_NL)
+    require_shapes((n, *shape[1:]), logits_NL=labels.logits_NL)
+    alike = {"r_NL": labels.r_NL, "w_NL": labels.w_NL, "ids_NL": labels.ids_NL}
+    require_shapes(shape, **alike, log_behaviour_NL=labels.log_behaviour_NL)
+    require_shapes((n,), active_N=active_N)
+    if labels.extra is not None:
+        columns = jnp.shape(labels.extra.logits_NE)
+        require_shapes((n, *columns[1:]), logits_NE=labels.extra.logits_NE)
+        require_shapes(columns, ids_NE=labels.extra.ids_NE)
 
 
 def _unlike_label(extra: ExtraColumns, label_ids_NL: jax.Array) -> jax.Array:

@@ -16,6 +16,7 @@ from flax import nnx
 from negflax.config import ModelConfig
 from negflax.data.batch import Batch
 from negflax.model import encoders, related_items
+from negflax.model.encoders.products import precision
 from negflax.model.items import Items
 from negflax.tables.table import TableSpec
 
@@ -119,7 +120,8 @@ class Recommender:
         items_BTD = vectors["input"][..., :width] * math.sqrt(width)
         encoder = nnx.merge(self._graph, {k: v for k, v in dense.items() if k != BEHAVIOUR_HEAD})
         ids = {name: getattr(batch, f"{name}_BT") for name in self._dense_sizes}
-        return encoder(items_BTD, ids, vectors, batch.reset_BT, **encoder_options)
+        with precision(self.config.precision):
+            return encoder(items_BTD, ids, vectors, batch.reset_BT, **encoder_options)
 
     def composed(self, rows: dict[str, jax.Array]) -> dict[str, jax.Array]:
         """Tables to score with: the item tables composed, the related items' tables left out."""

@@ -143,6 +143,7 @@ def _options(config: Config) -> KernelOptions:
         impl=config.loss.implementation,
         block_elements=config.loss.block_elements,
         split_over=config.mesh.rows if config.loss.candidates == "full" else (),
+        precision=config.model.precision,
     )
 
 

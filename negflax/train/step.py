@@ -21,9 +21,10 @@ import optax
 from jax import lax
 from jax.sharding import Mesh, NamedSharding
 
-from negflax.config import Config
+from negflax.config import Config, ConfigError
 from negflax.data.batch import Batch
 from negflax.loss import candidates as sampling
+from negflax.loss.logsumexp import RUNS_ON
 from negflax.mesh import AXES, COPIED, SPLIT
 from negflax.model.recommender import Recommender
 from negflax.model.related_items import RelatedItems
@@ -59,6 +60,7 @@ class Trainer:
       init: () → State.
       step: (state, batch) → (state, metrics), jitted, the state donated.
       lower: (state, batch), or their shapes → the step as jax.stages.Lowered.
+      sharded: (state, batch, RunTime) → (state, metrics), the step before it is jitted.
       shardings: tree of the state's NamedShardings.
       loss_weights: weights of the loss's terms, a run-time argument of the step.
     """
@@ -68,6 +70,7 @@ class Trainer:
     ):
         """The run, its model, training events per row, planned steps (for the schedule)."""
         self.config, self.model, self.mesh = config, model, mesh
+        _check_kernel(config.loss.implementation, mesh)
         self.relative_rate = optimizer.schedule(config.optimizer, steps)
         self.dense_optimizer = optimizer.dense_optimizer(config.optimizer, self.relative_rate)
         largest = max(spec.num_rows for spec in model.tables.values())
@@ -103,14 +106,14 @@ class Trainer:
                 out_specs=(specs, COPIED),
             )(state, batch, values)
 
-        jitted = jax.jit(sharded, donate_argnums=0)
+        self.sharded, jitted = sharded, jax.jit(sharded, donate_argnums=0)
+        self.lower = lambda state, batch: jitted.lower(state, batch, self.run_time())
+        return lambda state, batch: jitted(state, batch, self.run_time())
 
-        def arguments(state: State, batch: Batch) -> tuple:
-            num_rows = np.int32(self.model.num_rows)
-            return state, batch, RunTime(num_rows, self.unigram, self.related, self.loss_weights)
-
-        self.lower = lambda state, batch: jitted.lower(*arguments(state, batch))
-        return lambda state, batch: jitted(*arguments(state, batch))
+    def run_time(self) -> RunTime:
+        """What the compiled step is told in every call."""
+        num_rows = np.int32(self.model.num_rows)
+        return RunTime(num_rows, self.unigram, self.related, self.loss_weights)
 
     def _device_step(self, state: State, batch: Batch, values: RunTime) -> tuple[State, Metrics]:
         config, step = self.config, state["step"]
@@ -169,9 +172,11 @@ class Trainer:
             return total / labels, seen
 
         rows = {n: unpack(table.rows_UD, config.model.dtype) for n, table in fetched.items()}
-        (value, (margins_NL, logits_NL)), (dense_gradient, row_gradients) = jax.value_and_grad(
-            loss, (0, 1), has_aux=True
-        )(state["dense"], rows)
+        # Products that name no precision of their own: TPUs would round float32 to bfloat16.
+        with jax.default_matmul_precision("highest"):
+            (value, (margins_NL, logits_NL)), (dense_gradient, row_gradients) = jax.value_and_grad(
+                loss, (0, 1), has_aux=True
+            )(state["dense"], rows)
         value, dense_gradient = lax.psum((value, dense_gradient), AXES)
         merged = {name: table.merge(row_gradients[name]) for name, table in fetched.items()}
 
@@ -230,3 +235,17 @@ class Trainer:
             max_logit=lax.pmax(jnp.max(jnp.abs(logits_NL), initial=0), AXES),
         )
         return new, metrics
+
+
+def _check_kernel(implementation: str, mesh: Mesh) -> None:
+    """Holds a kernel that is named to its platform.
+
+    Raises:
+      ConfigError: the mesh has other devices.
+    """
+    here = mesh.devices.flat[0].platform
+    if RUNS_ON.get(implementation, here) != here:
+        raise ConfigError(
+            f"config.loss.implementation = {implementation!r} runs on a {RUNS_ON[implementation]}, "
+            f"and these devices are of platform {here!r}: take 'auto' or 'xla'"
+        )

@@ -9,7 +9,7 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 from jax.extend.core import jaxprs_in_params
 
 from benchmarks import gpu_check
-from negflax.loss.kernels import flash_logsumexp_gpu, mosaic_gpu, xla
+from negflax.loss.kernels import flash_logsumexp_gpu, mosaic_gpu
 from negflax.loss.kernels.flash_logsumexp_gpu import LOG2E, Tiles
 
 CASES = [  # N, S, D, L, largest logit, type
@@ -71,9 +71,7 @@ def agree(arrays, logsumexp, tolerance):
 
 def gradients_of(logsumexp):
     def run(states, candidates, bias, ids, exclude, g):
-        lse, vjp = jax.vjp(
-            lambda *x: logsumexp(*x, ids, exclude, 8_000_000), states, candidates, bias
-        )
+        lse, vjp = jax.vjp(lambda *x: logsumexp(*x, ids, exclude), states, candidates, bias)
         return lse, vjp(g)
 
     return jax.jit(run)
@@ -99,7 +97,7 @@ def test_passes_padding_and_parts_agree_with_float64(case, no_kernel):
 def test_value_without_gradient_is_the_same(no_kernel):
     *arrays, g = gpu_check.problem(*CASES[2])
     lse, _ = gradients_of(mosaic_gpu.logsumexp)(*arrays, g)
-    np.testing.assert_allclose(mosaic_gpu.logsumexp(*arrays, 1), lse, rtol=1e-6)
+    np.testing.assert_allclose(mosaic_gpu.logsumexp(*arrays), lse, rtol=1e-6)
 
 
 def test_no_candidate_left_gives_minus_infinity_and_no_gradient(no_kernel):
@@ -123,23 +121,38 @@ def test_tiny_cotangents_survive_float16(no_kernel):
 
 
 @pytest.mark.parametrize(
-    ("n", "d", "dtype", "id_type"),
+    ("d", "dtype", "id_type", "said"),
     [
-        (5, 9, "float32", "int32"),
-        (5, 300, "bfloat16", "int32"),
-        (0, 9, "bfloat16", "int32"),
-        (5, 9, "bfloat16", "int64"),
+        (9, "float32", "int32", "config.model.precision = 'bfloat16'"),
+        (300, "bfloat16", "int32", "width 300"),
+        (9, "bfloat16", "int64", "ids of 64 bits"),
     ],
 )
-def test_other_operands_take_the_xla_path(n, d, dtype, id_type):
-    with jax.enable_x64(id_type == "int64"):
-        rng = np.random.default_rng(0)
-        states = jnp.asarray(rng.normal(size=(n, d)), dtype)
-        candidates = jnp.asarray(rng.normal(size=(7, d)), dtype)
-        ids, exclude = jnp.arange(7, dtype=id_type), jnp.zeros((n, 1), id_type)
-        arguments = states, candidates, jnp.zeros(7), ids, exclude, 1000
-        assert not mosaic_gpu.supports(states, candidates, ids, exclude)
-        np.testing.assert_array_equal(mosaic_gpu.logsumexp(*arguments), xla.logsumexp(*arguments))
+def test_operands_that_it_does_not_take_are_an_error(d, dtype, id_type, said):
+    with jax.enable_x64(id_type == "int64"), pytest.raises(ValueError, match=said):
+        vectors = jnp.zeros((7, d), dtype)
+        ids = jnp.arange(7, dtype=id_type)
+        mosaic_gpu.logsumexp(vectors, vectors, jnp.zeros(7), ids, ids[:, None])
+
+
+def test_no_states_at_all():
+    none, some = jnp.zeros((0, 9), jnp.bfloat16), jnp.zeros((7, 9), jnp.bfloat16)
+    ids = jnp.arange(7, dtype=jnp.int32)
+    assert mosaic_gpu.logsumexp(none, some, jnp.zeros(7), ids, ids[:0, None]).shape == (0,)
+
+
+def test_float32_operands_are_rounded_and_their_gradients_are_not(no_kernel):
+    states, candidates, bias, ids, exclude, g = gpu_check.problem(*CASES[1])
+    wide = states.astype(jnp.float32), candidates.astype(jnp.float32), bias, ids, exclude
+
+    def half(*arrays):
+        return mosaic_gpu.logsumexp(*arrays, str(states.dtype))
+
+    lse, (d_states, d_candidates, _) = gradients_of(half)(*wide, g)
+    same, expected = gradients_of(mosaic_gpu.logsumexp)(states, candidates, bias, ids, exclude, g)
+    np.testing.assert_array_equal(lse, same)
+    assert d_states.dtype == d_candidates.dtype == jnp.float32
+    np.testing.assert_array_equal(d_states.astype(states.dtype), expected[0])
 
 
 @pytest.mark.parametrize(
@@ -148,7 +161,7 @@ def test_other_operands_take_the_xla_path(n, d, dtype, id_type):
 )
 def test_lowers_for_cuda_without_a_gpu(width, tiles):
     def forward(states, candidates, bias, ids, exclude, g):
-        return mosaic_gpu.logsumexp(states, candidates, bias, ids, exclude, 1, tiles)
+        return mosaic_gpu.logsumexp(states, candidates, bias, ids, exclude, None, tiles)
 
     def both(*arrays):
         return jax.vjp(lambda *x: forward(*x, *arrays[3:]), *arrays[:3])[1](arrays[5])
@@ -184,7 +197,7 @@ def test_parts_cover_the_columns_and_stay_few(blocks_r, blocks_c):
 
 @pytest.mark.skipif(
     not hasattr(plgpu, "InterpretGPUParams"),
-    reason="the GPU interpreter needs jax 0.11 and so Python 3.12: docs/gpu.md has the command",
+    reason="the GPU interpreter needs jax 0.11, Python 3.12: docs/accelerators.md",
 )
 @pytest.mark.parametrize("case", CASES[1:4])
 def test_the_kernel_in_the_interpreter(case):
@@ -192,7 +205,7 @@ def test_the_kernel_in_the_interpreter(case):
         assert gpu_check.check(case)["good"]
 
 
-@pytest.mark.skipif(not mosaic_gpu.available(), reason="needs a Hopper GPU: docs/gpu.md")
+@pytest.mark.skipif(not mosaic_gpu.available(), reason="needs a Hopper GPU: docs/accelerators.md")
 @pytest.mark.parametrize("case", gpu_check.CORRECT + gpu_check.CORRECT_GPU[:2])
 def test_the_kernel_on_the_gpu(case):
     assert gpu_check.check(case)["good"]

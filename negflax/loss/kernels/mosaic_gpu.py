@@ -8,9 +8,10 @@ One kernel, `flash_logsumexp_gpu.attend`, serves both; nothing of size N × S le
   so there is no maximum and no normalisation; each row is summed in a fixed order, so there are no
   atomics and the result is bitwise reproducible.
 
-Together 8·N·S·D operations. Operands are bfloat16 or float16 with D ≤ 256; logits, sums and lse
-are float32, p is cast to the operands' type for the second product. Other operands take the XLA
-path: the tensor cores have no float32, and TensorFloat32 would miss the 1e-5 that `xla` keeps.
+Together 8·N·S·D operations. Operands are bfloat16 or float16 with D ≤ 256, or float32 that are
+cast to such; logits, sums and lse are float32, p is cast to the operands' type for the second
+product. Float32 products are refused: the tensor cores have none, and TensorFloat32 would miss the
+1e-5 that `xla` keeps.
 
 Shapes: as in `logsumexp.py`; K parts of the columns, added up at the end.
 """
@@ -34,15 +35,18 @@ def available() -> bool:
     return getattr(jax.devices()[0], "compute_capability", None) == "9.0"
 
 
-def supports(states_ND: jax.Array, candidates_SD: jax.Array, *ids: jax.Array) -> bool:
-    """Whether the kernel takes these operands; `logsumexp` gives all others to the XLA path."""
-    return (
-        states_ND.dtype == candidates_SD.dtype
-        and states_ND.dtype in (jnp.bfloat16, jnp.float16)
-        and 0 < states_ND.shape[1] <= 256
-        and min(len(states_ND), len(candidates_SD)) > 0
-        and all(x.dtype.itemsize <= 4 for x in ids)
-    )
+def why_not(width: int, product_dtype: jnp.dtype, *ids: jax.Array) -> str:
+    """Why the kernel does not take vectors of this width and product type; empty if it does."""
+    if product_dtype not in (jnp.bfloat16, jnp.float16):
+        return (
+            f"products of {jnp.dtype(product_dtype)}: the tensor cores take 16 bits; set "
+            "config.model.precision = 'bfloat16', or cast both operands to bfloat16"
+        )
+    if not 0 < width <= 256:
+        return f"vectors of width {width}: it takes 1 to 256"
+    if any(x.dtype.itemsize > 4 for x in ids):
+        return "ids of 64 bits: it compares 32; give int32"
+    return ""
 
 
 def logsumexp(
@@ -51,23 +55,29 @@ def logsumexp(
     bias_S: jax.Array,
     ids_S: jax.Array,
     exclude_NL: jax.Array,
-    block_elements: int,
+    product_dtype: str | None = None,
     tiles: Tiles | None = None,
 ) -> jax.Array:
     """(N,) float32 masked log-sum-exp; arguments as `fold_masks` returns them.
 
-    `block_elements` is the budget of the XLA path where that is taken (see `supports`); the kernel
-    keeps its logits in registers. L = 0 skips the comparison of ids.
+    Products are of `product_dtype`, by default the operands'. L = 0 skips the comparison of ids.
+
+    Raises:
+      ValueError: the kernel does not take such operands.
     """
-    if not supports(states_ND, candidates_SD, ids_S, exclude_NL):
-        return xla.logsumexp(states_ND, candidates_SD, bias_S, ids_S, exclude_NL, block_elements)
+    kind = jnp.dtype(product_dtype or jnp.promote_types(states_ND.dtype, candidates_SD.dtype))
+    if said := why_not(states_ND.shape[1], kind, ids_S, exclude_NL):
+        raise ValueError(f"mosaic_gpu cannot serve {said}; or choose 'xla'")
+    if not min(len(states_ND), len(candidates_SD)):  # no block to run over
+        return xla.logsumexp(states_ND, candidates_SD, bias_S, ids_S, exclude_NL, 1)
     ids_S, exclude_NL = ids_S.astype(jnp.int32), exclude_NL.astype(jnp.int32)
-    return _logsumexp(states_ND, candidates_SD, bias_S, ids_S, exclude_NL, tiles)
+    return _logsumexp(states_ND, candidates_SD, bias_S, ids_S, exclude_NL, kind, tiles)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
-def _logsumexp(states_ND, candidates_SD, bias_S, ids_S, exclude_NL, tiles):
-    return _forward(states_ND, candidates_SD, bias_S, ids_S, exclude_NL, tiles, mean=False)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
+def _logsumexp(states_ND, candidates_SD, bias_S, ids_S, exclude_NL, kind, tiles):
+    inputs = states_ND.astype(kind), candidates_SD.astype(kind), bias_S, ids_S, exclude_NL
+    return _forward(*inputs, tiles, mean=False)[0]
 
 
 def _forward(states_ND, candidates_SD, bias_S, ids_S, exclude_NL, tiles, mean):
@@ -85,14 +95,15 @@ def _forward(states_ND, candidates_SD, bias_S, ids_S, exclude_NL, tiles, mean):
     return lse_N, jnp.sum(scale_KN[:, :, None] * sums_KND, axis=0)
 
 
-def _fwd(states_ND, candidates_SD, bias_S, ids_S, exclude_NL, tiles):
-    inputs = states_ND, candidates_SD, bias_S, ids_S, exclude_NL
+def _fwd(states_ND, candidates_SD, bias_S, ids_S, exclude_NL, kind, tiles):
+    inputs = states_ND.astype(kind), candidates_SD.astype(kind), bias_S, ids_S, exclude_NL
     lse_N, mean_ND = _forward(*inputs, tiles, mean=True)
-    return lse_N, (*inputs, lse_N, mean_ND)
+    like = jnp.zeros(0, states_ND.dtype), jnp.zeros(0, candidates_SD.dtype)
+    return lse_N, (*inputs, lse_N, mean_ND, like)
 
 
-def _bwd(tiles, residuals, g_N):
-    states_ND, candidates_SD, bias_S, ids_S, exclude_NL, lse_N, mean_ND = residuals
+def _bwd(kind, tiles, residuals, g_N):
+    states_ND, candidates_SD, bias_S, ids_S, exclude_NL, lse_N, mean_ND, like = residuals
     empty_N = jnp.isneginf(lse_N)
     g_N = jnp.where(empty_N, 0, g_N)
     largest = jnp.max(jnp.abs(g_N))
@@ -102,8 +113,8 @@ def _bwd(tiles, residuals, g_N):
     candidates = Side(candidates_SD, bias_S, (ids_S,))
     sums_KSD, total_KS, _ = attend(candidates, states, g_N / unit, tiles=tiles)
     scale = unit * math.exp(-SHIFT)
-    d_states = (g_N[:, None] * mean_ND).astype(states_ND.dtype)
-    d_candidates = (scale * jnp.sum(sums_KSD, axis=0)).astype(candidates_SD.dtype)
+    d_states = (g_N[:, None] * mean_ND).astype(like[0].dtype)
+    d_candidates = (scale * jnp.sum(sums_KSD, axis=0)).astype(like[1].dtype)
     return d_states, d_candidates, scale * jnp.sum(total_KS, axis=0), None, None
 
 

@@ -32,13 +32,14 @@ VMEM_BYTES = 10 * 2**20  # what a tile may take; the compiler grants a kernel 16
 LOWEST = float(np.finfo(np.float32).min)  # the maximum of nothing; −inf would make exp(x − max) NaN
 
 
-@jax.custom_vjp
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
 def logsumexp(
     states_ND: jax.Array,
     candidates_SD: jax.Array,
     bias_S: jax.Array,
     ids_S: jax.Array,
     exclude_NL: jax.Array,
+    product_dtype: str | None = None,
 ) -> jax.Array:
     """(N,) float32 masked log-sum-exp; arguments as `fold_masks` returns them.
 
@@ -51,6 +52,7 @@ def logsumexp(
       bias_S: float32; −inf removes the candidate.
       ids_S: integers of up to 64 bits, compared as integers.
       exclude_NL: ids each state leaves out, 200 at most: the mask of a tile is unrolled over them.
+      product_dtype: of products, by default the operands'.
 
     Returns:
       −inf, with zero gradients, where a state has no candidate left.
@@ -58,23 +60,28 @@ def logsumexp(
     Raises:
       ValueError: states or candidates are neither float32 nor bfloat16.
     """
-    return _forward(states_ND, candidates_SD, bias_S, ids_S, exclude_NL, with_mean=False)[0]
+    arguments = *_cast(product_dtype, states_ND, candidates_SD), bias_S, ids_S, exclude_NL
+    return _forward(*arguments, with_mean=False)[0]
 
 
-def _logsumexp_fwd(states_ND, candidates_SD, bias_S, ids_S, exclude_NL):
-    arguments = states_ND, candidates_SD, bias_S, ids_S, exclude_NL
+def _cast(product_dtype: str | None, *operands: jax.Array) -> list[jax.Array]:
+    return [x.astype(product_dtype or x.dtype) for x in operands]
+
+
+def _logsumexp_fwd(states_ND, candidates_SD, bias_S, ids_S, exclude_NL, product_dtype):
+    arguments = *_cast(product_dtype, states_ND, candidates_SD), bias_S, ids_S, exclude_NL
     lse_N, mean_ND = _forward(*arguments, with_mean=True)
-    return lse_N, (*arguments, lse_N, mean_ND)
+    like = jnp.zeros(0, states_ND.dtype), jnp.zeros(0, candidates_SD.dtype)
+    return lse_N, (*arguments, lse_N, mean_ND, like)
 
 
-def _logsumexp_bwd(residuals, g_N):
-    *arguments, lse_N, mean_ND = residuals
-    states_ND, candidates_SD = arguments[:2]
+def _logsumexp_bwd(product_dtype, residuals, g_N):
+    *arguments, lse_N, mean_ND, like = residuals
     empty_N = jnp.isneginf(lse_N)
     g_N = jnp.where(empty_N, 0, g_N)
     d_candidates, d_bias = _backward(*arguments, jnp.where(empty_N, jnp.inf, lse_N), g_N)
-    d_states = (mean_ND * g_N[:, None]).astype(states_ND.dtype)
-    return d_states, d_candidates.astype(candidates_SD.dtype), d_bias, None, None
+    d_states = (mean_ND * g_N[:, None]).astype(like[0].dtype)
+    return d_states, d_candidates.astype(like[1].dtype), d_bias, None, None
 
 
 logsumexp.defvjp(_logsumexp_fwd, _logsumexp_bwd)

@@ -17,6 +17,7 @@ from flax import nnx
 
 from negflax.config import ModelConfig
 from negflax.model.encoders.linear_recurrence import FeedForward
+from negflax.model.encoders.products import matmul
 from negflax.model.encoders.stack import Stack
 
 
@@ -52,7 +53,7 @@ class CausalAttention(nnx.Module):
     ) -> tuple[jax.Array, Kept]:
         """(what is added to the residual stream, the events kept)."""
         rows, steps, width = x_BTH.shape
-        qkv = (x_BTH @ self.qkv[...]).reshape(rows, steps, 3, self.heads, width // self.heads)
+        qkv = matmul(x_BTH, self.qkv[...]).reshape(rows, steps, 3, self.heads, width // self.heads)
         query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
         if start is None:
             none = jnp.zeros((rows, self.context, *key.shape[2:]), key.dtype)
@@ -69,7 +70,7 @@ class CausalAttention(nnx.Module):
         mixed = jax.nn.dot_product_attention(
             query, key, value, bias=bias_NTS[None], mask=mask[:, None]
         )
-        y_BTH = mixed.reshape(rows, steps, width) @ self.down[...]
+        y_BTH = matmul(mixed.reshape(rows, steps, width), self.down[...])
         valid_BS &= user_BS == user_BT[:, -1:]
         kept = Kept(*(x[:, -self.context :] for x in (key, value, valid_BS)))
         return y_BTH + self.feed_forward(x_BTH + y_BTH), kept

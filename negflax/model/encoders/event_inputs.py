@@ -11,6 +11,7 @@ from flax import nnx
 
 from negflax.config import ModelConfig
 from negflax.model.encoders.dropout import dropout
+from negflax.model.encoders.products import matmul
 
 
 class EventInputs(nnx.Module):
@@ -73,7 +74,7 @@ class EventInputs(nnx.Module):
         vectors = self.vectors(feature_ids, feature_vectors)
         if self.config.latent_cross:  # Beutel et al. 2018: item ⊙ (1 + W c)
             context_BTF = jnp.concatenate(vectors, axis=-1)
-            items_BTD = items_BTD * (1 + context_BTF @ self.cross[...])
+            items_BTD = items_BTD * (1 + matmul(context_BTF, self.cross[...]))
         inputs_BTF = jnp.concatenate([items_BTD, *vectors], axis=-1)
         if dropout_seed is None:
             return inputs_BTF

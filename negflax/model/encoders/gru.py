@@ -15,6 +15,7 @@ from negflax.config import ModelConfig
 from negflax.model.encoders.dropout import dropout
 from negflax.model.encoders.event_inputs import EventInputs
 from negflax.model.encoders.gru_cell import gru
+from negflax.model.encoders.products import matmul
 from negflax.model.encoders.recurrent import RECURRENT_GAIN, GRULayer
 from negflax.model.encoders.stack import Residuals
 
@@ -65,7 +66,7 @@ class GRU(EventInputs):
         config = self.config
         first_row = jnp.asarray(first_row, jnp.int32)
         inputs_BTF = self.inputs(items_BTD, feature_ids, feature_vectors, dropout_seed, first_row)
-        gates_TB3H = jnp.swapaxes(inputs_BTF, 0, 1) @ self.kernel[...] + self.bias[...]
+        gates_TB3H = matmul(jnp.swapaxes(inputs_BTF, 0, 1), self.kernel[...]) + self.bias[...]
         lowest, upper = start if start is not None and config.layers > 1 else (start, None)
         if lowest is None:
             lowest = jnp.zeros((len(items_BTD), config.hidden), items_BTD.dtype)
@@ -80,5 +81,5 @@ class GRU(EventInputs):
             states_BTH, ends = self.upper(states_BTH, reset_BT, upper, dropout_seed, first_row)
             last = last, ends
         if config.hidden != config.embedding:
-            states_BTH = states_BTH @ self.output[...]
+            states_BTH = matmul(states_BTH, self.output[...])
         return states_BTH, last

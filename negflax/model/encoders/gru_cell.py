@@ -11,12 +11,15 @@ Shapes, time first: T steps, B rows, H hidden.
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from negflax.model.encoders.products import current, matmul
 
-@jax.custom_vjp
+
 def gru(
     inputs_TB3H: jax.Array,
     recurrent_H3H: jax.Array,
@@ -33,16 +36,21 @@ def gru(
       reset_TB: True zeroes the state before the step (a new user begins).
       start_BH: state before the first step.
     """
-    return _forward(inputs_TB3H, recurrent_H3H, bias_H, reset_TB, start_BH)[0]
+    return _gru(inputs_TB3H, recurrent_H3H, bias_H, reset_TB, start_BH, current())
 
 
-def _forward(inputs_TB3H, recurrent_H3H, bias_H, reset_TB, start_BH):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
+def _gru(inputs_TB3H, recurrent_H3H, bias_H, reset_TB, start_BH, precision):
+    return _forward(inputs_TB3H, recurrent_H3H, bias_H, reset_TB, start_BH, precision)[0]
+
+
+def _forward(inputs_TB3H, recurrent_H3H, bias_H, reset_TB, start_BH, precision):
     width = len(bias_H)
 
     def step(state_BH, x):
         inputs_B3H, reset_B = x
         before = jnp.where(reset_B[:, None], 0, state_BH)
-        g = before @ recurrent_H3H
+        g = matmul(before, recurrent_H3H, precision)
         rz = jax.nn.sigmoid(inputs_B3H[:, : 2 * width] + g[:, : 2 * width])
         a = g[:, 2 * width :] + bias_H
         n = jnp.tanh(inputs_B3H[:, 2 * width :] + rz[:, :width] * a)
@@ -52,12 +60,12 @@ def _forward(inputs_TB3H, recurrent_H3H, bias_H, reset_TB, start_BH):
     return lax.scan(step, start_BH, (inputs_TB3H, reset_TB))[1]
 
 
-def _gru_fwd(inputs_TB3H, recurrent_H3H, bias_H, reset_TB, start_BH):
-    states, *kept = _forward(inputs_TB3H, recurrent_H3H, bias_H, reset_TB, start_BH)
+def _gru_fwd(inputs_TB3H, recurrent_H3H, bias_H, reset_TB, start_BH, precision):
+    states, *kept = _forward(inputs_TB3H, recurrent_H3H, bias_H, reset_TB, start_BH, precision)
     return states, (kept, recurrent_H3H, reset_TB)
 
 
-def _gru_bwd(residuals, d_states_TBH):
+def _gru_bwd(precision, residuals, d_states_TBH):
     (before_TBH, rz_TB2H, a_TBH, n_TBH), recurrent_H3H, reset_TB = residuals
     width = a_TBH.shape[-1]
 
@@ -69,7 +77,7 @@ def _gru_bwd(residuals, d_states_TBH):
         d_z = d_state * (before - n) * z * (1 - z)
         d_r = d_n * a * r * (1 - r)
         d_g = jnp.concatenate([d_r, d_z, d_n * r], axis=1)
-        d_before = d_state * z + d_g @ recurrent_H3H.T
+        d_before = d_state * z + matmul(d_g, recurrent_H3H.T, precision)
         return jnp.where(reset_B[:, None], 0, d_before), (d_g, d_n)
 
     xs = d_states_TBH, before_TBH, rz_TB2H, a_TBH, n_TBH, reset_TB
@@ -77,9 +85,9 @@ def _gru_bwd(residuals, d_states_TBH):
         step, jnp.zeros_like(d_states_TBH[0]), xs, reverse=True
     )
     flat = d_g_TB3H.reshape(-1, 3 * width)
-    d_recurrent = before_TBH.reshape(-1, width).T @ flat
+    d_recurrent = matmul(before_TBH.reshape(-1, width).T, flat, precision)
     d_inputs = jnp.concatenate([d_g_TB3H[..., : 2 * width], d_n_TBH], axis=-1)
     return d_inputs, d_recurrent, flat[:, 2 * width :].sum(0), None, d_start_BH
 
 
-gru.defvjp(_gru_fwd, _gru_bwd)
+_gru.defvjp(_gru_fwd, _gru_bwd)

@@ -20,6 +20,7 @@ from flax import nnx
 from negflax.config import ModelConfig
 from negflax.model.encoders.dropout import dropout
 from negflax.model.encoders.gru import GRU
+from negflax.model.encoders.products import matmul
 
 START_GAIN = 0.3  # of G, a multiple of the identity at first
 OTHER_SEED = 0x85EBCA6B  # events are dropped by other bits than elements of the GRU's input
@@ -69,7 +70,7 @@ class GRUMemory(GRU):
         sums_BTD = sum_since_reset(items_BTD * weight_BT1, reset_BT, sum_BD)
         ones_BT = jnp.ones(reset_BT.shape, items_BTD.dtype)
         counts_BT = sum_since_reset(ones_BT, reset_BT, events_B)
-        states_BTD += (sums_BTD / jnp.sqrt(counts_BT)[..., None]) @ self.memory[...]
+        states_BTD += matmul(sums_BTD / jnp.sqrt(counts_BT)[..., None], self.memory[...])
         return states_BTD, (cell_last, sums_BTD[:, -1], counts_BT[:, -1])
 
 

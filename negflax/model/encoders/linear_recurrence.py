@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from negflax.config import ModelConfig
+from negflax.model.encoders.products import matmul
 from negflax.model.encoders.stack import Norm, Stack
 
 DECAY = 8.0  # c of Griffin: the gate r moves a over several orders of 1 − a
@@ -35,7 +36,7 @@ class FeedForward(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """What is added to x."""
-        return jax.nn.gelu(self.norm(x) @ self.up[...]) @ self.down[...]
+        return matmul(jax.nn.gelu(matmul(self.norm(x), self.up[...])), self.down[...])
 
 
 class LinearRecurrence(nnx.Module):
@@ -58,14 +59,14 @@ class LinearRecurrence(nnx.Module):
         self, x_BTH: jax.Array, reset_BT: jax.Array, start: jax.Array | None
     ) -> tuple[jax.Array, jax.Array]:
         """(what is added to the residual stream, h after the last step)."""
-        u_BTH, gate_BTH = jnp.split(x_BTH @ self.kernel[...], 2, axis=-1)
+        u_BTH, gate_BTH = jnp.split(matmul(x_BTH, self.kernel[...]), 2, axis=-1)
         r_BTH, i_BTH = jnp.split(
-            jax.nn.sigmoid(u_BTH @ self.gates[...] + self.gates_bias[...]), 2, axis=-1
+            jax.nn.sigmoid(matmul(u_BTH, self.gates[...]) + self.gates_bias[...]), 2, axis=-1
         )
         log_a_BTH = -DECAY * jax.nn.softplus(self.decay[...]) * r_BTH
         scale_BTH = jnp.sqrt(jnp.maximum(-jnp.expm1(2 * log_a_BTH), FLOOR))
         states_BTH = linear_scan(jnp.exp(log_a_BTH), scale_BTH * i_BTH * u_BTH, reset_BT, start)
-        y_BTH = (jax.nn.gelu(gate_BTH) * states_BTH) @ self.down[...]
+        y_BTH = matmul(jax.nn.gelu(gate_BTH) * states_BTH, self.down[...])
         return y_BTH + self.feed_forward(x_BTH + y_BTH), states_BTH[:, -1]
 
 

@@ -16,11 +16,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from negflax.model.encoders.products import current, matmul
+
 Carry = tuple[jax.Array, ...]  # of (B, H), the layer's output h first
 Cell = Callable[[jax.Array, jax.Array, Carry], Carry]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def recurrence(
     cell: Cell,
     inputs_TBG: jax.Array,
@@ -37,14 +38,19 @@ def recurrence(
       reset_TB: True zeroes the carry before the step (a new user begins).
       start: the carry before the first step.
     """
-    return _forward(cell, inputs_TBG, recurrent_HG, reset_TB, start)[0]
+    return _recurrence(cell, current(), inputs_TBG, recurrent_HG, reset_TB, start)
 
 
-def _forward(cell, inputs_TBG, recurrent_HG, reset_TB, start):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _recurrence(cell, precision, inputs_TBG, recurrent_HG, reset_TB, start):
+    return _forward(cell, precision, inputs_TBG, recurrent_HG, reset_TB, start)[0]
+
+
+def _forward(cell, precision, inputs_TBG, recurrent_HG, reset_TB, start):
     def step(carry, x):
         inputs_BG, reset_B = x
         before = jax.tree.map(lambda x_BH: jnp.where(reset_B[:, None], 0, x_BH), carry)
-        g_BG = before[0] @ recurrent_HG
+        g_BG = matmul(before[0], recurrent_HG, precision)
         after = cell(inputs_BG, g_BG, before)
         return after, (after, before, g_BG)
 
@@ -52,19 +58,19 @@ def _forward(cell, inputs_TBG, recurrent_HG, reset_TB, start):
     return after, (before, g_TBG)
 
 
-def _fwd(cell, inputs_TBG, recurrent_HG, reset_TB, start):
-    after, kept = _forward(cell, inputs_TBG, recurrent_HG, reset_TB, start)
+def _fwd(cell, precision, inputs_TBG, recurrent_HG, reset_TB, start):
+    after, kept = _forward(cell, precision, inputs_TBG, recurrent_HG, reset_TB, start)
     return after, (kept, inputs_TBG, recurrent_HG, reset_TB)
 
 
-def _bwd(cell: Cell, residuals: Any, d_after: Carry):
+def _bwd(cell: Cell, precision: str, residuals: Any, d_after: Carry):
     (before, g_TBG), inputs_TBG, recurrent_HG, reset_TB = residuals
 
     def step(carried, x):
         d_carry, before, g_BG, inputs_BG, reset_B = x
         d_carry = jax.tree.map(jnp.add, d_carry, carried)
         d_inputs, d_g_BG, d_before = jax.vjp(cell, inputs_BG, g_BG, before)[1](d_carry)
-        d_before = (d_before[0] + d_g_BG @ recurrent_HG.T, *d_before[1:])
+        d_before = (d_before[0] + matmul(d_g_BG, recurrent_HG.T, precision), *d_before[1:])
         kept = jax.tree.map(lambda x_BH: jnp.where(reset_B[:, None], 0, x_BH), d_before)
         return kept, (d_inputs, d_g_BG)
 
@@ -72,8 +78,8 @@ def _bwd(cell: Cell, residuals: Any, d_after: Carry):
     xs = d_after, before, g_TBG, inputs_TBG, reset_TB
     d_start, (d_inputs_TBG, d_g_TBG) = lax.scan(step, none, xs, reverse=True)
     hidden, gates = recurrent_HG.shape
-    d_recurrent = before[0].reshape(-1, hidden).T @ d_g_TBG.reshape(-1, gates)
+    d_recurrent = matmul(before[0].reshape(-1, hidden).T, d_g_TBG.reshape(-1, gates), precision)
     return d_inputs_TBG, d_recurrent, None, d_start
 
 
-recurrence.defvjp(_fwd, _bwd)
+_recurrence.defvjp(_fwd, _bwd)

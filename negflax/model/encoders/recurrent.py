@@ -13,6 +13,7 @@ from flax import nnx
 
 from negflax.config import ModelConfig
 from negflax.model.encoders import recurrent_cells as cells
+from negflax.model.encoders.products import matmul
 from negflax.model.encoders.recurrence import Carry, Cell, recurrence
 from negflax.model.encoders.stack import Stack
 
@@ -48,7 +49,7 @@ class Recurrent(nnx.Module):
         self, x_BTF: jax.Array, reset_BT: jax.Array, start: Carry | None
     ) -> tuple[jax.Array, Carry]:
         """(states_BTH, the carry after the last step)."""
-        inputs_TBG = jnp.swapaxes(x_BTF, 0, 1) @ self.kernel[...] + self.bias[...]
+        inputs_TBG = matmul(jnp.swapaxes(x_BTF, 0, 1), self.kernel[...]) + self.bias[...]
         if start is None:
             zeros_BH = jnp.zeros((len(x_BTF), self.recurrent.shape[0]), x_BTF.dtype)
             start = (zeros_BH,) * self.carried

@@ -17,6 +17,7 @@ from negflax.config import ModelConfig
 from negflax.hashing import mix
 from negflax.model.encoders.dropout import dropout
 from negflax.model.encoders.event_inputs import EventInputs
+from negflax.model.encoders.products import matmul
 
 EPSILON = 1e-6
 
@@ -110,7 +111,7 @@ class Stack(EventInputs):
         begin, begins = (None, None) if start is None else start
         end = ()
         if self.projected:
-            x = x @ self.project[...]
+            x = matmul(x, self.project[...])
         else:
             x, end = self.first(x, reset_BT, begin)
             if dropout_seed is not None:
@@ -119,5 +120,5 @@ class Stack(EventInputs):
         if self.projected:
             x = self.norm_last(x)
         if self.config.hidden != self.config.embedding:
-            x = x @ self.output[...]
+            x = matmul(x, self.output[...])
         return x, (end, ends)

@@ -1,0 +1,67 @@
+"""Matrix products of encoders, in the precision that config.model.precision names."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+_PRECISION = contextvars.ContextVar("precision of an encoder's products", default="float32")
+
+
+@contextlib.contextmanager
+def precision(name: str) -> Iterator[None]:
+    """The products that are traced within have that precision, those of their gradients too.
+
+    Args:
+      name: `float32`: operands as they are, on every platform (TPUs and GPUs would round float32
+        to fewer bits unless they are told). `bfloat16`: `matmul` rounds both operands to bfloat16
+        and sums in float32; on TPUs and GPUs other products may do so as well.
+    """
+    token = _PRECISION.set(name)
+    try:
+        with jax.default_matmul_precision({"float32": "highest"}.get(name, name)):
+            yield
+    finally:
+        _PRECISION.reset(token)
+
+
+def current() -> str:
+    """The precision in force, for functions that bring their own gradient."""
+    return _PRECISION.get()
+
+
+def matmul(x: jax.Array, kernel_IO: jax.Array, precision: str | None = None) -> jax.Array:
+    """x (…, I) times a kernel, in their dtype; `precision` as above, by default that in force."""
+    if (precision or current()) == "float32":
+        return jnp.matmul(x, kernel_IO, precision="highest")
+    return _rounded(x, kernel_IO)
+
+
+@jax.custom_vjp
+def _rounded(x: jax.Array, kernel_IO: jax.Array) -> jax.Array:
+    return _product(x, kernel_IO, (x.ndim - 1,), (0,))
+
+
+def _product(left: jax.Array, right: jax.Array, *axes: Any) -> jax.Array:
+    kind = jnp.result_type(left, right)
+    left, right = left.astype(jnp.bfloat16), right.astype(jnp.bfloat16)
+    return lax.dot_general(left, right, (axes, ((), ())), preferred_element_type=kind)
+
+
+def _fwd(x, kernel_IO):
+    return _rounded(x, kernel_IO), (x, kernel_IO)
+
+
+def _bwd(residuals, g):
+    x, kernel_IO = residuals
+    rows = tuple(range(x.ndim - 1))
+    return _product(g, kernel_IO, (g.ndim - 1,), (1,)), _product(x, g, rows, rows)
+
+
+_rounded.defvjp(_fwd, _bwd)
