@@ -124,7 +124,8 @@ class LabelConfig:
     Attributes:
       positive: rules that make an event a positive label, with r the weight.
       negative: rules that make an event a negative label, with w the weight. A weight of 0
-        switches a rule off.
+        switches a rule off. Where the log has no column `dislike`, what they match is heard as one
+        (docs/labels.md).
       explicit: a negative rule whose first signal is one of these beats a positive rule on the same
         event; else the later feedback wins (columns `<signal>_at_ms`), or the positive.
       skip: what makes an event a `skip`, for each range of durations in seconds, as in
