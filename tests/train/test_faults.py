@@ -19,6 +19,7 @@ from negflax.train.failed_batch import load_batch
 from negflax.train.goodput_log import account
 from negflax.train.loop import open_checkpoints, train
 from negflax.train.run_config import read_config, write_config
+from negflax.train.workdir_lock import locked
 from negflax.train.writers import read_metrics
 
 SEQUENCES = tiny.make_sequences()
@@ -253,6 +254,17 @@ def test_a_full_disk_stops_a_checkpoint_in_words(tmp_path, monkeypatch, undistur
     monkeypatch.undo()
     outcome = train(tiny.CONFIG, TRAINER, BATCHES, 20, tmp_path, quality)
     jax.tree.map(np.testing.assert_array_equal, outcome.state, undisturbed[1].state)
+
+
+def test_a_folder_that_vanishes_is_named(tmp_path):
+    folder = tmp_path / "run"
+
+    def validate(state):
+        folder.rename(tmp_path / "away")
+        return quality(state)
+
+    with pytest.raises(CheckpointError, match="run has vanished"), locked(folder):
+        train(tiny.CONFIG, TRAINER, BATCHES, 12, folder, validate)
 
 
 # Config

@@ -91,27 +91,30 @@ def test_an_interrupted_run_ends_with_the_same_bits(finished, tmp_path):
     assert kept == sorted(set(kept))
 
 
-def test_restores_onto_eight_devices_and_back(finished, eight):
+class Recorded:
+    """BATCHES, and the numbers of those that were asked for."""
+
+    def __init__(self):
+        self.asked = []
+
+    def batch(self, i):
+        self.asked.append(i)
+        return BATCHES.batch(i)
+
+
+def test_goes_on_on_eight_devices_with_the_same_data(finished, eight, tmp_path):
+    """The same order, and the same parameters but for the order in which devices add up."""
     workdir, outcome = finished
-    checkpoints = open_checkpoints(tiny.CONFIG, workdir, read_only=True)
-    target = abstract_state(jax.eval_shape(eight.init), eight.shardings)
-    moved = checkpoints.restore(20, target)
+    (tmp_path / "checkpoints").mkdir()
+    shutil.copytree(workdir / "checkpoints" / "10", tmp_path / "checkpoints" / "10")
+    batches = Recorded()
+    moved = train(tiny.CONFIG, eight, batches, 20, tmp_path).state
+    assert batches.asked == list(range(10, 20))
     assert moved["tables"]["item"]["rows"].sharding.mesh.size == 8
-    expected = tiny.real_rows(jax.device_get(outcome.state), ONE.model)
-    assert_equal_states(tiny.real_rows(jax.device_get(moved), eight.model), expected)
-    # ... trains on there, and comes back.
-    moved, _ = tiny.run_steps(eight, BATCHES, 1, moved, start=20)
-    alone, _ = tiny.run_steps(
-        ONE,
-        BATCHES,
-        1,
-        checkpoints.restore(20, abstract_state(jax.eval_shape(ONE.init), ONE.shardings)),
-        start=20,
-    )
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4),
-        tiny.real_rows(moved, eight.model)["dense"],
-        alone["dense"],
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5),
+        tiny.real_rows(jax.device_get(moved), eight.model),
+        tiny.real_rows(jax.device_get(outcome.state), ONE.model),
     )
 
 

@@ -189,3 +189,23 @@ def test_files_beside_the_checkpoints(run):
     (run / CATALOGUE).unlink()
     with pytest.raises(ValueError, match="catalogue.npz does not exist"):
         load_trained(run, "latest", mesh(1))
+
+
+def test_a_damaged_catalogue_is_made_anew_from_the_data(run, caplog):
+    (run / CATALOGUE).write_bytes(b"PK\3\4 cut off")
+    save_catalogue(run, SEQUENCES.catalogue)
+    assert "made anew from the data" in caplog.text
+    assert load_trained(run, "latest", mesh(1)).step == 3
+    (run / CATALOGUE).write_bytes(b"")
+    other = dataclasses.replace(SEQUENCES.catalogue, item_ids=SEQUENCES.catalogue.item_ids + 1)
+    save_catalogue(run, other)  # what lies there does not tell; the checkpoints do
+    with pytest.raises(CheckpointError, match="catalogue.npz is another run's"):
+        load_trained(run, "latest", mesh(1))
+
+
+@orphans
+def test_where_all_are_damaged_the_error_names_a_way_out(run):
+    for step in (1, 2, 3):
+        damage(run, step)
+    with pytest.raises(CheckpointError, match="none of the 3 checkpoints .* from a copy; or move"):
+        load_trained(run, "latest", mesh(1))
