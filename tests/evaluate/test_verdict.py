@@ -57,6 +57,11 @@ def test_advice_follows_the_winner(best, words):
     assert words in judge(figures(best=best, low=0.8, high=0.9), 10).text
 
 
+def test_no_fewer_disliked_items_where_there_are_none():
+    assert "config.loss.omega" not in judge(figures(), 10).text
+    assert "config.loss.omega" in judge(figures(**{"hr_n@10": 0.1}), 10).text
+
+
 def test_disliked_items_are_named_beside_liked_ones():
     more = {"hr_n@10": 0.2, "hr_p@10": 0.4, "ease/hr_n@10": 0.3, "ease/hr_p@10": 0.5}
     for low, high, word in ((0.6, 0.8, "fewer"), (1.1, 1.2, "more"), (0.9, 1.1, "about as many")):

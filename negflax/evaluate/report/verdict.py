@@ -57,7 +57,7 @@ def judge(metrics: Mapping[str, Any], k: int) -> Verdict:
     if low is not None and high is not None:
         head += f", {_percent(low - 1)} to {_percent(high - 1)} (95 % interval)"
     head += f", {metrics.get(f'{metric}_n', 0):,} queries."
-    advice = _advice(outcome, best)
+    advice = _advice(outcome, best, metrics.get(f"hr_n@{k}") is not None)
     return Verdict(
         outcome, best, metric, _joined(head, _negatives(metrics, best, k), advice, warning)
     )
@@ -97,7 +97,9 @@ def _negatives(metrics: Mapping[str, Any], best: str, k: int) -> str:
     )
 
 
-def _advice(outcome: str, best: str) -> str:
+def _advice(outcome: str, best: str, negatives: bool) -> str:
+    if outcome == "ahead" and not negatives:
+        return "To try: more epochs, a larger config.model.hidden and config.model.embedding."
     if outcome == "ahead":
         return (
             "To try: a larger config.loss.omega for fewer disliked items, or `launch.sweep`, which "
