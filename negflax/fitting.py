@@ -96,7 +96,7 @@ def _train_run(
     trainer = Trainer(config, model, sequences.catalogue.train_count_V, steps, mesh)
     validate = _validation(config, model, sequences, mesh) if config.train.eval_every else None
     logging.info(
-        "%s: %d steps of %d × %d events, %d labels an epoch, %d items, %d device(s)",
+        "%s: %d steps of %d × %d events, %d labels per epoch, %d items, %d device(s)",
         config.name,
         steps,
         config.batch.rows,
@@ -130,7 +130,8 @@ def mesh_of(config: Config) -> Mesh:
     mesh = make_mesh(config.mesh)
     if config.batch.rows % mesh.size:
         raise ConfigError(
-            f"config.batch.rows = {config.batch.rows} does not divide among {mesh.size} devices"
+            f"config.batch.rows = {config.batch.rows} does not divide among {mesh.size} devices: "
+            "use a multiple of that number"
         )
     return mesh
 
@@ -165,7 +166,7 @@ def refit(
         refit=False,
         steps=round(planned_steps(config, first) * growth),
     )
-    logging.info("refitting on training + validation events, best step was %d", best_step)
+    logging.info("retraining on training + validation events; the best step was %d", best_step)
     return train_run(
         dataclasses.replace(config, train=again),
         workdir,

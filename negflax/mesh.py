@@ -40,8 +40,8 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     data = config.data or len(devices) // config.table
     if data * config.table != len(devices):
         raise ConfigError(
-            f"config.mesh: data × table = {data} × {config.table} is not {len(devices)} devices; "
-            "set config.mesh.data = 0 to take all that config.mesh.table leaves"
+            f"config.mesh: data × table = {data} × {config.table}, but there are {len(devices)} "
+            "devices; set config.mesh.data = 0 to use all of them"
         )
     grid = np.asarray(devices).reshape(data, config.table)
     return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * 2)

@@ -207,7 +207,9 @@ def fit(
       CheckpointError: the folder holds another run, or another trainer is at work in it.
     """
     if data is None and config is None:
-        raise ConfigError("negflax.fit() needs data, or a config that names some")
+        raise ConfigError(
+            "negflax.fit() needs data: give the argument data, or set config.data.source"
+        )
     if data is not None and not is_path(data):
         data = arrow_table(data, "data")
     config = _settings(config, data)

@@ -11,5 +11,5 @@ def test_data_takes_what_table_leaves():
 
 
 def test_axes_must_multiply_to_the_devices():
-    with pytest.raises(ConfigError, match="3 × 2 is not 8 devices"):
+    with pytest.raises(ConfigError, match="3 × 2, but there are 8 devices"):
         make_mesh(MeshConfig(data=3, table=2), jax.devices())

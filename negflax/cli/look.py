@@ -50,7 +50,7 @@ def unit_of(column: pa.ChunkedArray, place: str) -> str:
     scale = {"s": 1e3, "ms": 1.0, "us": 1e-3, "ns": 1e-6}[unit]
     if span["min"] * scale < OLDEST_MS:
         raise DataError(
-            f"{place}: {span['min']} to {span['max']} are no times since 1970 in one unit: write "
+            f"{place}: {span['min']} to {span['max']} are not times since 1970 in one unit: write "
             "milliseconds, or map the column as the order within a user, --columns=pos=NAME"
         )
     return unit
@@ -114,7 +114,9 @@ def summary(events: pa.Table, items: pa.Table | None, labels: LabelConfig) -> li
         if rules and count < FEW_LABELS:
             found.append(f"warning: only {count:,} events match {sign}: intervals will be wide")
     if num < 5 * users:
-        found.append(f"warning: {num / users:.1f} events a user are little to learn a taste from")
+        found.append(
+            f"warning: {num / users:.1f} events per user are few to learn personal tastes from"
+        )
     return found
 
 

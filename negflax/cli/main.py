@@ -21,18 +21,18 @@ PROGRAMS = {"inspect": "inspect_data"} | {
     + ("sweep", "study")
 }
 HELP = """\
-negflax: sequential recommenders that learn from what people do not want
+negflax: sequential recommenders that learn from negative feedback
 
   negflax train ratings.csv --like="stars >= 4" --dislike="stars <= 2"
-                      train on a file of events; guesses its columns, see `negflax train --help`
+                      train on a file of events; its columns are guessed (negflax train --help)
   negflax train --config=synthetic --workdir=runs/synthetic
-                      train a config: a file, or the name of one that comes with negflax
+                      train with a config: a file, or the name of one shipped with negflax
   negflax recommend --workdir=runs/ratings --events=ratings.csv --k=10
-                      lists for the users of a log
+                      write lists for the users of a log
   negflax evaluate --workdir=runs/ratings
-                      score a checkpoint
+                      evaluate a checkpoint
   negflax inspect --config=synthetic
-                      what a config makes of its data
+                      show how a config interprets its data
   negflax prepare | plan | sweep | study | simulate
                       the other programs; each lists its flags with --help"""
 
@@ -44,7 +44,7 @@ def main() -> None:
         print(HELP)
         return
     if name not in PROGRAMS:
-        sys.exit(f"negflax: `{name}` is no command; there are {', '.join(PROGRAMS)}")
+        sys.exit(f"negflax: `{name}` is not a command; choose from {', '.join(PROGRAMS)}")
     try:
         if name == "train" and not any(re.match("--?config(=|$)", one) for one in arguments):
             arguments = train_file.prepared(arguments)

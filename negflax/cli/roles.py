@@ -93,8 +93,8 @@ def guess(schema: pa.Schema, name: str, given: dict[str, str], roles: tuple[str,
         told = [_told(role, unclear.pop(role, [])) for role in needs]
         example = ",".join(f"{role}=NAME" for role in needs)
         raise DataError(
-            f"{name}: {'; '.join(told)}. The file has {', '.join(schema.names)}: say which they "
-            f"are, as in --columns={example}"
+            f"{name}: {'; '.join(told)}. The file has {', '.join(schema.names)}: name the columns, "
+            f"as in --columns={example}"
         )
     return Guess(columns, unclear)
 

@@ -41,7 +41,9 @@ def prepared(arguments: list[str]) -> list[str]:
     """
     given, rest = _parser().parse_known_args(arguments)
     if odd := [one for one in rest if not one.startswith("-")]:
-        raise ConfigError(f"{odd[0]}: one file or folder is expected; name the item table --items")
+        raise ConfigError(
+            f"{odd[0]}: only one file or folder is expected; give the item table with --items"
+        )
     files = event_files(given.file, given.items)
     table = _sample(files[0])
     names = renaming(parse_tuple(given.columns) if given.columns else (), "--columns")
@@ -72,7 +74,7 @@ def prepared(arguments: list[str]) -> list[str]:
         }
     if not labels.negative:
         settings["loss.objective"] = "ssm"
-        print("no --dislike: trains on positives alone (config.loss.objective = ssm)")
+        print("no --dislike: training on positives only (config.loss.objective = ssm)")
     events, items = read_events(
         given.file,
         given.items,
@@ -91,7 +93,7 @@ def prepared(arguments: list[str]) -> list[str]:
     flags += [f"--json={given.json}"] if given.json else []
     flags += [f"--config.{key}={_text(value)}" for key, value in settings.items()]
     flags += rest
-    print(f"the same as\n  {_command(flags)}\n", flush=True)
+    print(f"this is the same as\n  {_command(flags)}\n", flush=True)
     return [f"--config={shipped_path('event_log')}", *flags]
 
 
@@ -100,21 +102,22 @@ def _parser() -> argparse.ArgumentParser:
         prog="negflax train",
         allow_abbrev=False,
         description="Trains on a .csv or .parquet file of events, or a folder of them.",
-        epilog="Any setting can be added: --config.loss.omega=1.0; so can flags of launch.train, "
-        "such as --init_from=FOLDER. Without FILE, give --config=NAME or a config file.",
+        epilog="You can add any setting, such as --config.loss.omega=1.0, and flags of "
+        "launch.train, such as --init_from=FOLDER. In place of FILE you can give --config=NAME or "
+        "--config=FILE.py.",
     )
-    parser.add_argument("file", metavar="FILE", help="one row an event")
-    parser.add_argument("--like", default="", help='rules of positives, such as "stars >= 4"')
-    parser.add_argument("--dislike", default="", help='rules of negatives, such as "returned: 2"')
+    parser.add_argument("file", metavar="FILE", help="file or folder with one row per event")
+    parser.add_argument("--like", default="", help='rules for positives, such as "stars >= 4"')
+    parser.add_argument("--dislike", default="", help='rules for negatives, such as "returned: 2"')
     parser.add_argument(
         "--columns",
         default="",
         metavar="OURS=THEIRS,…",
-        help="columns that are not guessed right: item_id=movieId, timestamp_ms=rated_at:s",
+        help="columns that are guessed wrongly, such as item_id=movieId,timestamp_ms=rated_at:s",
     )
-    parser.add_argument("--items", default="", help="a table of items: titles, genres, creators")
-    parser.add_argument("--item_columns", default="", help="the same as --columns of --items")
-    parser.add_argument("--workdir", default="", help="folder of the run; default runs/FILE")
+    parser.add_argument("--items", default="", help="table of items: titles, genres, creators")
+    parser.add_argument("--item_columns", default="", help="like --columns, for --items")
+    parser.add_argument("--workdir", default="", help="folder of the run; default: runs/FILE")
     parser.add_argument("--json", default="", help="write the printed figures to this file")
     return parser
 
@@ -149,7 +152,7 @@ def _with_units(table: pa.Table, roles: Guess, names: Renaming, path: str) -> di
 def _say(what: str, roles: Guess, columns: dict[str, str]) -> None:
     print(f"{what}: {', '.join(f'{ours} = {theirs}' for ours, theirs in columns.items())}")
     for role, candidates in roles.unclear.items():
-        print(f"  {role}: not read, as it may be {' or '.join(candidates)}; --columns says which")
+        print(f"  {role}: not read, as it may be {' or '.join(candidates)}; choose with --columns")
 
 
 def _entries(columns: dict[str, str]) -> tuple[str, ...]:

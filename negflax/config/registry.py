@@ -45,15 +45,15 @@ class Registry(OneOf):
         """
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z_][\w.-]*", name):
             raise ConfigError(
-                f"{self.function}({name!r}, …): a name is a letter, then letters, digits, `_`, `.` "
-                "or `-`"
+                f"{self.function}({name!r}, …): a name must start with a letter, followed by "
+                "letters, digits, `_`, `.` or `-`"
             )
         if name in self.words:
             raise ConfigError(f"{self.function}({name!r}, …): that name is built in; use another")
         if self.modules.get(name, module) != module:
             raise ConfigError(
-                f"{self.function}({name!r}, …): {self.modules[name]} has registered that name; use "
-                "another"
+                f"{self.function}({name!r}, …): {self.modules[name]} has already registered that "
+                "name; use another"
             )
         self.modules[name] = module
         self.traits[name] = traits

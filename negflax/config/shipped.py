@@ -25,7 +25,7 @@ def shipped_path(name: str) -> Path:
     found = {} if folder is None else {p.stem: p for p in sorted(folder.glob("[!_]*.py"))}
     if name not in found:
         raise ConfigError(
-            f"--config={name}: no such file, and no config that comes with negflax; there are "
+            f"--config={name}: there is no such file, and no such config in negflax; choose from "
             f"{', '.join(found)}"
         )
     return found[name]

@@ -142,7 +142,7 @@ class Catalogue:
         """
         rows = np.asarray(rows, np.int64)
         if rows.size and (rows.min() < 1 or rows.max() >= self.num_rows):
-            raise DataError(f"rows of items run from 1 to {self.num_rows - 1}; row 0 is no item")
+            raise DataError(f"items have rows 1 to {self.num_rows - 1}; row 0 is not an item")
         return self.item_ids[rows - 1]
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -167,8 +167,8 @@ class Catalogue:
             raise DataError(f"{path} does not exist: it holds the items of the run") from error
         except (ValueError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
             raise DataError(
-                f"{path} is no whole catalogue ({error}): delete it, and the training command of "
-                "the run writes it anew"
+                f"{path} is not a complete catalogue ({error}): delete it, and repeat the training "
+                "command of the run, which writes it again"
             ) from error
 
 

@@ -48,7 +48,7 @@ def plain(column: Column, place: Place) -> pa.Array:
         column = flat(column)
         return pc.cast(column, pa.string()) if is_binary(column.type) else column
     except pa.ArrowInvalid as error:
-        raise place.error(None, "bytes that are no UTF-8 text", "save the file as UTF-8") from error
+        raise place.error(None, "bytes that are not UTF-8", "save the file as UTF-8") from error
 
 
 def first(mask: pa.Array) -> int | None:
@@ -62,7 +62,7 @@ def no_null(column: pa.Array, place: Place, remedy: str, was: pa.Array | None = 
     if column.null_count:
         row = first(pc.is_null(column))
         written = None if was is None else was[row].as_py()
-        raise place.error(row, f"{written!r} is no id" if written else "is null", remedy)
+        raise place.error(row, f"{written!r} is not an id" if written else "is null", remedy)
 
 
 def ids(column: pa.Array, place: Place) -> pa.Array:
@@ -100,7 +100,8 @@ def _whole(column: pa.Array, place: Place) -> pa.Array:
     else:
         row = first(pc.not_equal(column, pc.round(column)))
     if row is not None:
-        raise place.error(row, f"{column[row].as_py()} is no id", "write ids as integers or text")
+        value = column[row].as_py()
+        raise place.error(row, f"{value} is not an id", "write ids as integers or text")
     return pc.round(column)
 
 
@@ -188,7 +189,7 @@ def signal(column: pa.Array, place: Place) -> pa.Array:
     row = first(pc.invert(good))
     if row is not None:
         remedy = "write 1 or 0, and null where the answer is unknown"
-        raise place.error(row, f"{column[row].as_py()!r} is no yes or no", remedy)
+        raise place.error(row, f"{column[row].as_py()!r} is neither yes nor no", remedy)
     return yes if is_text(kind) else pc.equal(column, 1)
 
 

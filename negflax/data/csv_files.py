@@ -42,7 +42,7 @@ def read_csv(path: Path, text: set[str]) -> pa.Table:
         found = re.search(r"CSV column #(\d+): .*UTF8", str(error))
         if found or isinstance(error, UnicodeDecodeError):
             column = f": column `{header[int(found[1])]}`" if found else ""
-            raise DataError(f"{path}{column} is no UTF-8 text: save the file as UTF-8") from error
+            raise DataError(f"{path}{column} is not UTF-8 text: save the file as UTF-8") from error
     try:
         return _parse_csv(source, kinds, threads=False)  # whose messages tell the row
     except pa.ArrowInvalid as error:

@@ -108,7 +108,7 @@ def renaming(
         match = _ENTRY.fullmatch(entry)
         if match is None:
             raise ConfigError(
-                f"{setting}: `{entry}` is no pair of columns; write `item_id=movieId`, our name "
+                f"{setting}: `{entry}` is not a pair of columns; write `item_id=movieId`, our name "
                 "first, or with the unit of a time: `timestamp_ms=rated_at:s`"
             )
         ours = match["ours"]

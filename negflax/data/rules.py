@@ -67,10 +67,10 @@ def parse_rule(text: str) -> Rule:
     match = _WEIGHT.match(text, end)
     if not conditions or (match.end() if match else end) < len(text):
         raise ConfigError(
-            f"config.labels: `{text}` is no rule; write `signal` or `signal OP number`, OP one of "
-            f"{' '.join(OPERATORS)}, several joined by `and`, and optionally a weight: `like`, "
-            "`rating >= 4`, `dislike: 3`, `dismissal and reason == spam: 5`; a name with other "
-            "characters stands in backticks, \\`my signal\\` >= 4"
+            f"config.labels: `{text}` is not a rule; write `signal` or `signal OP number`, with OP "
+            f"one of {' '.join(OPERATORS)}, several joined by `and`, and optionally a weight: "
+            "`like`, `rating >= 4`, `dislike: 3`, `dismissal and reason == spam: 5`; put names "
+            "with other characters in backticks, \\`my signal\\` >= 4"
         )
     rule = Rule(conditions, float(match["weight"]) if match else 1.0)
     if rule.weight < 0:
@@ -110,9 +110,9 @@ def parse_buckets(texts: tuple[str, ...]) -> list[Bucket]:
         conditions, end = _conditions(text, head.end()) if head else ((), 0)
         if not conditions or end < len(text):
             raise ConfigError(
-                f"config.labels.skip: `{text}` is no duration bucket; write seconds and conditions "
-                "as in `7-18: watch_ratio < .2 and dwell_s < 3`, the last one open: `18-: dwell_s "
-                "< 3`"
+                f"config.labels.skip: `{text}` is not a duration bucket; write seconds and "
+                "conditions as in `7-18: watch_ratio < .2 and dwell_s < 3`; the last bucket has no "
+                "end: `18-: dwell_s < 3`"
             )
         low, high = float(head["low"]), float(head["high"] or math.inf)
         if low >= high:

@@ -107,7 +107,7 @@ class Signals:
         if (kind == "text") != isinstance(value, str):
             example = f"{name} == spam" if kind == "text" else f"{name} >= 4"
             raise ConfigError(
-                f"config.labels: `{name}` is {'text' if kind == 'text' else 'no text'}; compare "
+                f"config.labels: `{name}` is {'text' if kind == 'text' else 'not text'}; compare "
                 f"it, as in `{example}`"
             )
         if kind == "text":

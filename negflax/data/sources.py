@@ -193,7 +193,9 @@ def _data_set(config: Config, folder: str) -> Path:
     path = Path(root) / folder
     if not path.is_dir():
         variable = "config.data.root" if config.data.root else "NEGFLAX_DATA_DIR"
-        raise DataError(f"{path} is no folder: set {variable} to the folder that holds {folder}/")
+        raise DataError(
+            f"{path} is not a folder: set {variable} to the folder that holds {folder}/"
+        )
     return path
 
 

@@ -42,7 +42,7 @@ def milliseconds(column: pa.Array, place: cells.Place) -> pa.Array:
     elif pa.types.is_date(kind):
         column = pc.cast(column, pa.timestamp("ms"))
     elif not pa.types.is_timestamp(kind) and not cells.numeric(kind):
-        raise place.error(None, f"values of type {kind} are no times", REMEDY)
+        raise place.error(None, f"values of type {kind} are not times", REMEDY)
     elif pa.types.is_float32(kind):
         row = cells.first(pc.greater(pc.abs(column), float(2**24)))
         if row is not None:
@@ -83,5 +83,5 @@ def _from_text(column: pa.Array, place: cells.Place) -> pa.Array:
         with_zone = pc.cast(pc.if_else(zoned, column, none), pa.timestamp("us", "UTC"))
         without = pc.cast(pc.if_else(zoned, none, column), _STORED)
     except pa.ArrowInvalid as error:
-        raise place.error(None, f"text is no time ({error})", REMEDY) from error
+        raise place.error(None, f"the text is not a time ({error})", REMEDY) from error
     return pc.coalesce(pc.cast(with_zone, _STORED), without)

@@ -40,4 +40,4 @@ def load_batch(path: str | Path) -> tuple[int, Batch]:
             arrays = {name: file[name] for name in file.files}
         return int(arrays.pop(_STEP)), Batch(**arrays)
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
-        raise ValueError(f"{path} is no batch that a run has skipped: {error}") from error
+        raise ValueError(f"{path} is not a batch that a run has skipped: {error}") from error

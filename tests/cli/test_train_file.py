@@ -79,7 +79,7 @@ def test_a_name_that_fits_two_roles_takes_the_free_one():
 
 @pytest.mark.parametrize("values", [[1, 2, 30], [1_600_000_000, 1_600_000_000_000]])
 def test_numbers_that_are_no_times_are_refused(values):
-    with pytest.raises(DataError, match="no times since 1970 in one unit"):
+    with pytest.raises(DataError, match="not times since 1970 in one unit"):
         look.unit_of(pa.chunked_array([values]), "x.csv: column `day`")
 
 

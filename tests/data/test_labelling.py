@@ -202,7 +202,7 @@ def test_bad_values_never_reach_a_rule():
 def test_text_and_numbers_are_not_confused():
     with pytest.raises(ConfigError, match="`reason` is text; compare it, as in `reason == spam`"):
         weights((), ("reason",), reason=["spam"])
-    with pytest.raises(ConfigError, match="`like` is no text"):
+    with pytest.raises(ConfigError, match="`like` is not text"):
         weights(("like == yes",), (), like=[True])
     with pytest.raises(ConfigError, match="cannot be defined by itself"):
         weights((), ("skip",), config={"skip": ("0-: skip",)}, dwell_ms=[1], duration_ms=[1])

@@ -26,7 +26,7 @@ def test_errors_name_all_columns_and_the_way_out():
         renaming(("user_id=b", "item_id=c")).apply(table, "log")
     with pytest.raises(DataError, match="the file has another `user_id`"):
         renaming(("user_id=a",)).apply(table, "log")
-    with pytest.raises(ConfigError, match="is no pair of columns"):
+    with pytest.raises(ConfigError, match="is not a pair of columns"):
         renaming(("movieId",))
     with pytest.raises(ConfigError, match="a second time"):
         renaming(("user_id=a", "item_id=a"))

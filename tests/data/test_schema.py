@@ -29,7 +29,7 @@ def check(call, *words):
         ({"timestamp_ms": None}, ["`timestamp_ms`", "`pos`"]),
         ({"user_id": [1, None, 2]}, ["`user_id`", "row 1", "null"]),
         ({"item_id": ["a", "b", ""]}, ["`item_id`", "row 2", "null"]),
-        ({"item_id": [1.5, 2.5, 3.5]}, ["`item_id`", "row 0", "1.5 is no id"]),
+        ({"item_id": [1.5, 2.5, 3.5]}, ["`item_id`", "row 0", "1.5 is not an id"]),
         ({"timestamp_ms": ["5", "soon", "7"]}, ["`timestamp_ms`", "row 1", "'soon'", "number"]),
         ({"timestamp_ms": [5, -6, 7]}, ["`timestamp_ms`", "row 1", "negative"]),
         ({"timestamp_ms": [5, 6, None]}, ["`timestamp_ms`", "row 2", "`pos`"]),

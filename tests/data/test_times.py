@@ -43,8 +43,8 @@ def test_milliseconds(column, expected):
         (pa.array([MS, -1]), "row 11: -1 is negative"),
         (pa.array(["1", "soon"]), "row 11: text 'soon' in a number column"),
         (pa.array(["2024-05-01", "17"]), "row 11: text '17' among ISO 8601 times"),
-        (pa.array(["2024-05-77"]), "text is no time"),
-        (pa.array([datetime.time(12)]), "are no times"),
+        (pa.array(["2024-05-77"]), "the text is not a time"),
+        (pa.array([datetime.time(12)]), "are not times"),
         (pa.array([float("nan")]), "is not finite"),
     ],
 )

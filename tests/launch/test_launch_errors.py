@@ -73,7 +73,7 @@ def test_a_misspelt_setting(events, tmp_path):
             "config.loss.objective = 'nrt': did you mean 'ntr'. choose from ntr, ssm",
         ),
         ("labels.positive=liked", "the log has no signal `liked`; it has: like, dislike"),
-        ("labels.positive=like > many", "`like > many` is no rule; write `signal` or"),
+        ("labels.positive=like > many", "`like > many` is not a rule; write `signal` or"),
         ("data.test_from=2024-01-01", "2024-01-01' has no zone: append"),
     ],
 )
@@ -87,7 +87,7 @@ def test_a_setting_that_cannot_be(events, tmp_path, setting, message):
     [
         ({"item_id": None}, r"events.parquet: column `item_id` is missing; the file has user_id,"),
         ({"timestamp_ms": None}, "neither column `timestamp_ms` nor `pos`: add the event time"),
-        ({"like": [2] * 10}, "column `like`, row 0: 2 is no yes or no; write 1 or 0"),
+        ({"like": [2] * 10}, "column `like`, row 0: 2 is neither yes nor no; write 1 or 0"),
         ({"timestamp_ms": ["now"] * 10}, "column `timestamp_ms`, row 0: text 'now' in a number"),
         ({"timestamp_ms": [7] * 10}, "no event on a known item is in the split `train`"),
     ],

@@ -273,7 +273,7 @@ def test_recent_negatives_against_a_loop(seed):
         ({"loss": {"negative_candidates": "uncorrected"}}, "needs sampled candidates"),
         ({"loss": {"temperature": 0.0}}, "a number above 0"),
         ({"loss": {"gbce_t": 1.5}}, "from 0 to 1"),
-        ({"model": {"behaviour_head": True}}, "serves 'reinforce' alone"),
+        ({"model": {"behaviour_head": True}}, "is used only by 'reinforce'"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(sections, said):

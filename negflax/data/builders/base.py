@@ -101,7 +101,7 @@ class LogBuilder(FileReaderBuilder, skip_registration=True):
         del manual_dir, scratch
         if name not in cls.builder_configs:
             names = [key for key in cls.builder_configs if not key.endswith(ITEMS)]
-            raise DataError(f"{cls.name}/{name} is no data set; choose from {', '.join(names)}")
+            raise DataError(f"{cls.name}/{name} is not a data set; choose from {', '.join(names)}")
         found = (cls.builder_configs.get(name + suffix) for suffix in ("", ITEMS))
         return [config for config in found if config]
 
@@ -115,7 +115,7 @@ class LogBuilder(FileReaderBuilder, skip_registration=True):
         path = Path(manual_dir).expanduser()
         if not manual_dir or not path.is_dir():
             raise DataError(
-                f"manual_dir `{manual_dir}` is no folder. {cls.MANUAL_DOWNLOAD_INSTRUCTIONS}"
+                f"manual_dir `{manual_dir}` is not a folder. {cls.MANUAL_DOWNLOAD_INSTRUCTIONS}"
             )
         return path
 

@@ -93,7 +93,7 @@ def log_files(folder: Path) -> tuple[list[Path], Path | None]:
         and not any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
     ]
     if not files:
-        raise DataError(f"{folder}: no {', '.join(SUFFIXES)} file is in it (and {FILE} is no log)")
+        raise DataError(f"{folder}: no {', '.join(SUFFIXES)} file is in it ({FILE} is not a log)")
     return files, items
 
 

@@ -104,13 +104,15 @@ def read_mapping(folder: Path) -> Mapping:
     known = ("columns", "units", "unknown")
     for section, entries in sections.items():
         if section not in known or not isinstance(entries, dict):
-            raise DataError(f"{path}: [{section}] is no section; there are {', '.join(known)}")
+            raise DataError(f"{path}: [{section}] is not a section; choose from {', '.join(known)}")
     for theirs, ours in sections.get("columns", {}).items():
         if not isinstance(ours, str):
             raise DataError(f"{path}: {theirs} = {ours!r}: write the name of our column, in quotes")
     for theirs, unit in sections.get("units", {}).items():
         if unit not in UNITS:
-            raise DataError(f"{path}: {theirs} = {unit!r} is no unit; there are {', '.join(UNITS)}")
+            raise DataError(
+                f"{path}: {theirs} = {unit!r} is not a unit; choose from {', '.join(UNITS)}"
+            )
     return Mapping(str(path), **sections)
 
 

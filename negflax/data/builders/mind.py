@@ -87,8 +87,8 @@ def _events(path: Path, split: str) -> Iterator[Part]:
         row = first(pc.is_null(time))
         if row is not None:
             raise DataError(
-                f"{path}: column `time`, row {start + row}: {log['time'][row]} is no time such as "
-                "11/11/2019 9:05:58 AM"
+                f"{path}: column `time`, row {start + row}: {log['time'][row]} is not a time such "
+                "as 11/11/2019 9:05:58 AM"
             )
         shown = pc.split_pattern(log["shown"], " ").combine_chunks()
         parent, each = pc.list_parent_indices(shown), pc.list_flatten(shown)

@@ -81,7 +81,7 @@ class Originals:
                 raise DataError(f"{names[0]}: it is not downloaded for you. {self._instructions}")
             return self._unpack(self._download(archive.url), names, archive)
         if not self._manual_dir.is_dir():
-            raise DataError(f"manual_dir {self._manual_dir} is no folder. {self._instructions}")
+            raise DataError(f"manual_dir {self._manual_dir} is not a folder. {self._instructions}")
         found = {name: find(self._manual_dir, name) for name in names}
         missing = [name for name, path in found.items() if path is None]
         if not missing and len(set(found.values())) < len(names):

@@ -159,7 +159,7 @@ def _parse(name: str) -> tuple[type[LogBuilder], str]:
     builder, _, config = name.partition("/")
     if builder not in BUILDERS or not config:
         known = ", ".join(f"{key}/…" for key in BUILDERS)
-        raise DataError(f"{name} is no data set; choose from {known} (docs/data_sets.md)")
+        raise DataError(f"{name} is not a data set; choose from {known} (docs/data_sets.md)")
     return BUILDERS[builder], config
 
 

@@ -139,9 +139,9 @@ HEAD = "user_id,item_id,timestamp_ms,like\n"
         ),
         (FILES | {"mapping.toml": "[columns]\nuid = 'video'\n"}, r"column `video` is in the file"),
         (FILES | {"mapping.toml": "uid = user_id"}, r"mapping.toml: .*: write TOML"),
-        (FILES | {"mapping.toml": "[column]\nuid = 'user_id'\n"}, r"\[column\] is no section"),
+        (FILES | {"mapping.toml": "[column]\nuid = 'user_id'\n"}, r"\[column\] is not a section"),
         (FILES | {"mapping.toml": "[columns]\nuid = 3\n"}, r"uid = 3: write the name of our"),
-        (FILES | {"mapping.toml": "[units]\nts = 'h'\n"}, r"ts = 'h' is no unit; there are s"),
+        (FILES | {"mapping.toml": "[units]\nts = 'h'\n"}, r"ts = 'h' is not a unit; choose from s"),
     ],
 )
 def test_bad_logs(prepared, tmp_path, files, message):

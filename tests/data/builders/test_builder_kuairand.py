@@ -123,7 +123,7 @@ def test_the_published_checksum_is_enforced(prepared, monkeypatch, tmp_path):
         (lambda text: text.replace("is_hate", "hated"), r"column `is_hate` is missing"),
         (lambda text: text[:-30], r"row 5: Expected 19 columns, got \d+"),
         (lambda text: text.replace(",3000,1,", ",soon,1,"), r"column `time_ms`, row 2: invalid"),
-        (lambda text: text.replace(",4000,1,", ",4000,2,"), r"column `click`, row 3: 2 is no yes"),
+        (lambda text: text.replace(",4000,1,", ",4000,2,"), "column `click`, row 3: 2 is neither"),
         (lambda text: text.replace("2,6,2022", "2,,2022"), r"column `item_id`, row 4: is null"),
         (lambda text: text.replace(",3000,20000", ",-1,20000"), r"column `dwell_ms`, row 1: -1 is"),
         (lambda text: text.replace("1,5,2022", f"{2**63},5,2022"), r"column `user_id`, row 0: inv"),

@@ -171,7 +171,7 @@ def test_mind(prepared):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("3\tU1\t2019-11-11\tN1\tN2-0\n", "column `time`, row 2: 2019-11-11 is no time such as"),
+        ("3\tU1\t2019-11-11\tN1\tN2-0\n", "column `time`, row 2: 2019-11-11 is not a time such as"),
         ("3\tU1\t11/11/2019 9:05:58 AM\tN1\tN2-1 N3\n", "column `shown`, row 2: N3 is not an item"),
         ("3\tU1\t11/11/2019 9:0", "row 2: Expected 5 columns, got 3"),
     ],

@@ -55,7 +55,7 @@ LONG = "a,b\n" + "1,2\n" * 500
         (LONG + "1,2,3\n", {"b": INT}, r"log.csv: row 500: Expected 2 columns, got 3"),
         (LONG + f"{2**63},2\n", {"a": INT}, r"column `a`, row 500: invalid value '9223372036854"),
         (LONG.encode() + b"1,\xe9\n", {"b": TEXT}, r"column `b`, row 500: .*UTF8.* save the file"),
-        ("a,b\n1,2\n".encode("utf-16"), {"a": INT}, r"log.csv: row 0 is no utf-8 text .*: save it"),
+        ("a,b\n1,2\n".encode("utf-16"), {"a": INT}, r"log.csv: row 0 is not utf-8 text .*: save"),
     ],
 )
 def test_errors_name_file_column_and_row(read, monkeypatch, content, columns, message):
