@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -12,6 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+# What a user can mend where a file cannot be written: room, a read-only disk, rights.
+NOT_WRITABLE = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EFBIG,
+    errno.ENAMETOOLONG,
+)
 
 
 @contextlib.contextmanager
@@ -26,7 +38,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}.tmp")
+    temporary = temporary_beside(path)
     os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666))
     try:
         yield temporary
@@ -36,6 +48,23 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+def temporary_beside(path: Path) -> Path:
+    """A hidden name beside `path` that cannot be guessed, of at most 255 bytes."""
+    start = os.fsencode(path.name)[:200].decode(errors="ignore")
+    return path.with_name(f".{start}.{secrets.token_hex(8)}.tmp")
+
+
+def replace_link(path: Path, target: Path) -> None:
+    """Lets `path` be a symbolic link to `target`, in place of what link it was before."""
+    temporary = temporary_beside(path)
+    try:
+        temporary.symlink_to(target)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def sync(path: str | os.PathLike[str]) -> None:

@@ -132,11 +132,14 @@ def negative_precision(
     return value_R / jnp.where(defined_R > 0, defined_R, 1), defined_R
 
 
-def auc(judged: Judged, num_queries: int) -> jax.Array:
+def auc(judged: Judged, num_queries: int) -> tuple[jax.Array, jax.Array]:
     """Returns P(score⁺ > score⁻) + P(equal) / 2 over the pairs of each query, by rank sums.
 
-    Two items of a query are tied if and only if the same number of items is above them. AUC is NaN
-    for a query without pairs. (Mann and Whitney 1947)
+    Two items of a query are tied if and only if the same number of items is above them. (Mann and
+    Whitney 1947)
+
+    Returns:
+      (values, 0 for a query without pairs; whether it has pairs), each (R,).
     """
     order = jnp.lexsort((judged.greater_J, judged.query_J))
     query_J, greater_J, positive_J, negative_J = (
@@ -152,7 +155,8 @@ def auc(judged: Judged, num_queries: int) -> jax.Array:
     above_J = upto_J - tied_J - before_R[query_J]  # negatives of the query above the item
     lost_R = jax.ops.segment_sum(positive_J * (above_J + tied_J / 2), query_J, num_queries)
     pairs_R = jax.ops.segment_sum(positive_J, query_J, num_queries) * count_R
-    return jnp.where(pairs_R > 0, 1 - lost_R / jnp.where(pairs_R > 0, pairs_R, 1), jnp.nan)
+    defined_R = pairs_R > 0
+    return jnp.where(defined_R, 1 - lost_R / jnp.where(defined_R, pairs_R, 1), 0), defined_R
 
 
 def _hypergeometric(j: jax.Array | float, marked_R: jax.Array, cut: Cut) -> jax.Array:

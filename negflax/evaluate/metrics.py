@@ -183,10 +183,10 @@ def _other_metrics(
         total_R, weight_R = sums
         return _ratio(total_R, weight_R), weight_R
 
-    auc_R = expectation.auc(judged, num_queries)
+    auc_R, has_pairs_R = expectation.auc(judged, num_queries)
     rank_J = judged.greater_J + (judged.ties_J + 1) / 2
     return {
-        "auc": (auc_R, (~jnp.isnan(auc_R)).astype(float)),
+        "auc": (auc_R, has_pairs_R.astype(float)),
         "weighted_loss": mean(loss_J, judged.positive_J + weight_negative * judged.negative_J),
         "positive_rank": mean(rank_J, judged.positive_J),
         "negative_rank": mean(rank_J, judged.negative_J),

@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import jax
 import numpy as np
 import pytest
 import pytrec_eval
@@ -299,6 +300,14 @@ def test_metrics_of_a_part_of_the_judged_items(make_queries):
     whole = query_values(ranks, queries, EvalConfig(ks=(5,)))
     assert got["coverage@5"].weight_R.tolist() == [1, 0] and got["coverage@5"].mean() == 0
     assert got["recall@5"].mean() == whole["recall@5"].mean()
+
+
+def test_a_query_without_pairs_makes_no_nan_on_the_way(evaluate):
+    judged = [({1, 2}, set()), (set(), {3}), ({1}, {2})]
+    with jax.debug_nans(True):
+        values = evaluate(scores_of([[1, 2, 3]] * 3, 20), judged, (5,))
+    assert values["auc"].weight_R.tolist() == [0, 0, 1]
+    assert np.isnan(values["auc"].value_R[:2]).all() and values["auc"].value_R[2] == 1
 
 
 def test_mean_rank_of_negatives(evaluate):

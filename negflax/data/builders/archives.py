@@ -7,8 +7,9 @@ path that is absolute or climbs out, a link or device, more bytes than it may ho
 
 from __future__ import annotations
 
-import os
+import lzma
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -17,12 +18,15 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from negflax.data.cells import DataError
+from negflax.files import NOT_WRITABLE, replacing
 
 MAX_BYTES = 256 * 2**30  # unpacked: the largest of the data sets has some 50 GiB
 MAX_RATIO = 200  # unpacked over packed; CSV files of numbers shrink to a fifth or a tenth
 SLACK_BYTES = 64 * 2**20  # so that tiny archives of constant columns pass
 MAX_MEMBERS = 100_000
 _COPY_BYTES = 2**20
+_OF_BROKEN_ARCHIVES = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
+_OF_BROKEN_ARCHIVES += (struct.error, ValueError, LookupError, OverflowError, RuntimeError)
 
 
 def extract(archive: Path, wanted: Collection[str], target: Path) -> dict[str, Path]:
@@ -51,14 +55,27 @@ def extract(archive: Path, wanted: Collection[str], target: Path) -> dict[str, P
                 path = target / PurePosixPath(match).name
                 _copy(stream, path, size, budget)
                 found[match] = path
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+    except NotImplementedError as error:  # of zipfile: a method of compression, such as 97
         raise DataError(
-            f"{archive} cannot be read, it may be cut short: {error}; download it again"
+            f"{archive} is packed in a way that Python does not unpack ({error}): unpack it, and "
+            "pack it again as a .zip (deflate) or .tar.gz, or leave the files unpacked in its place"
         ) from error
+    except OSError as error:
+        if error.errno in NOT_WRITABLE:  # of the folder that is written to
+            raise
+        raise _unreadable(archive, error) from error
+    except DataError:
+        raise
+    except _OF_BROKEN_ARCHIVES as error:
+        raise _unreadable(archive, error) from error
     missing = [name for name in wanted if name not in found]
     if missing:
         raise DataError(f"{archive}: {missing[0]} is not in it: is this the right archive?")
     return found
+
+
+def _unreadable(archive: Path, error: Exception) -> DataError:
+    return DataError(f"{archive} cannot be read, it may be cut short: {error}; download it again")
 
 
 class _Budget:
@@ -118,22 +135,17 @@ def _members(archive: Path, budget: _Budget) -> Iterator[tuple[str, int, IO[byte
 
 
 def _copy(stream: IO[bytes], path: Path, size: int, budget: _Budget) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "xb") as out:
-            left = size
-            while left:
-                chunk = stream.read(min(_COPY_BYTES, left))
-                if not chunk:
-                    raise EOFError(f"{path.name} ends {left} bytes early")
-                budget.write(len(chunk))
-                out.write(chunk)
-                left -= len(chunk)
-            if stream.read(1):
-                raise budget.refusal(f"{path.name!r} is longer than it says")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, open(temporary, "wb") as out:
+        left = size
+        while left:
+            chunk = stream.read(min(_COPY_BYTES, left))
+            if not chunk:
+                raise EOFError(f"{path.name} ends {left} bytes early")
+            budget.write(len(chunk))
+            out.write(chunk)
+            left -= len(chunk)
+        if stream.read(1):
+            raise budget.refusal(f"{path.name!r} is longer than it says")
 
 
 def _parts(path: str) -> tuple[str, ...]:

@@ -49,7 +49,8 @@ class Recbole(LogBuilder):
         events = pa.schema([*ids.items(), order, ("interaction", pa.bool_()), *numbers])
         configs = [LogConfig(name=name, files=(inter.name,), columns=events)]
         if items.is_file():
-            columns = [("item_id", ids["item_id"])]
+            own = id_type(items, "item_id:token", delimiter="\t")  # an item without events, say
+            columns = [("item_id", ids["item_id"] if own == INT else TEXT)]
             columns += [("title", TEXT)] if _title(items) else []
             columns += [("cluster_ids", pa.list_(TEXT))] if _clusters(items) else []
             columns = pa.schema(columns)

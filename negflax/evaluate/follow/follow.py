@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,7 @@ from absl import logging
 
 from negflax.evaluate.follow.snapshots import RUN_FILES, Snapshots, copy_folder, meanwhile
 from negflax.evaluate.protocol import EvaluationError
-from negflax.files import write_json
+from negflax.files import replace_link, write_json
 from negflax.processes import from_first, is_first
 from negflax.train.checkpoint import CheckpointError, read_config, write_config
 from negflax.train.loop import DONE, LOWER_IS_BETTER, warm_up_steps
@@ -155,10 +154,7 @@ class Follower:
         """Promotes the best snapshot and deletes other evaluated ones; safe to repeat."""
         best, done = self.best(), self.evaluations()
         if best is not None:
-            link = self._out / f".best.{os.getpid()}"
-            link.unlink(missing_ok=True)
-            link.symlink_to(Path("snapshots") / str(best))
-            os.replace(link, self._out / "best")
+            replace_link(self._out / "best", Path("snapshots") / str(best))
             names = {"value": "", "low": "_low", "high": "_high"}
             figures = {name: done[best].get(self.metric + end) for name, end in names.items()}
             write_json(self._out / "best.json", {"step": best, "metric": self.metric} | figures)

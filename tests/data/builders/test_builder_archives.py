@@ -3,9 +3,13 @@
 import io
 import stat
 import tarfile
+import tempfile
 import zipfile
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from negflax.data import DataError
 from negflax.data.builders import archives
@@ -150,3 +154,43 @@ def test_missing_and_double_files(tmp_path, target):
     twice = tar(tmp_path / "y.tar.gz", [("one/a.csv", b"1"), ("two/a.csv", b"2")])
     with pytest.raises(DataError, match="`a.csv` is in it twice"):
         extract(twice, ["a.csv"], target)
+
+
+def test_a_method_of_compression_that_python_lacks_is_named(tmp_path, target):
+    path = zipped(tmp_path / "set.zip", GOOD.items())
+    data = bytearray(path.read_bytes())
+    for start, at in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):  # local and central headers
+        place = -1
+        while (place := data.find(start, place + 1)) >= 0:
+            data[place + at : place + at + 2] = (97).to_bytes(2, "little")
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"set\.zip is packed in a way .* pack it again as a \.zip"):
+        extract(path, WANTED, target)
+    assert not list(target.iterdir())
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    kind=st.sampled_from(["zip", "tar.gz", "tar"]),
+    cut=st.floats(0, 1),
+    flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), max_size=3),
+)
+def test_damage_is_an_error_that_names_the_archive(kind, cut, flips):
+    with tempfile.TemporaryDirectory() as name:
+        path, target = Path(name, f"set.{kind}"), Path(name, "out")
+        target.mkdir()
+        if kind == "zip":
+            zipped(path, GOOD.items())
+        else:
+            tar(path, GOOD.items(), "w" if kind == "tar" else "w:gz")
+        data = bytearray(path.read_bytes())
+        for place, bits in flips:
+            data[int(place * len(data))] ^= bits
+        path.write_bytes(data[: max(1, round((1 - cut / 2) * len(data)))])
+        try:
+            found = extract(path, WANTED, target)
+        except DataError as error:
+            assert str(path) in str(error)
+        else:
+            assert set(found) == set(WANTED)
+        assert not [one for one in target.iterdir() if one.name.startswith(".")]

@@ -29,6 +29,14 @@ def test_recbole(prepared):
     ]
 
 
+def test_recbole_text_ids_in_the_item_file_alone(prepared):
+    inter = "item_id:token\tuser_id:token\n5\t1\n4\t1\n"
+    more = "item_id:token\tmovie_title:token\n5\tfive\n[PAD]\t\nx\tnone\n"
+    events, items = prepared("recbole/x", {"x.inter": inter, "x.item": more})
+    assert events["item_id"].to_pylist() == [5, 4]
+    assert items["item_id"].to_pylist() == ["5", "[PAD]", "x"]
+
+
 def test_recbole_without_times_or_items(prepared):
     events, items = prepared("recbole/x", {"x.inter": "item_id:token\tuser_id:token\n5\t1\n4\t1\n"})
     assert events.select(["user_id", "item_id", "pos", "interaction"]).to_pydict() == {
