@@ -205,6 +205,18 @@ def lines_chart(title: str, along: str, x: np.ndarray, curves: Mapping[str, np.n
     return figure
 
 
+def time_chart(title: str, seconds: Mapping[str, float]) -> Figure:
+    """Draws a bar for the seconds of each phase, the longest on top."""
+    names = sorted(seconds, key=seconds.__getitem__)
+    figure, axis = new_chart(height=0.8 + 0.25 * len(names))
+    colours = [COLOURS[0] if name == "step" else QUIET for name in names]
+    axis.barh(range(len(names)), [seconds[name] for name in names], color=colours, height=0.6)
+    axis.set_yticks(range(len(names)), names, color=INK)
+    axis.grid(visible=False, axis="y")
+    _title(axis, title)
+    return figure
+
+
 def _default_panels(records: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     keys = list(dict.fromkeys(key for record in records for key in record))
     ks = [int(key.split("@")[1]) for key in keys if key.startswith("ndcg_p@") and "/" not in key]

@@ -17,6 +17,7 @@ from negflax.evaluate.report.examples import CANDIDATES, Example, examples
 from negflax.evaluate.report.tabulate import count_row, repeated, repeated_note, summary_rows
 from negflax.evaluate.scoreboard import MODEL, Result, metric_key
 from negflax.evaluate.scorer import model_scorer
+from negflax.train.goodput_log import Account, account
 from negflax.train.restore import Trained
 from negflax.train.writers import read_metrics
 
@@ -47,6 +48,7 @@ class Run:
     records: list[dict[str, Any]]
     calibration: dict[str, list[Bin]]
     examples: list[Example]
+    time: Account = Account({}, 0)
 
 
 def look_at(
@@ -63,7 +65,8 @@ def look_at(
     sample = build_queries(sequences, split, config.valid_users, config.seed)
     bins = calibrate(scorer, sample, config)
     some = examples(trained, sample, sequences)
-    return Run(name, trained, result, read_metrics(Path(workdir)), bins, some)
+    records, time = read_metrics(Path(workdir)), account(workdir)
+    return Run(name, trained, result, records, bins, some, time)
 
 
 def headline_keys(ks: Sequence[int]) -> list[str]:
@@ -120,6 +123,7 @@ def write_page(
         *_examples(runs, slice(1, None), "Example users"),
         html.Table("Further metrics, seen items masked", _rows(runs, others)),
         html.Table("Seen items kept", _rows(runs, head, masked=False)),
+        *_time(runs),
     ]
     return html.write_report(path, f"{split.capitalize()} period: {steps}", sections)
 
@@ -228,6 +232,25 @@ def _curves(runs: Sequence[Run]) -> list[html.Section]:
         )
         for run in runs
         if run.records
+    ]
+
+
+def _time(runs: Sequence[Run]) -> list[html.Section]:
+    shown = [run for run in runs if run.time.seconds]
+    if not shown:
+        return []
+    charts = [plots.time_chart(_title("Seconds", run, runs), run.time.seconds) for run in shown]
+    note = "; ".join(
+        f"{run.name}: goodput {run.time.goodput:.0%} over {run.time.starts} start(s)"
+        for run in shown
+    )
+    return [
+        html.Figure(
+            "Where the training time went",
+            charts,
+            f"{note}. Goodput is the share of steps that were kept; `lost` are steps that a "
+            "restart trained again, `wait` is time in which the devices waited for data.",
+        )
     ]
 
 
