@@ -131,7 +131,7 @@ def similarity_function(model: Recommender, mesh: Mesh) -> Any:
 def scored_tables(model: Recommender, state: dict[str, Any]) -> dict[str, Any]:
     """The tables of a state as these functions read them: plain, composed rows, no slots."""
     rows = {
-        name: tables.unpack(table["rows"], model.config.dtype)
+        name: tables.unpack(tables.plain(table["rows"]), model.config.dtype)
         for name, table in state["tables"].items()
     }
     return {name: {"rows": x} for name, x in model.composed(rows).items()}

@@ -2,6 +2,7 @@
 
 from negflax.tables.optimizers import RowOptimizer
 from negflax.tables.rounding import pack, unpack
+from negflax.tables.stored import plain
 from negflax.tables.table import (
     TableSpec,
     distinct,
@@ -19,6 +20,7 @@ __all__ = [
     "init_rows",
     "pack",
     "padded_rows",
+    "plain",
     "scatter_index",
     "unpack",
 ]

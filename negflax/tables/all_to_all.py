@@ -20,6 +20,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from negflax.tables import lines
+from negflax.tables.lines import Rows
 from negflax.tables.table import distinct
 
 SLACK = 2  # capacity of a bucket, as a multiple of the mean number of ids in it
@@ -146,12 +148,12 @@ def route(ids_U: jax.Array, shard_rows: int, axes: Axes, everyone: Axes) -> Rout
     return Route(rounds, jnp.where(inside, local_U % rounds, 0), owner_U, place_U, local_U)
 
 
-def fetch(shard_VD: jax.Array, way: Route, axes: Axes) -> jax.Array:
+def fetch(shard_VD: Rows, way: Route, axes: Axes) -> jax.Array:
     """Returns the rows of the routed ids, (U, D); zeros for ids outside the table."""
 
     def one_round(i: jax.Array, rows_UD: jax.Array) -> jax.Array:
         asked_PC = _ask(way, i, len(shard_VD), axes)
-        found_PCD = shard_VD.at[asked_PC].get(mode="fill", fill_value=0)
+        found_PCD = lines.read(shard_VD, asked_PC, 0)
         answer_PCD = lax.all_to_all(found_PCD, axes, 0, 0)
         mine = way.round_U == i
         new_UD = answer_PCD.at[way.owner_U, way.place_U].get(mode="fill", fill_value=0)

@@ -18,6 +18,7 @@ from negflax.config import MeshConfig
 from negflax.mesh import AXES
 from negflax.tables import all_to_all
 from negflax.tables.all_to_all import Merged
+from negflax.tables.lines import Rows
 from negflax.tables.table import distinct, gather, scatter_index
 
 
@@ -36,7 +37,7 @@ class Fetched(NamedTuple):
 
 
 def fetch(
-    shard_VD: jax.Array, num_rows: int, uses: dict[str, jax.Array], whole: bool, mesh: MeshConfig
+    shard_VD: Rows, num_rows: int, uses: dict[str, jax.Array], whole: bool, mesh: MeshConfig
 ) -> Fetched:
     """The rows that a step reads of one table.
 

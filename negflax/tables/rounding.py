@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from negflax.hashing import mix
+from negflax.tables.lines import Rows, to_rows
 
 
 def stochastic_round(x_UD: jax.Array, row_U: jax.Array, seed: jax.Array) -> jax.Array:
@@ -39,7 +40,8 @@ def pack(rows: jax.Array) -> jax.Array:
     return lax.bitcast_convert_type(rows, jnp.uint16)
 
 
-def unpack(rows: jax.Array, dtype: str) -> jax.Array:
-    """Values of rows from the state, in `dtype`: uint16 are the bits of bfloat16."""
+def unpack(rows: Rows, dtype: str) -> jax.Array:
+    """Values (V, D) of rows from the state, in `dtype`: uint16 are the bits of bfloat16."""
+    rows = to_rows(rows)
     rows = lax.bitcast_convert_type(rows, jnp.bfloat16) if rows.dtype == jnp.uint16 else rows
     return rows.astype(dtype)

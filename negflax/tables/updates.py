@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from negflax.mesh import platform
+from negflax.tables import lines
 from negflax.tables.optimizers import RowOptimizer
 from negflax.tables.rounding import pack, stochastic_round, unpack
 
@@ -59,7 +60,8 @@ def apply(
     Args:
       optimizer: which one.
       table: this device's rows and slots.
-      index_U: local rows, distinct; those ≥ V (padding, other devices' rows) are dropped.
+      index_U: local rows, distinct, ascending; those ≥ V (padding, other devices' rows), which may
+        stand anywhere, are dropped.
       gradient_UD: their gradients, duplicates merged.
       step: learning rate and what else the update depends on.
 
@@ -99,23 +101,21 @@ def _apply(
     index_U = jnp.where(index_U < len(rows_VD), index_U, len(rows_VD) + jnp.arange(len(index_U)))
 
     def read(x: jax.Array) -> jax.Array:
-        return x.at[index_U].get(mode="fill", fill_value=1, unique_indices=True)
+        return lines.read(x, index_U, 1, unique=True)
 
-    new, direction_UD = optimizer.update(jax.tree.map(read, slots), gradient_UD, step.step)
+    new, direction_UD = optimizer.update(
+        {name: read(x) for name, x in slots.items()}, gradient_UD, step.step
+    )
     change_UD = -step.rate * direction_UD
-    scatter = rows_VD.at[index_U]
     if step.decay:
         change_UD -= step.rate * step.decay * unpack(read(rows_VD), change_UD.dtype)
     if rows_VD.dtype == jnp.uint16:
         moved_UD = unpack(read(rows_VD), change_UD.dtype) + change_UD
         rounded_UD = stochastic_round(moved_UD, step.first_row + index_U, step.seed)
-        rows_VD = scatter.set(pack(rounded_UD), mode="drop", unique_indices=True)
+        rows_VD = lines.write(rows_VD, index_U, pack(rounded_UD))
     else:
-        rows_VD = scatter.add(change_UD, mode="drop", unique_indices=True)
+        rows_VD = lines.add(rows_VD, index_U, change_UD)
     # What is written depends on what was read, so XLA keeps that order and needs no copy of the
     # slots; adding the difference instead would cost one.
-    new_slots = {
-        name: slots[name].at[index_U].set(value, mode="drop", unique_indices=True)
-        for name, value in new.items()
-    }
+    new_slots = {name: lines.write(slots[name], index_U, value) for name, value in new.items()}
     return {"rows": rows_VD, "slots": new_slots}

@@ -22,6 +22,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 
 from negflax.config import ConfigError
+from negflax.tables.stored import as_stored, plain
 from negflax.train import checkpoint_files as files
 from negflax.train.checkpoint_files import FINGERPRINTS, METRICS
 from negflax.train.fingerprint import VOCABULARY, Identity
@@ -111,7 +112,7 @@ class Checkpoints:
           NonFiniteError: the state has values that are not finite; nothing was written.
           CheckpointError: it, or the one before it, could not be written; the message says why.
         """
-        metrics = self._checked(metrics)
+        metrics, state = self._checked(metrics), plain(state)
         items = {"state": ocp.args.PyTreeSave(state)}
         if self._identity:
             if bad := non_finite(state):
@@ -156,6 +157,7 @@ class Checkpoints:
         Raises:
           CheckpointError: it cannot be read, or is not what was saved.
         """
+        stored, target = target, plain(target)
         restore_args = jax.tree.map(
             lambda x: ocp.ArrayRestoreArgs(
                 sharding=x.sharding, global_shape=x.shape, dtype=x.dtype, strict=False
@@ -170,7 +172,7 @@ class Checkpoints:
         except Exception as error:  # Orbax raises that very class where a chunk is damaged
             reason = str(error).split(". See full")[0][:300]
             raise CheckpointError(f"{self._path(step)} cannot be restored: {reason}") from error
-        return state
+        return as_stored(state, stored)
 
     def restore_first(self, which: str, target: Any) -> tuple[int, Any]:
         """(step, state) of what `which` names, or where that cannot be read of the next in line.

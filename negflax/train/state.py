@@ -1,7 +1,8 @@
 """The training state: one plain dict, of which any part can be restored alone.
 
 dense    parameters of the encoder
-tables   name → {rows, slots}, sharded by rows; bfloat16 rows as their bits (tables.unpack)
+tables   name → {rows, slots}, sharded by rows; bfloat16 rows as their bits (tables.unpack); on
+         TPUs in lines (tables/lines.py), where a checkpoint has (V, D) as everywhere
 opt      Optax state of the dense parameters
 step     int32; also the next batch, since batch i is a pure function of (seed, i)
 rng      key data; a step's randomness is a pure function of (rng, step)
@@ -21,6 +22,7 @@ from negflax import mesh as meshes
 from negflax.config import Config
 from negflax.model.recommender import Recommender
 from negflax.tables import RowOptimizer, init_rows, optimizers, pack, padded_rows
+from negflax.tables.stored import in_lines, stored_rows
 from negflax.train.weights import init_sums
 
 State = dict[str, Any]
@@ -36,10 +38,12 @@ def init_state(
     """Start values, each made where it lives: no table passes through one device."""
     key = jax.random.key(config.train.seed)
     dtype = config.model.dtype
+    lines = kept_in_lines(config, row_optimizer, mesh)
     tables = {}
     for number, (name, spec) in enumerate(model.tables.items()):
         axes = config.mesh.rows
-        rows = init_rows(jax.random.fold_in(key, number + 1), spec, mesh, dtype, axes)
+        length = stored_rows(spec, mesh, lines)
+        rows = init_rows(jax.random.fold_in(key, number + 1), spec, mesh, dtype, axes, length)
         # Without out_shardings the slots of a jitted init land on one device.
         slots = jax.jit(row_optimizer.init, out_shardings=meshes.split(mesh, axes))(rows)
         if config.optimizer.table_dtype == "bfloat16":
@@ -47,7 +51,8 @@ def init_state(
                 lambda x: pack(x.astype(jnp.bfloat16)), out_shardings=meshes.split(mesh, axes)
             )
             rows = bits(rows)
-        tables[name] = {"rows": rows, "slots": slots}
+        table = {"rows": rows, "slots": slots}
+        tables[name] = in_lines(table, spec.bias, mesh, axes) if lines else table
 
     def make_rest(key: jax.Array) -> State:
         dense = model.init_dense(key)
@@ -60,6 +65,15 @@ def init_state(
         }
 
     return jax.jit(make_rest, out_shardings=meshes.copied(mesh))(key) | {"tables": tables}
+
+
+def kept_in_lines(config: Config, row_optimizer: RowOptimizer, mesh: Mesh) -> bool:
+    """Whether a training state holds its tables in lines (tables/lines.py): TPUs want them so.
+
+    Where a step reads or writes every row, nothing is gained by it.
+    """
+    every_row = row_optimizer.every_row or config.loss.candidates == "full"
+    return mesh.devices.flat[0].platform == "tpu" and not every_row
 
 
 def abstract_parameters(

@@ -20,8 +20,10 @@ from jax.sharding import Mesh
 
 from negflax.config import Config, ConfigError
 from negflax.data import Catalogue
+from negflax.mesh import split
 from negflax.model import Recommender
-from negflax.tables import pack, unpack
+from negflax.tables import pack, plain, unpack
+from negflax.tables.stored import as_stored
 from negflax.train.checkpoint import read_config
 from negflax.train.loop import open_checkpoints
 from negflax.train.restore import CATALOGUE, best_folder
@@ -56,7 +58,6 @@ def warm_start(trainer: Trainer, catalogue: Catalogue, workdir: str | Path) -> t
     Raises:
       ConfigError: the models' shapes differ; the message names the keys.
       CheckpointError: there is no such run or checkpoint.
-      DataError: one catalogue's ids are numbers, the other's text.
     """
     folder = best_folder(workdir)
     old_config = dataclasses.replace(read_config(folder), mesh=trainer.config.mesh)
@@ -87,7 +88,7 @@ def warm_start(trainer: Trainer, catalogue: Catalogue, workdir: str | Path) -> t
         item_source_V[-catalogue.bucket_rows :] = first + np.arange(catalogue.bucket_rows)
     related = catalogue.clusters_VC[:, 0], catalogue.creator_V  # the later one decides
     same_slots = old_config.optimizer.tables == trainer.config.optimizer.tables
-    state = trainer.init()
+    state = plain(trainer.init())
     for name, table in state["tables"].items():
         kind = name.removeprefix("item_")
         by_item = kind not in sources
@@ -95,7 +96,7 @@ def warm_start(trainer: Trainer, catalogue: Catalogue, workdir: str | Path) -> t
             _carried,
             static_argnums=(4, 5),
             donate_argnums=0,
-            out_shardings=trainer.shardings["tables"][name],
+            out_shardings=split(trainer.mesh, trainer.config.mesh.rows),
         )
         before = old["tables"][name]
         state["tables"][name] = carry(
@@ -107,6 +108,7 @@ def warm_start(trainer: Trainer, catalogue: Catalogue, workdir: str | Path) -> t
             trainer.config.model.dtype,
         )
     report = _report(source_V, old_catalogue, related) | {"rows_left": catalogue.reserved_rows}
+    state["tables"] = as_stored(state["tables"], trainer.shardings["tables"])
     return state | {"dense": old["dense"]}, report
 
 
