@@ -1,4 +1,4 @@
-"""negflax: sequential recommenders that learn from what people do not want, in JAX.
+"""negflax: sequential recommenders that learn from negative feedback, in JAX.
 
     import negflax
 
