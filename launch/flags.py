@@ -20,6 +20,7 @@ from negflax.allocator import keep_memory
 from negflax.config import ConfigError, parse_tuple
 from negflax.data import DataError
 from negflax.evaluate import EvaluationError
+from negflax.files import cannot_write
 from negflax.preemption import Preempted
 from negflax.processes import FirstFailedError, is_first
 from negflax.serve import ModelError
@@ -90,7 +91,10 @@ def run(main: Callable[[list[str]], None]) -> None:
         except SystemExit as leaving:
             code = leaving.code
         except Exception as error:
-            traceback.print_exc()
+            if told := cannot_write(error):
+                print(f"OSError: {told}", file=sys.stderr)
+            else:
+                traceback.print_exc()
             code = cluster.code_of(error)
         cluster.leave(code)
 

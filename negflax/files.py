@@ -44,10 +44,25 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         sync(temporary)
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
+            error.filename = str(path)
         raise
     sync(path.parent)
+
+
+def cannot_write(error: BaseException) -> str:
+    """One line on a file that cannot be written, and what to do; empty for any other error."""
+    if not isinstance(error, OSError):
+        return ""
+    short = "requested and" in str(error) and "written" in str(error)  # NumPy's, without a number
+    if error.errno not in NOT_WRITABLE and not short:
+        return ""
+    place = error.filename or "a file"
+    reason = "No space left on device" if short else error.strerror or str(error)
+    return f"{place} cannot be written ({reason}): make room, or name a folder you may write to"
 
 
 def temporary_beside(path: Path) -> Path:

@@ -62,3 +62,37 @@ def test_a_link_is_replaced_and_not_followed(tmp_path):
 def test_temporary_names_differ(tmp_path):
     with files.replacing(tmp_path / "a") as one, files.replacing(tmp_path / "a") as other:
         assert one != other
+
+
+def test_names_of_any_alphabet_and_length(tmp_path):
+    for name in ("x" * 250, "\u6f22" * 80):
+        files.write_text(tmp_path / name, "new")
+        assert (tmp_path / name).read_text() == "new"
+
+
+def test_a_link_is_replaced_whole(tmp_path):
+    for target in ("one", "two"):
+        files.replace_link(tmp_path / "best", target)
+        assert os.readlink(tmp_path / "best") == target
+    assert names(tmp_path) == ["best"]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(28, "No space left on device", "a.json"), "a.json cannot be written (No space"),
+        (OSError(30, "Read-only file system", "a"), "a cannot be written (Read-only file system)"),
+        (OSError("8000 requested and 512 written"), "a file cannot be written (No space left"),
+        (OSError(2, "No such file or directory", "a"), ""),
+        (ValueError("x"), ""),
+    ],
+)
+def test_what_cannot_be_written_is_one_line(error, told):
+    found = files.cannot_write(error)
+    assert found.startswith(told) and bool(found) == bool(told) and "\n" not in found
+
+
+def test_an_error_without_a_name_is_told_with_that_of_the_file(tmp_path):
+    with pytest.raises(OSError) as caught, files.replacing(tmp_path / "a.npz"):
+        raise OSError(28, "No space left on device")
+    assert files.cannot_write(caught.value).startswith(f"{tmp_path / 'a.npz'} cannot be written")

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from negflax.config import DataConfig, LabelConfig
 from negflax.data import DataError
@@ -38,12 +39,15 @@ def unit_of(column: pa.ChunkedArray, place: str) -> str:
     kind = column.type
     if is_text(kind):
         text = column.drop_null()[:1].to_pylist()
-        if not text or not pa.compute.match_substring_regex(pa.array(text), NUMBER)[0].as_py():
+        if not text or not pc.match_substring_regex(pa.array(text), NUMBER)[0].as_py():
             return "ms"
-        column = pa.compute.cast(column, pa.float64())
+        numbers = pc.match_substring_regex(column, NUMBER)  # what else there is, reading names
+        column = pc.cast(pc.utf8_trim_whitespace(column.filter(numbers)), pa.float64())
     elif not is_number(kind):
         return "ms"
-    span = pa.compute.min_max(column).as_py()
+    if pa.types.is_floating(column.type):
+        column = column.filter(pc.is_finite(column))
+    span = pc.min_max(column).as_py()
     if span["max"] is None:
         return "ms"
     unit = UNITS.get(wrong_unit(int(span["max"])), "ms")

@@ -14,6 +14,7 @@ from pathlib import Path
 from negflax.cli import train_file
 from negflax.config import ConfigError, shipped_path
 from negflax.data import DataError
+from negflax.files import cannot_write
 
 PROGRAMS = {"inspect": "inspect_data"} | {
     name: name
@@ -51,6 +52,10 @@ def main() -> None:
         arguments = [_with_path(argument) for argument in arguments]
     except (ConfigError, DataError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
+    except OSError as error:
+        if told := cannot_write(error):
+            sys.exit(f"OSError: {told}")
+        raise
     sys.argv = [f"negflax {name}", *arguments]
     runpy.run_module(f"{_package()}.{PROGRAMS[name]}", run_name="__main__", alter_sys=False)
 

@@ -21,7 +21,7 @@ from negflax.config import (
     to_dict,
 )
 from negflax.data import DataError, read_events
-from negflax.data.columns import is_number
+from negflax.data.columns import is_number, tidy_names
 from negflax.data.event_files import event_files, kind_of, read_table
 from negflax.data.renaming import Renaming, renaming
 from negflax.data.rules import asked, parse_rule
@@ -45,7 +45,9 @@ def prepared(arguments: list[str]) -> list[str]:
             f"{odd[0]}: only one file or folder is expected; give the item table with --items"
         )
     files = event_files(given.file, given.items)
-    table = _sample(files[0])
+    # Of several files the first with events, as the next ones are read for training alone.
+    table = next((found for found in map(_sample, _with_bytes(files)) if len(found)), None)
+    table = _sample(files[0]) if table is None else table
     names = renaming(parse_tuple(given.columns) if given.columns else (), "--columns")
     roles = guess(table.schema, given.file, names.theirs, EVENT_ROLES)
     columns = _with_units(table, roles, names, given.file)
@@ -87,6 +89,9 @@ def prepared(arguments: list[str]) -> list[str]:
     if not any(one.startswith("--config.data.split") for one in rest):
         split = choose_split(events)
         settings["data.split"] = split.name
+        if split.name == "column" and not pc.any(pc.equal(events["split"], "valid")).as_py():
+            settings |= {"data.valid_fraction": 0.0, "train.eval_every": 0, "train.patience": 0}
+            print("no event of the column `split` is `valid`: trains without validation")
         print(f"split: {split.name} ({split.why})")
     settings |= _for_size(events.num_rows)
     flags = [f"--workdir={given.workdir or 'runs/' + _stem(given.file)}"]
@@ -122,8 +127,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _with_bytes(files: list[Path]) -> list[Path]:
+    return [file for file in files if not file.is_file() or file.stat().st_size]
+
+
 def _sample(file: Path) -> pa.Table:
     """A table with the columns of a file; the whole of a CSV, a part of a Parquet file."""
+    return tidy_names(_first_rows(file))
+
+
+def _first_rows(file: Path) -> pa.Table:
     if not file.is_file() or kind_of(file) != ".parquet":
         if file.is_file() and not file.stat().st_size:
             raise DataError(f"{file}: the file is empty: give at least one event")

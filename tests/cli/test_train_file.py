@@ -1,5 +1,6 @@
 """What `negflax train FILE` makes of a file before it trains."""
 
+import errno
 import sys
 
 import pyarrow as pa
@@ -92,6 +93,44 @@ def test_bad_files_are_told_in_a_sentence(tmp_path, monkeypatch, content, messag
         path.write_text(content)
     monkeypatch.setattr(sys, "argv", ["negflax", "train", str(path), *RULES])
     with pytest.raises(SystemExit, match=message):
+        main.main()
+
+
+def test_a_split_column_without_validation_trains_without_it(tmp_path, capsys):
+    path = tmp_path / "r.csv"
+    log(path)
+    header, *rows = path.read_text().split("\n")
+    rows = [f"{row},{'test' if i % 12 == 11 else 'Train'}" for i, row in enumerate(rows) if row]
+    path.write_text("\n".join([header + ",split", *rows]))
+    found = settings(prepared([str(path), *RULES]))
+    assert (found["data.split"], found["train.eval_every"]) == ("column", "0")
+    assert "trains without validation" in capsys.readouterr().out
+
+
+def test_names_with_blanks_and_an_empty_file_beside(tmp_path):
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "0.csv").touch()
+    path = tmp_path / "log" / "1.csv"
+    log(path)
+    header, rows = path.read_text().split("\n", 1)
+    (tmp_path / "log" / "00.csv").write_text(header + "\n")
+    path.write_text(header.replace(",", ", ") + "\n" + rows)
+    found = settings(prepared([str(tmp_path / "log"), *RULES]))
+    assert "timestamp_ms=timestamp:s" in parse_tuple(found["data.columns"])
+
+
+@pytest.mark.parametrize("time", [["n/a", "1600000000"], ["1600000000", "", "soon"]])
+def test_times_that_are_text_are_looked_at_without_the_words(time):
+    assert look.unit_of(pa.chunked_array([time]), "x.csv: column `ts`") in ("ms", "s")
+
+
+def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", "runs/r")
+
+    monkeypatch.setattr(main.train_file, "prepared", full)
+    monkeypatch.setattr(sys, "argv", ["negflax", "train", "x.csv"])
+    with pytest.raises(SystemExit, match=r"OSError: runs/r cannot be written \(No space left"):
         main.main()
 
 
