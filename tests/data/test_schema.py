@@ -39,7 +39,7 @@ def check(call, *words):
         ({"dwell_ms": [INF, 1.0, 2.0]}, ["`dwell_ms`", "row 0", "inf"]),
         ({"duration_ms": [1, "long", 2]}, ["`duration_ms`", "row 1", "'long'"]),
         ({"rating": [1.0, 2.0, NAN]}, ["`rating`", "row 2", "nan"]),
-        ({"dislike": [0, 1, 2]}, ["`dislike`", "row 2", "yes or no"]),
+        ({"dislike": [0, 1, 2]}, ["`dislike`", "row 2", "yes nor no"]),
         ({"skip": ["true", "no idea", None]}, ["`skip`", "row 1", "'no idea'"]),
         ({"split": ["train", "dev", "test"]}, ["`split`", "row 1", "'dev'", "valid"]),
         ({"split": ["train", None, "test"]}, ["`split`", "row 1"]),

@@ -147,7 +147,7 @@ def test_your_own_logs(follow, tmp_path):
         rows.setdefault(name, figure)
     assert float(rows["model"]) > float(rows["popularity"]) + 0.2  # taste is personal in this log
     assert "evaluation-valid.html" in evaluated
-    assert "200 lists: recommendations.csv. 0 of 8,000 events" in listed
+    assert "wrote 200 lists to recommendations.csv; 0 of 8,000 events" in listed
     lines = (tmp_path / "recommendations.csv").read_text().splitlines()
     assert lines[0].replace('"', "") == "user_id,rank,item_id,score,title"
     assert len(lines) == 1 + 200 * 10

@@ -127,7 +127,7 @@ HEAD = "user_id,item_id,timestamp_ms,like\n"
         ({"a.csv": HEAD}, r"a.csv: the table has no rows"),
         ({"a.csv": ""}, r"a.csv is empty"),
         ({"a.csv": HEAD + "1,2,3,1\n" * 9 + "1,2,now,1\n"}, r"a.csv: column `timestamp_ms`, row 9"),
-        ({"a.csv": HEAD + "1,2,3,maybe\n"}, r"a.csv: column `like`, row 0: 'maybe' is no"),
+        ({"a.csv": HEAD + "1,2,3,maybe\n"}, r"a.csv: column `like`, row 0: 'maybe' is neither"),
         ({"a.csv": HEAD + "1,2,3\n"}, r"a.csv: row 0: Expected 4 columns, got 3"),
         ({"a.parquet": FILES["day0/part.parquet"][:-9]}, r"a.parquet cannot be read, it may"),
         ({"a.arrow": FILES["day2/part.arrow"][:-99]}, r"a.arrow cannot be read, it may"),
