@@ -42,7 +42,7 @@ def test_defaults_survive_the_trip_through_a_config_dict_and_json():
         ({"data": {"source": "event_log"}}, "config.data.path is empty"),
         ({"data": {"reserved_items": -1}}, "config.data.reserved_items = -1: a number of at least"),
         ({"data": {"hash_buckets": 2}}, "hash_buckets needs config.data.min_item_events above 1"),
-        ({"data": {"hash_buckets": 2, "split": "leave_one_out"}}, "hash_buckets must be 0 with .*leave_one_out"),
+        ({"data": {"hash_buckets": 2, "split": "leave_one_out"}}, "hash_buckets must be 0 with"),
     ],
 )
 def test_a_bad_setting_is_named(values, message):
