@@ -5,9 +5,8 @@ baselines are evaluated by the same code. The modules of `report` that draw need
 to be imported by name.
 """
 
+from negflax.evaluate.baselines.markov import default_baselines, markov_scorer
 from negflax.evaluate.baselines.popularity import (
-    default_baselines,
-    markov_scorer,
     popularity_scorer,
     random_scorer,
 )

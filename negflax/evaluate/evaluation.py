@@ -12,7 +12,8 @@ from negflax.config import Config
 from negflax.data import Sequences, open_sequences
 from negflax.evaluate.baselines import baseline_names
 from negflax.evaluate.baselines.item_based import MAX_ITEMS, item_baselines
-from negflax.evaluate.baselines.popularity import cached, default_baselines
+from negflax.evaluate.baselines.markov import default_baselines
+from negflax.evaluate.baselines.popularity import cached
 from negflax.evaluate.baselines.rate_adjusted import model_baselines
 from negflax.evaluate.circumstances import check_list_lengths, circumstances
 from negflax.evaluate.report.run_page import headline_keys

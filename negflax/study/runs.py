@@ -16,7 +16,8 @@ from jax.sharding import Mesh
 
 from negflax.config import Config
 from negflax.data import Sequences
-from negflax.evaluate.baselines.popularity import cached, default_baselines
+from negflax.evaluate.baselines.markov import default_baselines
+from negflax.evaluate.baselines.popularity import cached
 from negflax.evaluate.protocol import EvaluationError, Queries, Scorer, build_queries
 from negflax.evaluate.ranking import Ranks, rank_scorers
 from negflax.files import plain, write_json

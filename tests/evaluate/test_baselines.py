@@ -7,6 +7,13 @@ import pytest
 
 from negflax.evaluate import build_queries, markov_scorer, popularity_scorer, random_scorer
 from negflax.evaluate.baselines.filters import block_creator, drop_disliked
+from negflax.evaluate.baselines.markov import (
+    DECAY,
+    POPULARITY,
+    RECENT,
+    WINDOW,
+    recent_markov_scorer,
+)
 from negflax.evaluate.baselines.popularity import (
     PRIOR_EVENTS,
     cached,
@@ -49,6 +56,29 @@ def test_markov_counts_transitions_to_positives(make_sequences):
     np.testing.assert_allclose(scores[0, 1:], backoff + [0, 2, 1, 0])  # after item 1: 2 twice, 3
     np.testing.assert_allclose(scores[1, 1:], backoff)  # nothing followed item 4
     np.testing.assert_allclose(scores[2, 1:], backoff)  # no history
+
+
+def test_recent_markov_mixes_what_followed_the_last_five(log):
+    queries = build_queries(log, "test")
+    rows = log.catalogue.num_rows
+    followed, count = np.zeros((rows, rows)), np.ones(rows)
+    for start, stop in zip(log.offsets_U1[:-1], log.offsets_U1[1:], strict=True):
+        for e in range(start, stop):
+            if log.split_E[e] == 0 and log.positive_weight_E[e] > 0:
+                count[log.item_E[e]] += 1
+                for steps, weight in enumerate(WINDOW, 1):
+                    if e - steps >= start and log.split_E[e - steps] == 0:
+                        followed[log.item_E[e - steps], log.item_E[e]] += weight
+    followed[0] = 0  # an unknown item tells nothing
+    share = followed / np.maximum(followed.sum(axis=1, keepdims=True), 1e-9)
+    expected = np.empty((len(queries), rows))
+    for r, (user, end) in enumerate(zip(queries.user_R, queries.end_R, strict=True)):
+        last = log.item_E[max(log.offsets_U1[user], end - RECENT) : end][::-1]
+        weight = DECAY ** np.arange(len(last)) * (last > 0)
+        mixed = weight @ share[last] / max(weight.sum(), 1e-9)
+        expected[r] = (1 - POPULARITY) * mixed + POPULARITY * count / count.sum()
+    found = np.exp(np.asarray(recent_markov_scorer(log, ("train",))(queries)))
+    np.testing.assert_allclose(found[:, 1:], expected[:, 1:], rtol=1e-5)
 
 
 def test_random_depends_on_user_item_and_seed_only(log):

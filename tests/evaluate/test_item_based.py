@@ -11,7 +11,8 @@ from negflax.evaluate.baselines import BASELINES, baseline_names, item_based
 from negflax.evaluate.baselines.ease import ease_scorer, fit_ease
 from negflax.evaluate.baselines.interactions import TIE_BREAK, interactions, profiles
 from negflax.evaluate.baselines.item_knn import item_knn_scorer, nearest
-from negflax.evaluate.baselines.popularity import default_baselines, random_scorer
+from negflax.evaluate.baselines.markov import default_baselines
+from negflax.evaluate.baselines.popularity import random_scorer
 from negflax.evaluate.baselines.rate_adjusted import model_baselines
 
 CONFIG = EvalConfig(ks=(5,), bootstrap=20)
@@ -71,6 +72,15 @@ def test_ease_is_the_closed_form(log, c):
     found = ease_scorer(log, ("train", "valid"), 3.0, c)(queries)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+def test_profiles_of_recent_items_decay(make_sequences):
+    users = [[(1, "+", "train"), (2, "+", "train"), (3, "-", "train"), (1, "+", "train")]]
+    users[0].append((2, "+", "test"))
+    sequences = make_sequences(users, 3)
+    queries = build_queries(sequences, "test")
+    found = profiles(sequences, queries, sequences.positive_weight_E, 0.5)
+    np.testing.assert_allclose(found.toarray(), [[0, 1, 0.25, 0]])  # the last 1, two events after 2
 
 
 def test_ease_mirrors_in_blocks(log, monkeypatch):
@@ -147,7 +157,7 @@ def test_a_log_without_a_like_is_served_too(make_sequences):
 
 def test_settings_are_the_best_ones_on_validation(log):
     scorers, settings = item_based.item_baselines(log, ("train",), CONFIG)
-    assert list(scorers) == ["ease", "ease_signed", "item_knn"]
+    assert list(scorers) == ["ease", "ease_recent", "ease_signed", "item_knn"]
     queries = build_queries(log, "valid", CONFIG.valid_users)
 
     def value(scorer, metric):

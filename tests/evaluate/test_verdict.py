@@ -49,7 +49,7 @@ def test_percentages_are_those_of_the_interval():
     [
         ("ease", "item-based linear model does better"),
         ("item_knn", "docs/your_own_logs.md says when a recurrent model is the wrong tool"),
-        ("markov", "The last item predicts the next one best"),
+        ("markov_5", "The last items predict the next one best"),
         ("popularity", "little beyond popularity"),
     ],
 )

@@ -14,7 +14,7 @@ from negflax.config import (
     WorldConfig,
 )
 from negflax.data import open_sequences
-from negflax.evaluate.baselines.popularity import default_baselines
+from negflax.evaluate.baselines.markov import default_baselines
 from negflax.evaluate.protocol import EvaluationError
 from negflax.evaluate.ranking import rank_scorers
 from negflax.mesh import make_mesh

@@ -10,7 +10,7 @@ import tiny
 
 from negflax.data import history_batch
 from negflax.evaluate import build_queries
-from negflax.evaluate.baselines.popularity import default_baselines
+from negflax.evaluate.baselines.markov import default_baselines
 from negflax.evaluate.ranking import rank_scorers
 from negflax.evaluate.scorer import model_scorer
 from negflax.loss import candidates as sampling

@@ -96,12 +96,24 @@ def ease_scorer(sequences: Sequences, splits: tuple[str, ...], l2: float, c: flo
 
 
 def profile_scorer(
-    sequences: Sequences, fitted: Ease, popularity_V: np.ndarray, c: float = 0.0
+    sequences: Sequences,
+    fitted: Ease,
+    popularity_V: np.ndarray,
+    c: float = 0.0,
+    decay: float = 1.0,
 ) -> Scorer:
-    """Returns the scorer of a fitted B; the arguments are those of `ease_scorer`."""
+    """Returns the scorer of a fitted B.
+
+    Args:
+      sequences: events of all users.
+      fitted: B.
+      popularity_V: breaks ties.
+      c: weight of the negative feedback in a query's history.
+      decay: γ; positive feedback weighs γ to the number of events after it.
+    """
 
     def score(queries: Queries) -> np.ndarray:
-        profile_RV = profiles(sequences, queries, sequences.positive_weight_E)
+        profile_RV = profiles(sequences, queries, sequences.positive_weight_E, decay)
         if c:
             against_RV = profiles(sequences, queries, sequences.negative_weight_E)
             profile_RV = (profile_RV - np.float32(c) * against_RV).tocsr()

@@ -32,13 +32,29 @@ def interactions(
     return _binary(user_E[counted_E], sequences.item_E[counted_E], shape)
 
 
-def profiles(sequences: Sequences, queries: Queries, weight_E: np.ndarray) -> sparse.csr_array:
-    """Returns the same for each query's history, all events before the query; float32 (R, V)."""
+def profiles(
+    sequences: Sequences, queries: Queries, weight_E: np.ndarray, decay: float = 1.0
+) -> sparse.csr_array:
+    """Returns the same for each query's history, all events before the query; float32 (R, V).
+
+    Args:
+      sequences: events of all users.
+      queries: the queries.
+      weight_E: as in `interactions`.
+      decay: γ; below 1, an item's entry is γ to the number of events after its last one.
+    """
     query_H, event_H = history_events(sequences, queries.user_R, queries.end_R)
     item_H = sequences.item_E[event_H]
     counted_H = (weight_E[event_H] > 0) & (item_H > 0)
     shape = len(queries), sequences.catalogue.num_rows
-    return _binary(query_H[counted_H], item_H[counted_H], shape)
+    profile_RV = _binary(query_H[counted_H], item_H[counted_H], shape)
+    if decay < 1:
+        age_H = queries.end_R[query_H] - 1 - event_H
+        order_H = np.argsort(-age_H, kind="stable")  # the last event of an item is written last
+        order_H = order_H[counted_H[order_H]]
+        place = _entries(profile_RV, query_H[order_H], item_H[order_H])
+        profile_RV.data[place] = np.float32(decay) ** age_H[order_H].astype(np.float32)
+    return profile_RV
 
 
 def tie_break(matrix_UV: sparse.csr_array) -> np.ndarray:
@@ -47,8 +63,15 @@ def tie_break(matrix_UV: sparse.csr_array) -> np.ndarray:
     return np.float32(TIE_BREAK) * count_V / max(1.0, float(count_V.max()))
 
 
+def _entries(matrix: sparse.csr_array, row_N: np.ndarray, column_N: np.ndarray) -> np.ndarray:
+    """Returns where in `matrix.data` each of these entries is; all of them must exist."""
+    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    width = matrix.shape[1]
+    return np.searchsorted(rows * width + matrix.indices, row_N * width + column_N)
+
+
 def _binary(row_N: np.ndarray, item_N: np.ndarray, shape: tuple[int, int]) -> sparse.csr_array:
     found = sparse.csr_array((np.ones(len(row_N), np.float32), (row_N, item_N)), shape=shape)
-    found.sum_duplicates()
+    found.sum_duplicates()  # sorts the columns of each row as well
     found.data[:] = 1
     return found

@@ -1,8 +1,8 @@
-"""The item-to-item baselines EASE, signed EASE and item-kNN, tuned on the validation period.
+"""The item-to-item baselines EASE, its variants and item-kNN, tuned on the validation period.
 
-λ of EASE and the number of neighbours of item_knn maximise ndcg_p at the first K; c of ease_signed
-maximises delta. For tuning, the baselines are fitted to the training period only. With the chosen
-settings they are then fitted to all events that the model was trained on.
+λ of EASE, γ of ease_recent and the number of neighbours of item_knn maximise ndcg_p at the first K;
+c of ease_signed maximises delta. For tuning, the baselines are fitted to the training period only.
+With the chosen settings they are then fitted to all events that the model was trained on.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from negflax.evaluate.ranking import rank_queries
 
 MAX_ITEMS = 20_000  # EASE needs a dense item × item matrix: 1.6 GB for this many
 EASE_L2 = (200.0, 50.0, 1_000.0)  # the first of each is the default without a validation period
+RECENT_DECAY = (0.9, 0.8, 0.95, 0.98)
 SIGNED_C = (0.5, 0.25, 1.0)
 NEIGHBOURS = (100, 20, 50, 200)
 
@@ -29,7 +30,7 @@ NEIGHBOURS = (100, 20, 50, 200)
 def item_baselines(
     sequences: Sequences, splits: tuple[str, ...], config: EvalConfig
 ) -> tuple[dict[str, Scorer], dict[str, float]]:
-    """Fits the baselines `ease`, `ease_signed` and `item_knn`.
+    """Fits the baselines `ease`, `ease_recent`, `ease_signed` and `item_knn`.
 
     Args:
       sequences: events of all users.
@@ -50,6 +51,9 @@ def item_baselines(
     def ease_with(l2: float) -> Scorer:
         return profile_scorer(sequences, fit_ease(matrix_UV, l2), popularity_V)
 
+    def recent_with(decay: float) -> Scorer:
+        return profile_scorer(sequences, fitted, popularity_V, decay=decay)
+
     def signed_with(c: float) -> Scorer:
         return profile_scorer(sequences, fitted, popularity_V, c)
 
@@ -59,6 +63,7 @@ def item_baselines(
     k = choose(knn_with, NEIGHBOURS, "ndcg_p")
     l2 = choose(ease_with, EASE_L2, "ndcg_p")
     fitted = fit_ease(matrix_UV, l2)
+    decay = choose(recent_with, RECENT_DECAY, "ndcg_p")
     c = choose(signed_with, SIGNED_C, "delta")
     if set(splits) != {"train"}:
         matrix_UV = interactions(sequences, splits, sequences.positive_weight_E)
@@ -66,10 +71,12 @@ def item_baselines(
         fitted = fit_ease(matrix_UV, l2)
     scorers = {
         "ease": profile_scorer(sequences, fitted, popularity_V),
+        "ease_recent": recent_with(decay),
         "ease_signed": signed_with(c),
         "item_knn": knn_with(k),
     }
-    settings = {"ease/l2": l2, "ease_signed/c": c, "item_knn/neighbours": k}
+    settings = {"ease/l2": l2, "ease_recent/decay": decay, "ease_signed/c": c}
+    settings["item_knn/neighbours"] = k
     return scorers, settings | {"item_baselines/tuned": int(choose is not _first)}
 
 

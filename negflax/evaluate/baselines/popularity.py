@@ -1,7 +1,7 @@
-"""Simple baselines that every model has to beat (docs/method.md §5.5).
+"""Baselines that count the events of an item (docs/method.md §5.5).
 
-They are scored by the same code as a model. The scores of popularity and Markov are logarithms of
-smoothed shares, so their softmax is a distribution and weighted_loss is meaningful for them.
+They are scored by the same code as a model. The scores of popularity are logarithms of smoothed
+shares, so their softmax is a distribution and weighted_loss is meaningful for it.
 """
 
 from __future__ import annotations
@@ -9,29 +9,12 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-from scipy import sparse
 
-from negflax.config import EvalConfig
 from negflax.data import SPLITS, Sequences
 from negflax.evaluate.protocol import LazyScores, Queries, Scorer
 from negflax.hashing import mix
 
 PRIOR_EVENTS = 10.0  # number of labelled events by which an item's positive rate is smoothed
-
-
-def default_baselines(
-    sequences: Sequences,
-    splits: tuple[str, ...],
-    seed: int,
-    negative_popularity: float = EvalConfig.negative_popularity,
-) -> dict[str, Scorer]:
-    """Returns the baselines of every evaluation, by name; they count the events of `splits`."""
-    return {
-        "markov": markov_scorer(sequences, splits),
-        "popularity": popularity_scorer(sequences, splits),
-        "signed_popularity": signed_popularity_scorer(sequences, splits, negative_popularity),
-        "random": random_scorer(sequences, seed),
-    }
 
 
 def random_scorer(sequences: Sequences, seed: int) -> Scorer:
@@ -54,7 +37,7 @@ def random_scorer(sequences: Sequences, seed: int) -> Scorer:
 
 def popularity_scorer(sequences: Sequences, splits: tuple[str, ...]) -> Scorer:
     """Returns a scorer by log(1 + number of positive events in `splits`), equal for all users."""
-    score_V = np.log1p(_positive_count(sequences, splits).astype(np.float64))
+    score_V = np.log1p(positive_count(sequences, splits).astype(np.float64))
 
     def score(queries: Queries) -> np.ndarray:
         return np.broadcast_to(score_V, (len(queries), len(score_V)))
@@ -64,7 +47,7 @@ def popularity_scorer(sequences: Sequences, splits: tuple[str, ...]) -> Scorer:
 
 def signed_popularity_scorer(sequences: Sequences, splits: tuple[str, ...], c: float) -> Scorer:
     """Returns a scorer by `±log(1 + |d|)` of d = positive events − c × negative events."""
-    difference_V = _positive_count(sequences, splits) - c * _negative_count(sequences, splits)
+    difference_V = positive_count(sequences, splits) - c * _negative_count(sequences, splits)
     score_V = np.sign(difference_V) * np.log1p(np.abs(difference_V))
 
     def score(queries: Queries) -> np.ndarray:
@@ -97,7 +80,7 @@ def positive_rates(sequences: Sequences, splits: tuple[str, ...]) -> np.ndarray:
     It is smoothed by PRIOR_EVENTS events with the overall rate.
     """
     positive_V, negative_V = (
-        count(sequences, splits).astype(np.float64) for count in (_positive_count, _negative_count)
+        count(sequences, splits).astype(np.float64) for count in (positive_count, _negative_count)
     )
     labelled_V = positive_V + negative_V
     overall = (positive_V.sum() + 1) / (labelled_V.sum() + 1)
@@ -121,50 +104,13 @@ def cached(scorer: Scorer) -> Scorer:
     return score
 
 
-def markov_scorer(sequences: Sequences, splits: tuple[str, ...]) -> Scorer:
-    """Returns a first-order Markov scorer.
-
-    The score is the logarithm of a sum: how often an event on the history's last item was followed
-    by a positive event on the scored item within `splits`, plus the item's smoothed share of
-    popularity, which is below 1. For an empty history only popularity counts.
-    """
-    rows = sequences.catalogue.num_rows
-    chosen_E = _chosen(sequences, splits)
-    next_E = np.flatnonzero(chosen_E & (sequences.positive_weight_E > 0))
-    starts = sequences.offsets_U1[:-1]
-    next_E = next_E[~np.isin(next_E, starts)]
-    next_E = next_E[chosen_E[next_E - 1] & (sequences.item_E[next_E - 1] > 0)]
-    pairs = (sequences.item_E[next_E - 1], sequences.item_E[next_E])
-    transitions = sparse.csr_array(
-        (np.ones(len(next_E)), pairs), shape=(rows, rows)
-    )  # duplicates add up
-    count_V = _positive_count(sequences, splits) + 1.0
-    backoff_V = count_V / (count_V.sum() + 1)
-    score_V = np.log(backoff_V)
-
-    def score(queries: Queries) -> LazyScores:
-        empty_R = queries.end_R == sequences.offsets_U1[queries.user_R]
-        last_R = np.where(empty_R, 0, sequences.item_E[np.maximum(queries.end_R - 1, 0)])
-        found = transitions[last_R].tocoo()
-        query_F, item_F = found.coords
-        score_F = np.log(found.data + backoff_V[item_F])
-
-        def columns(asked: slice) -> np.ndarray:
-            scores_RC = np.tile(score_V[asked], (len(queries), 1))
-            here_F = (item_F >= asked.start) & (item_F < asked.stop)
-            scores_RC[query_F[here_F], item_F[here_F] - asked.start] = score_F[here_F]
-            return scores_RC
-
-        return LazyScores((len(queries), rows), columns)
-
-    return score
-
-
-def _chosen(sequences: Sequences, splits: tuple[str, ...]) -> np.ndarray:
+def chosen(sequences: Sequences, splits: tuple[str, ...]) -> np.ndarray:
+    """Returns whether each event is in one of the splits, (E,)."""
     return np.isin(sequences.split_E, [SPLITS.index(split) for split in splits])
 
 
-def _positive_count(sequences: Sequences, splits: tuple[str, ...]) -> np.ndarray:
+def positive_count(sequences: Sequences, splits: tuple[str, ...]) -> np.ndarray:
+    """Returns the number of positive events of each item in the splits, (V,)."""
     return _count(sequences, splits, sequences.positive_weight_E)
 
 
@@ -173,5 +119,5 @@ def _negative_count(sequences: Sequences, splits: tuple[str, ...]) -> np.ndarray
 
 
 def _count(sequences: Sequences, splits: tuple[str, ...], weight_E: np.ndarray) -> np.ndarray:
-    counted_E = _chosen(sequences, splits) & (weight_E > 0)
+    counted_E = chosen(sequences, splits) & (weight_E > 0)
     return np.bincount(sequences.item_E[counted_E], minlength=sequences.catalogue.num_rows)

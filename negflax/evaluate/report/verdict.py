@@ -115,9 +115,9 @@ def _advice(outcome: str, best: str, negatives: bool) -> str:
             f"{opening} To try: longer histories (config.eval.history, config.batch.length), more "
             "epochs; docs/your_own_logs.md says when a recurrent model is the wrong tool."
         )
-    if best == "markov":
+    if best in ("markov", "markov_5"):
         return (
-            "The last item predicts the next one best on this log. To try: more epochs, a larger "
+            "The last items predict the next one best on this log. To try: more epochs, a larger "
             "config.model.hidden and config.model.embedding."
         )
     return (
