@@ -12,14 +12,14 @@ from absl import flags
 OPTIMIZE_LITTLE = "jax_disable_most_optimizations"
 
 
-def run(name, *arguments):
-    """`python -m launch.NAME ARGUMENTS` on one device, with flags of its own as in a process."""
-    one, before = jax.devices()[:1], jax.config.read(OPTIMIZE_LITTLE)
+def run(name, *arguments, devices=1):
+    """`python -m launch.NAME ARGUMENTS` on few devices, with flags of its own as in a process."""
+    some, before = jax.devices()[:devices], jax.config.read(OPTIMIZE_LITTLE)
     argv = [name, *map(str, arguments)]  # config flags look into sys.argv for their overrides
     with (
         fresh_flags(),
         mock.patch.object(sys, "argv", argv),
-        mock.patch.object(jax, "devices", lambda: one),
+        mock.patch.object(jax, "devices", lambda: some),
     ):
         # The shared start-up sets a compilation cache for the whole process, other tests too.
         shared = importlib.import_module("launch.flags")

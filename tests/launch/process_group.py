@@ -14,11 +14,6 @@ import numpy as np
 ROOT = Path(__file__).parents[2]
 HEARTBEAT = 10  # seconds
 TINY = {
-    "world.num_users": 150,
-    "world.num_items": 60,
-    "world.num_creators": 10,
-    "world.num_clusters": 4,
-    "world.steps": 20,
     "model.hidden": 8,
     "model.embedding": 8,
     "batch.rows": 4,
@@ -34,11 +29,21 @@ TINY = {
 }
 
 
-def train_arguments(workdir, **settings):
+TINY_WORLD = {
+    "world.num_users": 150,
+    "world.num_items": 60,
+    "world.num_creators": 10,
+    "world.num_clusters": 4,
+    "world.steps": 20,
+}
+
+
+def train_arguments(workdir, config="synthetic", **settings):
     """The arguments of launch.train for a run of seconds; `train__steps=8` changes a setting."""
-    named = TINY | {name.replace("__", "."): value for name, value in settings.items()}
-    config = [f"--config.{name}={value}" for name, value in named.items()]
-    return ["--config=configs/synthetic.py", f"--workdir={workdir}", *config]
+    named = TINY | (TINY_WORLD if config == "synthetic" else {})
+    named |= {name.replace("__", "."): value for name, value in settings.items()}
+    changes = [f"--config.{name}={value}" for name, value in named.items()]
+    return [f"--config={ROOT}/configs/{config}.py", f"--workdir={workdir}", *changes]
 
 
 class Group:
@@ -74,7 +79,7 @@ class Group:
                     )
                 )
 
-    def wait(self, seconds=300):
+    def wait(self, seconds=900):
         """The exit codes; processes that have not ended by then are killed, and it is an error."""
         until = time.monotonic() + seconds
         try:
@@ -93,7 +98,7 @@ class Group:
         """What a process has written so far."""
         return self.logs[index].read_text()
 
-    def until(self, text, index=0, seconds=240):
+    def until(self, text, index=0, seconds=900):
         """Waits for a line that holds the text."""
         end = time.monotonic() + seconds
         while text not in self.text(index):

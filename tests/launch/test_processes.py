@@ -62,7 +62,7 @@ def test_one_is_killed(tmp_path, undisturbed, victim):
     group.until("step 30/60")
     group.processes[victim].kill()
     began = time.monotonic()
-    codes = group.wait(8 * HEARTBEAT)
+    codes = group.wait(20 * HEARTBEAT)
     assert codes[victim] == -signal.SIGKILL
     assert codes[1 - victim] in (LOST, -signal.SIGABRT), group.text(1 - victim)
     assert time.monotonic() - began < 4 * HEARTBEAT
@@ -76,7 +76,7 @@ def test_one_is_asked_to_leave(tmp_path, undisturbed, asked, number):
     group = start(tmp_path)
     group.until("step 30/60")
     group.processes[asked].send_signal(number)
-    assert group.wait(60) == [SAVED, SAVED]
+    assert group.wait(240) == [SAVED, SAVED]
     assert "preempted: saved step " in group.text()
     assert "resuming from step" in go_on(tmp_path, undisturbed)
 
@@ -86,7 +86,7 @@ def test_all_are_asked_while_data_is_prepared(tmp_path, undisturbed):
     group.until("building event sequences")
     for process in group.processes:
         process.send_signal(signal.SIGTERM)
-    assert group.wait(60) == [SAVED, SAVED]
+    assert group.wait(240) == [SAVED, SAVED]
     go_on(tmp_path, undisturbed)
 
 
@@ -95,7 +95,7 @@ def test_one_hangs(tmp_path, undisturbed):
     group.until("step 30/60")
     group.processes[1].send_signal(signal.SIGSTOP)
     began = time.monotonic()
-    assert group.processes[0].wait(8 * HEARTBEAT) in (LOST, -signal.SIGABRT)
+    assert group.processes[0].wait(20 * HEARTBEAT) in (LOST, -signal.SIGABRT)
     assert time.monotonic() - began < 4 * HEARTBEAT
     group.kill()
     go_on(tmp_path, undisturbed)
@@ -105,7 +105,7 @@ def test_it_goes_on_as_one_process(tmp_path, undisturbed):
     group = start(tmp_path)
     group.until("step 30/60")
     group.processes[1].terminate()
-    assert group.wait(60) == [SAVED, SAVED]
+    assert group.wait(240) == [SAVED, SAVED]
     go_on(tmp_path, undisturbed, count=1, devices=2)
 
 
@@ -117,7 +117,7 @@ def test_four_processes_then_two_then_one(tmp_path):
         group = start(tmp_path, f"logs{count}", count, devices=4 // count)
         group.until(text)
         group.processes[-1].terminate()
-        assert group.wait(90) == [SAVED] * count
+        assert group.wait(240) == [SAVED] * count
     go_on(tmp_path, (one,), count=1, devices=4)
 
 
@@ -127,7 +127,7 @@ def test_it_goes_on_with_other_devices(tmp_path, undisturbed, count):
     group = start(tmp_path)
     group.until("step 30/60")
     group.processes[1].terminate()
-    assert group.wait(60) == [SAVED, SAVED]
+    assert group.wait(240) == [SAVED, SAVED]
     finished(tmp_path / "again", *arguments_of(tmp_path / "run"), count=count)
     losses = [
         [json.loads(line)["loss"] for line in (run / "metrics.jsonl").open() if '"loss"' in line]
@@ -182,7 +182,7 @@ def test_disks_of_their_own(tmp_path):
 def test_a_user_error_ends_all_of_them(tmp_path):
     arguments = train_arguments(tmp_path / "run", batch__rows=3)
     group = Group(tmp_path / "logs", 2, "train", *arguments)
-    assert group.wait(90) == [1, 1]
+    assert group.wait(240) == [1, 1]
     assert "ConfigError: config.batch.rows = 3 does not divide" in group.text()
     assert "Traceback" not in group.text()
 
@@ -200,7 +200,7 @@ def test_random_kills(tmp_path, undisturbed):
             group = start(place, f"logs{tried}")
             if tried < KILLS and _killed(group, random, undisturbed[1]):
                 tried, here = tried + 1, here + 1
-                group.wait(8 * HEARTBEAT)
+                group.wait(20 * HEARTBEAT)
                 continue
             if group.wait() == [0, 0] and same_bits(place / "run", undisturbed[0]):
                 survived += here
