@@ -19,6 +19,7 @@ from negflax.data import Batch
 from negflax.mesh import AXES, COPIED, SPLIT
 from negflax.model import Recommender
 from negflax.serve.topk import CHUNK, top_k_function
+from negflax.train.finite import non_finite
 from negflax.train.restore import Trained
 
 
@@ -27,11 +28,16 @@ class ModelError(ValueError):
 
 
 def check_finite(trained: Trained) -> None:
-    """Every row of every table is finite.
+    """Every row of every table is finite, and so is every dense parameter.
 
     Raises:
       ModelError: one is not; the message names it.
     """
+    if bad := non_finite(trained.state["dense"]):
+        raise ModelError(
+            f"step {trained.step}: {', '.join(bad)} hold NaN or infinity: the run has diverged; "
+            "choose an earlier checkpoint, or train with a lower config.optimizer.learning_rate"
+        )
     for name, table in trained.state["tables"].items():
         rows = table["rows"][: trained.model.tables[name].num_rows]
         finite_V = jnp.isfinite(rows).all(axis=1)

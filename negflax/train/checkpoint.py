@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import logging as standard_logging
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 
 from negflax.config import ConfigError
+from negflax.processes import is_first
 from negflax.tables.stored import as_stored, plain
 from negflax.train import checkpoint_files as files
 from negflax.train.checkpoint_files import FINGERPRINTS, METRICS
@@ -42,7 +44,10 @@ __all__ = [
 
 
 def _not_orbax(record: standard_logging.LogRecord) -> bool:
-    return record.levelno >= standard_logging.ERROR or "orbax" not in record.pathname
+    if "orbax" not in record.pathname:
+        return True
+    # What it tells with a traceback it raises too, and `Checkpoints` says it in a line.
+    return record.levelno >= standard_logging.ERROR and not record.exc_info
 
 
 class NonFiniteError(CheckpointError):
@@ -198,7 +203,7 @@ class Checkpoints:
                 continue
             if first_error:
                 logging.warning("falling back to the checkpoint of step %d", step)
-                self._move_later_ones(step)
+                self.set_aside_later(step)
             return step, state
         if len(line) == 1:
             raise first_error
@@ -251,6 +256,9 @@ class Checkpoints:
             late = self._writing  # the write before this one, unless that has come to its end
             late = step if late is None or self._path(late).is_dir() else late
             reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+            if is_first():
+                for left in self.folder.glob(f"{late}.orbax-checkpoint-tmp*"):
+                    shutil.rmtree(left, ignore_errors=True)
             raise CheckpointError(
                 f"the checkpoint of step {late} was not written to {self.folder}: {reason}. Once "
                 "that is mended (free space, the right to write, the disk mounted), start again. "
@@ -314,7 +322,7 @@ class Checkpoints:
                     + ("catalogue.npz is another run's" if name == VOCABULARY else "damaged")
                 )
 
-    def _move_later_ones(self, step: int) -> None:
+    def set_aside_later(self, step: int) -> None:
         """What is newer than the step, which is then saved anew."""
         if self._read_only:
             return

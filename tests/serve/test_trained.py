@@ -159,10 +159,20 @@ def test_errors_name_the_log(recommender):
         recommender.recommend(log([1, 1], [10, 11], dwell_ms=[3, -5]), name="mine.csv")
 
 
-def test_scores_that_are_not_finite_are_an_error(trained):
-    broken = jax.tree.map(lambda x: x * np.nan, trained.state["dense"])
-    run = dataclasses.replace(trained, state=trained.state | {"dense": broken})
-    with pytest.raises(ModelError, match="step 0 gives scores that are not finite"):
+@pytest.mark.parametrize(
+    ("dense", "table", "words"),
+    [
+        (np.nan, 1, "step 0: .* hold NaN or infinity: the run has diverged; choose an earlier"),
+        (1, np.nan, "step 0: table '.* has .* rows with NaN or infinity.* has diverged"),
+    ],
+)
+def test_a_run_that_has_diverged_is_told_with_its_step(trained, dense, table, words):
+    state = {
+        "dense": jax.tree.map(lambda x: x * dense, trained.state["dense"]),
+        "tables": jax.tree.map(lambda x: x.at[1:].multiply(table), trained.state["tables"]),
+    }
+    run = dataclasses.replace(trained, state=trained.state | state)
+    with pytest.raises(ModelError, match=words):
         TrainedRecommender(run).recommend(log([1], [10]), 3)
 
 
