@@ -2,12 +2,13 @@
 
   python -m launch.plan --config=configs/kuairand.py --devices=8 --memory_gib=80
   python -m launch.plan --config=configs/event_log.py --devices=64 --memory_gib=80 \
-    --items=1000000000 --config.batch.rows=1024
+    --items=1000000000 --config.batch.rows=1024 --platform=h200
 
 The sizes of rows, slots, candidates and collectives are computed from the config. The temporary
-memory of the step is read from the step compiled for that number of virtual CPU devices. Nothing is
-allocated. The catalogue is counted from the data set unless --items is given. Times come from the
-peak rates of a device and are lower bounds.
+memory of the step is read from the step compiled for that number of devices: of the chip that
+--platform names, which need not be there but whose compiler must be installed (pip install
+'negflax[aot]'), or of virtual CPU devices. Nothing is allocated. The catalogue is counted from the
+data set unless --items is given. Times come from the peak rates of a device and are lower bounds.
 """
 
 from __future__ import annotations
@@ -26,24 +27,28 @@ from negflax.data.features import NUM_VALUES
 from negflax.evaluate import format_table
 from negflax.files import write_json
 from negflax.mesh import make_mesh
+from negflax.train import chips
 from negflax.train import plan as planning
 
 from . import flags as shared
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "One of configs/*.py.")
 DEVICES = flags.DEFINE_integer("devices", 1, "Number of devices of the run.", lower_bound=1)
-MEMORY = flags.DEFINE_float("memory_gib", 80.0, "Memory of one device, in GiB.")
+PLATFORM = flags.DEFINE_enum(
+    "platform", "cpu", ["cpu", *chips.CHIPS], "Chip that the step is compiled for."
+)
+MEMORY = flags.DEFINE_float(
+    "memory_gib", None, "Memory of one device, in GiB; the chip's by default, 80 for cpu."
+)
 ITEMS = flags.DEFINE_integer("items", 0, "Size of the catalogue; 0: count it in the data set.")
 CREATORS = flags.DEFINE_integer("creators", 0, "With --items: number of creators.")
 CLUSTERS = flags.DEFINE_integer("clusters", 0, "With --items: number of clusters.")
-# One H200: float32 peak, HBM, and a network card of 400 Gb/s, by its data sheet.
-TFLOPS = flags.DEFINE_float("tflops", 67.0, "Peak compute of a device, 10^12 FLOP per second.")
+# By default those of the chip's data sheet (negflax/train/chips.py), for cpu one H200's.
+TFLOPS = flags.DEFINE_float("tflops", None, "Peak compute of a device, 10^12 FLOP per second.")
 MEMORY_GBPS = flags.DEFINE_float(
-    "memory_gbps", 4800.0, "Memory bandwidth of a device, 10^9 bytes per second."
+    "memory_gbps", None, "Memory bandwidth of a device, 10^9 bytes per second."
 )
-LINK_GBPS = flags.DEFINE_float(
-    "link_gbps", 50.0, "Bandwidth between devices, 10^9 bytes per second."
-)
+LINK_GBPS = flags.DEFINE_float("link_gbps", None, "Between devices, 10^9 bytes per second.")
 LATENCY_US = flags.DEFINE_float("latency_us", 10.0, "Latency of a collective, microseconds.")
 
 
@@ -76,25 +81,37 @@ def virtual_devices(number: int) -> list[jax.Device]:
     return jax.local_devices(backend="cpu")[:number]
 
 
+def machine_of(config: Config) -> planning.Machine:
+    """Returns the rates of a device: those that flags give, else the chip's for these products."""
+    chip = chips.CHIPS["h200" if PLATFORM.value == "cpu" else PLATFORM.value]
+    share = 1 if config.model.precision == "bfloat16" else chip.float32_share
+    return planning.Machine(
+        (TFLOPS.value or chip.tflops * share) * 1e12,
+        (MEMORY_GBPS.value or chip.memory_gbps) * 1e9,
+        (LINK_GBPS.value or chip.link_gbps) * 1e9,
+        LATENCY_US.value * 1e-6,
+    )
+
+
 def main(argv: list[str]) -> None:
     """See the module."""
     del argv
     config = from_config_dict(CONFIG.value)
-    mesh = make_mesh(config.mesh, virtual_devices(DEVICES.value))
-    machine = planning.Machine(
-        TFLOPS.value * 1e12, MEMORY_GBPS.value * 1e9, LINK_GBPS.value * 1e9, LATENCY_US.value * 1e-6
-    )
+    on_cpu, number = PLATFORM.value == "cpu", DEVICES.value
+    devices = virtual_devices(number if on_cpu else 1)
+    mesh = make_mesh(config.mesh, devices if on_cpu else chips.absent(PLATFORM.value, number))
+    machine = machine_of(config)
     sizes = sizes_of(config)
     plan = planning.make_plan(config, sizes, mesh, machine)
-    limit = int(MEMORY.value * planning.GIB)
-    print(f"{sizes.num_rows - 1:,} rows, {DEVICES.value} device(s); estimates per device\n")
+    memory = MEMORY.value or (80.0 if on_cpu else chips.CHIPS[PLATFORM.value].memory_gib)
+    limit = int(memory * planning.GIB)
+    print(
+        f"{sizes.num_rows - 1:,} rows, {number} device(s), compiled for {PLATFORM.value}; "
+        "estimates per device\n"
+    )
     print(report(plan))
     advice = plan.too_large(limit)
-    print(
-        f"\nfits into {MEMORY.value:g} GiB"
-        if not advice
-        else f"\ndoes not fit into {MEMORY.value:g} GiB:"
-    )
+    print(f"\nfits into {memory:g} GiB" if not advice else f"\ndoes not fit into {memory:g} GiB:")
     for part, keys in advice.items():
         print(f"  {part}, {plan.memory[part] / planning.GIB:.3f} GiB: {keys}")
     if shared.JSON.value:
@@ -118,7 +135,7 @@ def figures(plan: planning.Plan) -> dict[str, object]:
     """Returns the plan as written by --json, in bytes and seconds."""
     values = dataclasses.asdict(plan)
     values["collectives"] = {f"{of}/{what}": size for (of, what), size in plan.collectives.items()}
-    return {"devices": DEVICES.value, "peak": plan.peak} | values
+    return {"devices": DEVICES.value, "platform": PLATFORM.value, "peak": plan.peak} | values
 
 
 def _gib(size: int) -> float:

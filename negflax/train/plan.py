@@ -3,8 +3,8 @@
 Everything whose size follows from the config and the catalogue is arithmetic on shapes. The rest,
 what the step holds while it runs, is the temporary memory of the compiled step; it does not depend
 on the catalogue once that exceeds the ids of a step, so a small catalogue is compiled for it, for
-as many virtual CPU devices, and nothing is allocated. A compiler for another platform fuses
-otherwise: take that part as an estimate there.
+the devices of the mesh: virtual CPU devices, or chips that need not be there (chips.py), whose
+compilers fuse otherwise. Nothing is allocated.
 
 Shapes: K ids of a device in a step, S candidates, V rows of a table, N states of a device, D width.
 """
@@ -141,12 +141,15 @@ def make_plan(config: Config, sizes: Sizes, mesh: Mesh, machine: Machine) -> Pla
         lambda: init_state(config, model, trainer.dense_optimizer, trainer.row_optimizer, mesh)
     )
     shards = traffic.shards_of(config, mesh)
-    rows = sum(_bytes(table["rows"]) for table in state["tables"].values()) // shards
-    tables = _bytes(state["tables"]) // shards
+    tiled = mesh.devices.flat[0].platform == "tpu"
+    rows = sum(_bytes(table["rows"], tiled) for table in state["tables"].values()) // shards
+    tables = _bytes(state["tables"], tiled) // shards
     dense = _bytes(state) - _bytes(state["tables"])
     candidates = sum(one.scored * one.both_bytes for one in lookups.values())
     held = sum(one.held_bytes(shards) for one in lookups.values())
     temporary = _temporary(trainer, batch)
+    candidates = min(candidates, temporary)  # a TPU keeps what is small on the chip itself
+    held = min(held, temporary - candidates)
     memory = {
         "rows": rows,
         "slots": tables - rows,
@@ -158,7 +161,7 @@ def make_plan(config: Config, sizes: Sizes, mesh: Mesh, machine: Machine) -> Pla
         "sampler": 0 if trainer.unigram is None else SAMPLER_BYTES * sizes.num_rows,
         "candidates": candidates,
         "looked-up rows": held,
-        "activations": max(0, temporary - candidates - held),
+        "activations": temporary - candidates - held,
     }
     reduced = 2 * (mesh.size - 1) / mesh.size * _bytes(state["dense"])
     collectives = {("dense", "all-reduce gradients"): reduced}
@@ -234,5 +237,14 @@ def _seconds(
     return seconds | {"step": sum(seconds.values())}
 
 
-def _bytes(tree: Any) -> int:
-    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
+def _bytes(tree: Any, tiled: bool = False) -> int:
+    """Of all arrays; `tiled`: as TPUs store matrices, in tiles of 8 × 128 values of 32 bits."""
+    return sum(
+        (_tiled_size(x) if tiled and x.ndim == 2 else x.size) * x.dtype.itemsize
+        for x in jax.tree.leaves(tree)
+    )
+
+
+def _tiled_size(x: Any) -> int:
+    down = 8 * max(1, 4 // x.dtype.itemsize)
+    return min(-(-a // down) * down * (-(-b // 128) * 128) for a, b in (x.shape, x.shape[::-1]))

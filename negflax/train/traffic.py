@@ -16,7 +16,9 @@ from negflax.config import Config
 from negflax.data import Batch
 from negflax.model import Recommender
 from negflax.model.related_items import table_of
-from negflax.tables import all_to_all, padded_rows
+from negflax.tables import all_to_all, optimizers
+from negflax.tables.stored import stored_rows
+from negflax.train.state import kept_in_lines
 
 
 class Lookup(NamedTuple):
@@ -84,6 +86,7 @@ def lookups(
     for kind, ids_VC in model.related.items():
         lookups[table_of(kind)] = {use: ids * ids_VC.shape[1] for use, ids in items.items()}
     found = {}
+    lines = kept_in_lines(config, optimizers.get(config.optimizer, 1), mesh)
     for name, uses in lookups.items():
         spec = model.tables[name]
         whole = whole_table and name == model.output_table
@@ -91,7 +94,7 @@ def lookups(
         sizes = (
             sum(ids for use, ids in uses.items() if use != "candidate"),
             candidates,
-            padded_rows(spec.num_rows, mesh.size),
+            stored_rows(spec, mesh, lines),
             spec.width * row_itemsize,
             spec.width * itemsize,
         )

@@ -62,7 +62,7 @@ def test_updates_are_those_of_rows(name, half):
         "rows": lines.to_lines(kept, True),
         "slots": {k: lines.to_lines(x, True) if x.ndim == 2 else x for k, x in slots.items()},
     }
-    step = updates.RowStep(rate=0.1, decay=0.01, seed=np.uint32(3))
+    step = updates.RowStep(rate=0.125, seed=np.uint32(3))
     apply = jax.jit(lambda table, index, g: updates.apply(optimizer, table, index, g, step))
     for _ in range(3):
         index = np.sort(rng.choice(128, 40, replace=False)).astype(np.int32)
@@ -70,7 +70,9 @@ def test_updates_are_those_of_rows(name, half):
         gradient = jnp.asarray(rng.normal(size=(40, 9)), jnp.float32)
         plain, laid = apply(plain, index, gradient), apply(laid, index, gradient)
     spread = jax.tree.map(lines.to_rows, laid, is_leaf=lambda x: isinstance(x, lines.Lines))
-    jax.tree.map(np.testing.assert_array_equal, spread, plain)
+    for ours, theirs in zip(jax.tree.leaves(spread), jax.tree.leaves(plain), strict=True):
+        # Two programs may contract products and sums differently.
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=int(ours.dtype == jnp.uint16))
 
 
 def test_a_state_goes_to_rows_and_back_on_a_mesh():
