@@ -21,9 +21,9 @@ from negflax.evaluate.baselines.popularity import cached
 from negflax.evaluate.protocol import EvaluationError, Queries, Scorer, build_queries
 from negflax.evaluate.ranking import Ranks, rank_scorers
 from negflax.files import plain, write_json
-from negflax.study.progress import Progress
 from negflax.study.ranked import read_ranks, write_ranks
 from negflax.study.settings import Contender
+from negflax.study.time_left import Progress
 from negflax.study.training import TRAINED_ON, Training, summary
 
 STABILITY_SHARE = 0.2  # length of a stability run, as a share of a full continuation
