@@ -36,7 +36,7 @@ KILLS = flags.DEFINE_integer("kills", 20, "How many.")
 SEED = flags.DEFINE_integer("seed", 0, "Of the moments.")
 JSON = flags.DEFINE_string("json", "", "Write the printed figures to this file.")
 
-STEPS = 600
+STEPS = 200
 SETTINGS = {
     "world.num_users": 300,
     "world.num_items": 60,
@@ -46,7 +46,7 @@ SETTINGS = {
     "train.steps": STEPS,
     "train.refit": False,
     "train.eval_every": 100,
-    "train.checkpoint_every": 20,
+    "train.checkpoint_every": 10,
     "batch.rows": 4,
     "loss.positives_only_steps": 50,
     "loss.ramp_steps": 50,

@@ -256,6 +256,8 @@ class Checkpoints:
             late = self._writing  # the write before this one, unless that has come to its end
             late = step if late is None or self._path(late).is_dir() else late
             reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+            if "RESOURCE_EXHAUSTED" in reason:  # as TensorStore says it
+                reason = "No space left on device"
             if is_first():
                 for left in self.folder.glob(f"{late}.orbax-checkpoint-tmp*"):
                     shutil.rmtree(left, ignore_errors=True)
