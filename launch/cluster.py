@@ -212,13 +212,16 @@ def _detection(env: Mapping[str, str], tpu: bool) -> str:
     return "ompi" if "OMPI_MCA_orte_hnp_uri" in env else ""
 
 
-def initialize() -> None:
+def initialize(several: bool) -> None:
     """Joins the run's other processes, and handles signals: for programs, before they use JAX.
 
     Only the first process prints. Where there is one process, no port is opened.
 
+    Args:
+      several: whether the program runs on several processes.
+
     Raises:
-      ConfigError: see `spec_of`.
+      ConfigError: see `spec_of`; or there are several, and the program runs on one.
     """
     given = {
         name: str(value)
@@ -234,6 +237,11 @@ def initialize() -> None:
     tpu = tpu and importlib.util.find_spec("libtpu") is not None
     spec = spec_of(given, os.environ, tpu)
     store, index, count = None, 0, 1
+    if spec.count > 1 and not several:
+        raise ConfigError(
+            f"this program runs in one process, and the environment says {spec.count} (see "
+            "launch/cluster.py): start it once, with NEGFLAX_NUM_PROCESSES=1"
+        )
     if spec.count > 1 or spec.detection:
         store, index, count = _join(spec)
     preemption.install(_leave_preempted, store, index, count)

@@ -159,4 +159,4 @@ def follow_run(workdir: Path) -> None:
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["workdir"])
-    shared.run(main)
+    shared.run(main, several=True)

@@ -69,17 +69,21 @@ def start(workdir: str | Path) -> None:
         jax.config.update("jax_compilation_cache_dir", str(cache))
 
 
-def run(main: Callable[[list[str]], None]) -> None:
-    """Runs a program, on one process or several, and exits by the codes of `cluster`.
+def run(main: Callable[[list[str]], None], *, several: bool = False) -> None:
+    """Runs a program and exits by the codes of `cluster`.
 
     An error that the user can fix is printed as one line, without a traceback.
+
+    Args:
+      main: the program.
+      several: whether it runs on several processes.
     """
 
     def main_of(argv: list[str]) -> None:
         code = cluster.EXIT_DONE
         try:
             keep_memory()
-            cluster.initialize()
+            cluster.initialize(several)
             import_modules(IMPORT.value)
             main(argv)
         except USER_ERRORS as error:

@@ -115,4 +115,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["workdir", "events"])
-    shared.run(main)
+    shared.run(main, several=True)
