@@ -1,1 +1,1 @@
-"""One file a run, each with get_config(); its docstring gives command, time and result."""
+"""One file per run, each with get_config(); its docstring has the command, time and result."""

@@ -1,12 +1,12 @@
-"""KuaiRand in its original distribution: Pure as it stands, 1K and 27K by two settings.
+"""KuaiRand in its original distribution: Pure; with two more settings, 1K or 27K.
 
   python -m launch.prepare --data_set=kuairand/pure --manual_dir=downloads --data_dir=data
   python -m launch.train --config=configs/kuairand_pure.py --config.data.root=data \
     --workdir=runs/kuairand_pure
 
-The split is that of configs/kuairand.py: trains before 2022-04-29 (UTC+8), validates on 29-30
-April, trains anew on both, scores May once. Neither time nor metrics were measured, as the archive
-was not within reach. For 1K (4 million videos) and 27K (32 million) add
+The split is that of configs/kuairand.py: training before 2022-04-29 (UTC+8), validation on 29-30
+April, training again on both, evaluation on May once. Time and metrics were not measured, as the
+archive was not available. For 1K (4 million videos) and 27K (32 million) add
 --config.data.source=kuairand/1k and --config.loss.candidates=uniform.
 """
 
@@ -14,7 +14,7 @@ from negflax import config as negflax_config
 
 
 def get_config():
-    """The run."""
+    """Returns the config."""
     config = negflax_config.defaults()
     config.name = "kuairand_pure"
     config.data.source = "kuairand/pure"

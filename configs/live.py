@@ -1,15 +1,15 @@
-"""Live experiments on the simulated platform: sizes, model and training of all arms.
+"""Live experiments on the simulated platform: world, model and training of all arms.
 
   python -m launch.simulate live --config=configs/live.py --workdir=runs/live
 
-About 11 CPU minutes a seed on one core: two surfaces, nine arms, 14 simulated days (docs/live.md).
+Takes about 11 CPU minutes per seed: two surfaces, nine arms, 14 simulated days (docs/live.md).
 """
 
 from negflax import config as negflax_config
 
 
 def get_config():
-    """What the arms of launch/live.py have in common."""
+    """Returns the config that the arms of launch/live.py have in common."""
     config = negflax_config.shipped("synthetic")
     config.name = "live"
     config.world.num_users = 3_000

@@ -4,16 +4,16 @@
   python -m launch.train --config=configs/movie_lens.py --config.data.root=data \
     --workdir=runs/movie_lens
 
-Ratings of 4 and more are positive, of 2 and less negative. Another size:
---config.data.source=movie_lens/20m. Neither time nor metrics were measured, as the archive was not
-within reach; configs/movielens_100k.py has figures for the small set.
+Ratings of at least 4 are positive, ratings of at most 2 negative. Another size:
+--config.data.source=movie_lens/20m. Time and metrics were not measured, as the archive was not
+available; configs/movielens_100k.py has figures for the small data set.
 """
 
 from negflax import config as negflax_config
 
 
 def get_config():
-    """The run."""
+    """Returns the config."""
     config = negflax_config.defaults()
     config.name = "movie_lens"
     config.data.source = "movie_lens/1m"

@@ -2,15 +2,15 @@
 
   python -m launch.train --config=configs/movielens_100k.py --workdir=runs/movielens_100k
 
-Needs ml-100k under $NEGFLAX_DATA_DIR. About half a minute on a CPU. Small: the test period holds
-some 150 users, so that intervals are wide; for a claim take a larger set.
+Needs ml-100k under $NEGFLAX_DATA_DIR. Takes about half a minute on a CPU. The test period has only
+about 150 users, so intervals are wide; use a larger data set for conclusions.
 """
 
 from negflax import config as negflax_config
 
 
 def get_config():
-    """The run."""
+    """Returns the config."""
     config = negflax_config.defaults()
     config.name = "movielens_100k"
     config.data.source = "movielens_100k"

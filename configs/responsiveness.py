@@ -1,4 +1,4 @@
-"""The arms of docs/responsiveness.md: one recipe, three ways to use a dislike.
+"""The arms of docs/responsiveness.md: one recipe with three ways to use dislikes.
 
   python -m launch.train --config=configs/responsiveness.py:no_signal --workdir=runs/no_signal/seed0
   python -m launch.train --config=configs/responsiveness.py:input_only \
@@ -6,7 +6,7 @@
   python -m launch.train --config=configs/responsiveness.py:input_and_label \
     --workdir=runs/input_and_label/seed0
 
-More training seeds: seed1, … with --config.train.seed=1. Then
+For more training seeds, use seed1, … with --config.train.seed=1, …. Then run
 
   python -m launch.simulate responsiveness \
     --workdir=runs/no_signal,runs/input_only,runs/input_and_label --html=responsiveness.html
@@ -19,12 +19,12 @@ ARMS = ("no_signal", "input_only", "input_and_label")
 
 
 def get_config(arm: str = "input_and_label"):
-    """The recipe; the arms differ in the dislike as an input, and in the objective."""
+    """Returns the config of an arm; arms differ in the dislike input and in the objective."""
     if arm not in ARMS:
         raise ValueError(f"configs/responsiveness.py:{arm}: choose from {', '.join(ARMS)}")
     config = negflax_config.defaults()
     config.name = arm
-    # Dislikes alone are labels: skips are eight times as many, and would be most of the push.
+    # Only dislikes are negative labels: skips are eight times as many, and would dominate.
     config.labels.negative = ("dislike",)
     config.model.features = FEATURES[1:] if arm == "no_signal" else FEATURES
     config.model.feature_dim = 16
@@ -32,7 +32,7 @@ def get_config(arm: str = "input_and_label"):
     config.model.latent_cross = True
     config.loss.objective = "ntr" if arm == "input_and_label" else "ssm"
     config.loss.omega = 3.0
-    config.loss.positives_only_steps = 400  # half of the steps: p̄ is that of a trained model
+    config.loss.positives_only_steps = 400  # half of the steps, so that p̄ is from a trained model
     config.loss.ramp_steps = 100
     config.optimizer.learning_rate = 6e-3
     config.train.epochs = 6.0

@@ -1,11 +1,11 @@
-"""The arms of docs/responsiveness.md on real data, where the signal is a skip.
+"""The arms of docs/responsiveness.md on real data, with skips as the signal.
 
   python -m launch.train --config=configs/responsiveness_kuairand.py:input_and_label --test=false \
     --workdir=runs/real/input_and_label/seed0
 
-Explicit dislikes are some two hundred in that log; skips are two fifths of the events that have
-dwell times. A skip is an input by its dwell time and watch ratio, so `no_signal` has neither. Needs
-kuairand-pure-mini under $NEGFLAX_DATA_DIR; about three CPU minutes a run.
+The log has only about two hundred explicit dislikes; skips are two fifths of the events with dwell
+times. Dwell time and watch ratio show a skip to the model, so `no_signal` has neither. Needs
+kuairand-pure-mini under $NEGFLAX_DATA_DIR; takes about three CPU minutes per run.
 """
 
 from negflax import config as negflax_config
@@ -18,7 +18,7 @@ FEATURES = {
 
 
 def get_config(arm: str = "input_and_label"):
-    """The recipe; the arms differ in the inputs that tell a skip, and in the objective."""
+    """Returns the config of an arm; arms differ in inputs that show skips, and the objective."""
     if arm not in FEATURES:
         raise ValueError(f"configs/responsiveness_kuairand.py:{arm}: one of {', '.join(FEATURES)}")
     config = negflax_config.shipped("kuairand")
@@ -30,6 +30,6 @@ def get_config(arm: str = "input_and_label"):
     config.train.epochs = 3.0
     config.train.eval_every = 0
     config.train.refit = False
-    config.train.splits = ("train", "valid")  # nothing is chosen, and skips begin late in the log
+    config.train.splits = ("train", "valid")  # nothing is tuned, and skips begin late in the log
     config.eval.history = 64
     return config

@@ -2,16 +2,17 @@
 
   python -m launch.study --config=configs/study_kuairand.py --workdir=runs/study_kuairand
 
-Every objective with equally many settings, five seeds of the chosen ones. Resumable. Of two
-epochs three quarters are shared by all objectives. About 3 CPU-minutes an objective and 15
-besides; --objectives and --stability choose. Results: docs/choosing_an_objective.md.
+Every objective has the same number of settings, and five seeds with the chosen one. A repeated
+command resumes. Three quarters of the two epochs are shared by all objectives. Takes about 3 CPU
+minutes per objective and 15 more; --objectives and --stability select. Results:
+docs/choosing_an_objective.md.
 """
 
 from negflax import config as negflax_config
 
 
 def get_config():
-    """The run that every objective starts from."""
+    """Returns the config that every objective starts from."""
     config = negflax_config.shipped("kuairand")
     config.name = "study_kuairand"
     config.train.epochs = 2.0

@@ -2,15 +2,15 @@
 
   python -m launch.study --config=configs/study_movielens_100k.py --workdir=runs/study_ml
 
-Every objective with equally many settings, five seeds of the chosen ones. Resumable. About ten
-CPU-minutes. Results: docs/choosing_an_objective.md.
+Every objective has the same number of settings, and five seeds with the chosen one. A repeated
+command resumes. Takes about ten CPU minutes. Results: docs/choosing_an_objective.md.
 """
 
 from negflax import config as negflax_config
 
 
 def get_config():
-    """The run that every objective starts from."""
+    """Returns the config that every objective starts from."""
     config = negflax_config.shipped("movielens_100k")
     config.name = "study_movielens_100k"
     config.eval.rate_betas = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)

@@ -2,15 +2,15 @@
 
   python -m launch.study --config=configs/study_synthetic.py --workdir=runs/study_synthetic
 
-Every objective with equally many settings, five seeds of the chosen ones. Resumable. Not measured
-at this size; --quick is a trial.
+Every objective has the same number of settings, and five seeds with the chosen one. A repeated
+command resumes. Not measured at this size; --quick is a short trial.
 """
 
 from negflax import config as negflax_config
 
 
 def get_config():
-    """The run that every objective starts from."""
+    """Returns the config that every objective starts from."""
     config = negflax_config.shipped("synthetic")
     config.name = "study_synthetic"
     config.eval.rate_betas = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)

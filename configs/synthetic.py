@@ -1,16 +1,16 @@
-"""The embedded default: a seeded synthetic short-video platform, trained with NTR.
+"""The default run: a seeded simulation of a short-video platform, trained with NTR.
 
   python -m launch.train --config=configs/synthetic.py --workdir=runs/synthetic
 
-One to two minutes on two CPU cores. Test period: HR_p@10 .41, NDCG_p@10 .11, HR_n@10 .23, where
-popularity has .30, .07, .26 and EASE .45, .13, .28.
+Takes one to two minutes on two CPU cores. Test period: HR_p@10 .41, NDCG_p@10 .11, HR_n@10 .23;
+popularity has .30, .07, .26, and EASE .45, .13, .28.
 """
 
 from negflax import config as negflax_config
 
 
 def get_config():
-    """The run."""
+    """Returns the config."""
     config = negflax_config.defaults()
     config.name = "synthetic"
     return config

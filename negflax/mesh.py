@@ -1,4 +1,4 @@
-"""Devices: the mesh, its axis names and the shardings that the rooms use.
+"""Devices: the mesh, its axis names and the shardings that the packages use.
 
 Batches are split over every device, and so are the rows of the item tables unless
 config.mesh.rows says otherwise: memory for tables divides by the number of devices, and no device

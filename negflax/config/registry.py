@@ -1,6 +1,6 @@
 """Names of objectives and encoders: the built-in ones, and those that users register.
 
-The names stand here, below all other rooms, so that a config can be checked without importing a
+The names are here, in the lowest package, so that a config can be checked without importing a
 model; the functions and classes stand in negflax/loss/objectives.py and negflax/model/encoders/.
 """
 
