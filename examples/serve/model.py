@@ -16,8 +16,8 @@ from negflax.serve import ListRules, Session, StateError, TrainedRecommender
 from negflax.serve.list_rules import Listener
 from negflax.serve.list_table import list_table
 
-BATCHES = (1, 8, 32)  # users that are searched together; a batch is filled up to one of these
-SEEN = (16, 32, 64, 128)  # excluded items that searches are compiled for beforehand
+BATCHES = (1, 4, 16, 32)  # users that are searched together; a batch is filled up to one of these
+SEEN = (16, 64)  # excluded items that searches are compiled for beforehand
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """User states → lists: the one search of the catalogue, and the rules on top of it.
 
-Everything is computed in a few fixed shapes: users are filled up to a power of two, and so are the
-excluded items and K. The functions are compiled once for each and may be called from many threads.
+Everything is computed in a few fixed shapes: users and K are filled up to a power of two, excluded
+items to one of four. The functions are compiled once for each and may be called from many threads.
 
 Shapes: R users, D width, K list length, M ≥ K items that are looked at, H excluded rows, N recently
 disliked items.
@@ -195,9 +195,11 @@ class Lists:
 
 
 def _padded(rows: list[np.ndarray], length: int) -> np.ndarray:
-    """Rows of each user as int32 (length, H), filled up with 0; H is a power of two, or 0."""
+    """Rows of each user as int32 (length, H), filled up with 0; H is 0, 16, 64, 256, ..."""
     longest = max(map(len, rows), default=0)
-    width = power_of_two(longest, SMALLEST) if longest else 0
+    width = SMALLEST if longest else 0
+    while width < longest:
+        width *= 4
     padded_RH = np.zeros((length, width), np.int32)
     for i, one in enumerate(rows):
         padded_RH[i, : len(one)] = one

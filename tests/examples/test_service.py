@@ -60,7 +60,7 @@ class Server:
     """The service in a thread, on a free port."""
 
     def __init__(self, workdir, **settings):
-        with mock.patch.multiple(service_model, BATCHES=(1, 8, 32), SEEN=(16,)):
+        with mock.patch.multiple(service_model, BATCHES=(1, 32), SEEN=(16,)):
             self.app = service.create_app(str(workdir), **settings)
         config = uvicorn.Config(self.app, port=0, log_level="critical")
         self.server = uvicorn.Server(config)
