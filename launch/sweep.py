@@ -7,11 +7,21 @@ Each value is trained on the training period and evaluated on the validation per
 the metric that chooses. The baseline (objective `ssm`) and the chosen value are then retrained on
 both periods, and only these two are scored on the test period, once. A repeated command skips the
 finished values.
+
+A grid trains every combination, by default as one program (--mode=population), and shows the front
+of HR_p against HR_n on validation with the baselines on it:
+
+  python -m launch.sweep --config=configs/kuairand.py --workdir=runs/weights \
+      --config.loss.weight_policy=constant --r_grid=0.5,1 --w_grid=1,10,100,1000
+
+--grid=section.name=v1,v2 takes any setting and may be repeated; settings that are compiled in need
+--mode=sequential or array (docs/launching.md). --trials=N lets Optuna choose N combinations within
+the grid's limits. --sweep_member=i trains member i alone. launch.evaluate and the other programs
+take a member's folder as they take any run's.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from pathlib import Path
@@ -28,10 +38,13 @@ from negflax.evaluate.report.tabulate import summary_rows
 from negflax.files import write_json
 from negflax.fitting import refit, train_run
 from negflax.mesh import make_mesh
+from negflax.sweep import grid, parse_grid
+from negflax.sweep.grid import replaced
 from negflax.train.loop import LOWER_IS_BETTER, open_checkpoints
 from negflax.train.restore import REFIT, load_trained
 
 from . import flags as shared
+from . import sweep_grid
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "One of configs/*.py.")
 WORKDIR = flags.DEFINE_string(
@@ -42,6 +55,16 @@ VALUES = flags.DEFINE_list(
     "values", ["0.03", "0.1", "0.3", "1", "3"], "Values to try; `|` separates a tuple's elements."
 )
 SELECT = flags.DEFINE_string("select", "delta@10", "Validation metric that chooses the value.")
+R_GRID = flags.DEFINE_list("r_grid", [], "Values of config.loss.r.")
+W_GRID = flags.DEFINE_list("w_grid", [], "Values of config.loss.w.")
+GRID = flags.DEFINE_multi_string("grid", [], "section.name=v1,v2; may be repeated.")
+MODE = flags.DEFINE_enum(
+    "mode", "population", ["population", "array", "sequential"], "How a grid is trained."
+)
+MEMBER = flags.DEFINE_integer("sweep_member", -1, "Train this member of the grid alone.")
+STUDY = flags.DEFINE_string("study", "search", "Name of the study that --trials goes on with.")
+TRIALS = flags.DEFINE_integer("trials", 0, "Search the grid's limits by so many trials.")
+TEST = flags.DEFINE_boolean("test", True, "Score a grid's best member on the test period.")
 BASELINE = "ssm"
 
 
@@ -53,38 +76,14 @@ def settings(config: Config, key: str, values: list[str]) -> dict[str, Config]:
     Raises:
       ConfigError: the key is not a setting, or a value has another type.
     """
-    section, _, name = key.partition(".")
-    if not hasattr(getattr(config, section, None), name):
-        raise ConfigError(
-            f"--key={key}: there is no such setting; write section.name, such as loss.omega"
-        )
-    part = getattr(config, section)
-    kind = type(getattr(part, name))
-    found = {BASELINE: _replaced(config, "loss", "objective", "ssm")}
+    found = {BASELINE: replaced(config, "loss.objective", "ssm")}
     for text in values:
+        folder = re.sub(r"[^\w.=-]+", "_", f"{key.partition('.')[2]}={text}")
         try:
-            value = _value(text, kind)
-            folder = re.sub(r"[^\w.=-]+", "_", f"{name}={text}")
-            found[folder] = _replaced(config, section, name, value)
-        except ValueError as error:
-            raise ConfigError(
-                f"--values: {text!r} is not of type {kind.__name__}, as {key} needs"
-            ) from error
+            found[folder] = replaced(config, key, text)
+        except ConfigError as error:
+            raise ConfigError(f"--key, --values: {error}") from error
     return found
-
-
-def _value(text: str, kind: type) -> Any:
-    """Parses a value; booleans are parsed here, as bool("False") is True."""
-    if kind is bool:
-        if text.lower() not in ("true", "false", "1", "0"):
-            raise ValueError(text)
-        return text.lower() in ("true", "1")
-    return tuple(text.split("|")) if kind is tuple else kind(text)
-
-
-def _replaced(config: Config, section: str, name: str, value: Any) -> Config:
-    part = dataclasses.replace(getattr(config, section), **{name: value})
-    return dataclasses.replace(config, **{section: part})
 
 
 def best_step(config: Config, folder: Path) -> int:
@@ -139,12 +138,35 @@ def ratio_rows(config: Config, chosen: str, results: dict[str, Result]) -> list[
     return rows
 
 
+def grid_main(config: Config, workdir: Path) -> None:
+    """Trains a grid or one member of it, or searches it; then judges all members."""
+    texts = [*GRID.value]
+    texts += [f"loss.{x}={','.join(v)}" for x, v in (("r", R_GRID.value), ("w", W_GRID.value)) if v]
+    values = parse_grid(texts)
+    sweep = sweep_grid.Sweep(config, workdir, MODE.value, SELECT.value, TEST.value)
+    if MEMBER.value >= 0:
+        sweep_grid.train_member(sweep, grid(config, values), MEMBER.value)
+        return
+    if TRIALS.value:
+        runs = sweep_grid.run_search(sweep, values, STUDY.value, TRIALS.value)
+    else:
+        runs = grid(config, values)
+    sequences = sweep.sequences()
+    sweep_grid.train_all(sweep, runs, sequences)
+    valid = sweep_grid.judged(sweep, runs, sequences)
+    figures = sweep_grid.report(sweep, runs, valid, sequences)
+    write_json(shared.JSON.value or workdir / "sweep.json", figures)
+
+
 def main(argv: list[str]) -> None:
     """See the module."""
     del argv
     workdir = Path(WORKDIR.value)
     shared.start(workdir)
     config = from_config_dict(CONFIG.value)
+    if GRID.value or R_GRID.value or W_GRID.value:
+        grid_main(config, workdir)
+        return
     sequences = open_sequences(config, workdir)  # all are evaluated on these labels
     runs = settings(config, KEY.value, VALUES.value)
 

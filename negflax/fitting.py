@@ -94,7 +94,7 @@ def _train_run(
         )
     model = Recommender(config.model, sequences.catalogue)
     trainer = Trainer(config, model, sequences.catalogue.train_count_V, steps, mesh)
-    validate = _validation(config, model, sequences, mesh) if config.train.eval_every else None
+    validate = validation(config, model, sequences, mesh) if config.train.eval_every else None
     logging.info(
         "%s: %d steps of %d × %d events, %d labels per epoch, %d items, %d device(s)",
         config.name,
@@ -136,9 +136,10 @@ def mesh_of(config: Config) -> Mesh:
     return mesh
 
 
-def _validation(
+def validation(
     config: Config, model: Recommender, sequences: Sequences, mesh: Mesh
 ) -> Callable[[dict[str, Any]], dict[str, float]]:
+    """What scores the validation period: state → metrics."""
     queries = build_queries(
         sequences, "valid", config.eval.valid_users, config.eval.seed, config.eval.state
     )

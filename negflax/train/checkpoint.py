@@ -258,6 +258,8 @@ class Checkpoints:
             reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
             if "RESOURCE_EXHAUSTED" in reason:  # as TensorStore says it
                 reason = "No space left on device"
+            if not self.folder.is_dir():
+                reason = "it has vanished"
             if is_first():
                 for left in self.folder.glob(f"{late}.orbax-checkpoint-tmp*"):
                     shutil.rmtree(left, ignore_errors=True)

@@ -60,7 +60,7 @@ class Trainer:
       init: () → State.
       step: (state, batch) → (state, metrics), jitted, the state donated.
       lower: (state, batch), or their shapes → the step as jax.stages.Lowered.
-      sharded: (state, batch, RunTime) → (state, metrics), the step before it is jitted.
+      specs: tree of the state's PartitionSpecs.
       shardings: tree of the state's NamedShardings.
       loss_weights: weights of the loss's terms, a run-time argument of the step.
     """
@@ -95,20 +95,21 @@ class Trainer:
     def _jit_step(self) -> Callable[[State, Batch], tuple[State, Metrics]]:
         specs = partition_specs(jax.eval_shape(self.init), self.config.mesh.rows)
         self.shardings = jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), specs)
-
-        def sharded(state: State, batch: Batch, values: RunTime) -> tuple[State, Metrics]:
-            # check_vma=False: each psum below is written out, none is implied.
-            return jax.shard_map(
-                self._device_step,
-                mesh=self.mesh,
-                check_vma=False,
-                in_specs=(specs, SPLIT, COPIED),
-                out_specs=(specs, COPIED),
-            )(state, batch, values)
-
-        self.sharded, jitted = sharded, jax.jit(sharded, donate_argnums=0)
+        self.specs = specs
+        jitted = jax.jit(self.sharded(self.mesh), donate_argnums=0)
         self.lower = lambda state, batch: jitted.lower(state, batch, self.run_time())
         return lambda state, batch: jitted(state, batch, self.run_time())
+
+    def sharded(self, mesh: Mesh) -> Callable[[State, Batch, RunTime], tuple[State, Metrics]]:
+        """The step before it is jitted, on this mesh or one that has more axes."""
+        # check_vma=False: each psum below is written out, none is implied.
+        return jax.shard_map(
+            self._device_step,
+            mesh=mesh,
+            check_vma=False,
+            in_specs=(self.specs, SPLIT, COPIED),
+            out_specs=(self.specs, COPIED),
+        )
 
     def run_time(self) -> RunTime:
         """What the compiled step is told in every call."""

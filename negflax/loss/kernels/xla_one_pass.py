@@ -99,9 +99,25 @@ class _Walk(NamedTuple):
 def _state_loss_fwd(loss, *arguments):
     *arguments, block_elements, product_dtype = arguments
     bias_needed = arguments[2].perturbed
-    per_state, candidates_SD, bias_S, ids_S = jax.tree.map(
+    arguments = jax.tree.map(
         lambda x: x.value, arguments, is_leaf=lambda x: hasattr(x, "perturbed")
     )
+    walked = functools.partial(_walked, loss, bias_needed, block_elements, product_dtype)
+    # Under vmap, one walk after the other: both sides of a mapped branch would be computed, and all
+    # that a mapped loop carries copied in every round.
+    return jax.custom_batching.sequential_vmap(walked)(*arguments)
+
+
+def _walked(
+    loss: StateLoss,
+    bias_needed: bool,
+    block_elements: int,
+    product_dtype: str | None,
+    per_state: PerState,
+    *candidates: jax.Array,
+) -> tuple[Any, Any]:
+    """(Σ loss, lse_N) and the gradients; `candidates` are their vectors, biases and ids."""
+    candidates_SD, bias_S, ids_S = candidates
     states_ND, active_N = per_state.states_ND, per_state.active_N
     kind, n, s = bias_S.dtype, len(states_ND), len(candidates_SD)
     on_cpu, column = platform() == "cpu", int(platform() != "cpu")
