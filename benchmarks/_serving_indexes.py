@@ -59,8 +59,10 @@ def exact(items_ID: np.ndarray, users_RD: np.ndarray, k: int) -> np.ndarray:
 
 
 def as_cosine(items_ID: np.ndarray) -> np.ndarray:
-    """Items with one column more, so that all are of one length: the largest inner product with
-    (user, 0) is then the smallest angle and distance, exactly."""
+    """Items with one column more, so that all are of one length.
+
+    The largest inner product with (user, 0) is then the smallest angle and distance, exactly.
+    """
     square_I = (items_ID.astype(np.float64) ** 2).sum(axis=1)
     extra_I = np.sqrt(np.maximum(square_I.max() - square_I, 0))
     return np.hstack([items_ID, extra_I[:, None]]).astype(np.float32)
@@ -207,13 +209,13 @@ def measured(
         row = {
             "index": name,
             "recall": recall(expected_RK, np.array(found)),
-            "queries_per_cpu_s": 1 / cpu_seconds(lambda one: index.search(one, k), singles),
+            "queries_per_cpu_s": 1 / cpu_seconds(lambda one, x=index: x.search(one, k), singles),
             "build_cpu_s": build,
             "mb": index.size_mb,
         }
         if index.filtered is not None:
             pairs = list(zip(singles, excluded_RH, strict=True))
-            seconds = cpu_seconds(lambda p: index.filtered(p[0], k, p[1][None]), pairs)
+            seconds = cpu_seconds(lambda p, x=index: x.filtered(p[0], k, p[1][None]), pairs)
             row["filtered_per_cpu_s"] = 1 / seconds
         yield row
         before = time.process_time() - build  # settings of one index share its build

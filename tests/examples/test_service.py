@@ -61,7 +61,8 @@ class Server:
 
     def __init__(self, workdir, **settings):
         with mock.patch.multiple(service_model, BATCHES=(1, 32), SEEN=(16,)):
-            self.app = service.create_app(str(workdir), **settings)
+            # The first lists of a kind wait for the compiler.
+            self.app = service.create_app(str(workdir), **{"timeout": 300.0} | settings)
         config = uvicorn.Config(self.app, port=0, log_level="critical")
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run)
