@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import math
 import os
+import struct
 import zipfile
 import zlib
 from typing import Any
@@ -20,6 +21,7 @@ from negflax.data.features import NUM_VALUES
 from negflax.files import write_arrays
 
 INTEGER = r"^(0|-?[1-9]\d{0,18})$"
+_OF_BROKEN_FILES = (ValueError, TypeError, EOFError, OSError, LookupError, RuntimeError)
 BY_ROW = ("creator_V", "clusters_VC", "train_count_V", "titles", "duration_V")
 
 
@@ -165,7 +167,7 @@ class Catalogue:
                 return cls(**fields | rows)
         except FileNotFoundError as error:
             raise DataError(f"{path} does not exist: it holds the items of the run") from error
-        except (ValueError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
+        except (*_OF_BROKEN_FILES, zipfile.BadZipFile, zlib.error, struct.error) as error:
             raise DataError(
                 f"{path} is not a complete catalogue ({error}): delete it, and repeat the training "
                 "command of the run, which writes it again"

@@ -1,8 +1,13 @@
 """Ids ↔ rows, creators and clusters, and the file."""
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from negflax.data import Catalogue, DataError
 from negflax.data.catalogue import build_catalogue, spread
@@ -22,7 +27,7 @@ def test_rows_and_ids_are_inverse():
     assert catalogue.rows([]).tolist() == []
     assert catalogue.ids([3, 1]).tolist() == [30, 10]
     for row in (0, 4, -1):
-        with pytest.raises(DataError, match="from 1 to 3"):
+        with pytest.raises(DataError, match="rows 1 to 3"):
             catalogue.ids([1, row])
     text = ["10", "010", " 10", "10.0", "x", "-1", "9" * 19, "٣٠"]
     assert catalogue.rows(text).tolist() == [1] + 7 * [0]
@@ -166,3 +171,26 @@ def test_spread_rows_share_popular_items_among_any_number_of_shards(shards):
 def test_spread_of_few_items():
     for n in range(4):
         np.testing.assert_array_equal(np.sort(spread(np.ones(n))), np.arange(n))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    cut=st.floats(0, 1),
+    flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), max_size=3),
+)
+def test_a_damaged_file_is_told_and_never_read_wrong(cut, flips):
+    whole = build_catalogue(np.array([10, 20, 30]), events(), None)
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name, "catalogue.npz")
+        whole.save(path)
+        data = bytearray(path.read_bytes())
+        for place, bits in flips:
+            data[int(place * len(data))] ^= bits
+        path.write_bytes(data[: round((1 - cut / 2) * len(data))])
+        try:
+            found = Catalogue.load(path)
+        except DataError as error:
+            assert "catalogue.npz is" in str(error) and "delete it" in str(error)
+        else:
+            assert found.item_ids.tolist() == [10, 20, 30]
+            np.testing.assert_array_equal(found.creator_V, whole.creator_V)

@@ -93,7 +93,7 @@ def test_reserved_rows_are_saved_and_stay_behind_reordered_items(tmp_path):
     assert loaded.reserved_rows == 3 and described_by(loaded) == described_by(known)
     moved = known.reordered(np.array([1, 0]))
     assert moved.table_rows == known.table_rows and described_by(moved) == described_by(known)
-    with pytest.raises(DataError, match="from 1 to 2"):
+    with pytest.raises(DataError, match="rows 1 to 2"):
         known.ids([3])  # a reserved row is no item
 
 
