@@ -35,20 +35,23 @@ EXITS_OF_INFRASTRUCTURE = (EXIT_PEER_LOST, 137, 139, 143)
 
 PORT = 8476  # of the coordinator, where an address names none
 SHUTDOWN_S = 300  # for the others to end as well
+SHUTDOWN_PREEMPTED_S = 20  # the same where all of them save and leave
 SHUTDOWN_FAILED_S = 3  # the same after an error, which the others may not have
 
 NUM_PROCESSES = flags.DEFINE_integer(
-    "num_processes", None, "Processes of this run; by default what the cluster says, or one."
+    "num_processes", None, "Number of processes of the run; default: that of the cluster, or one."
 )
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
 COORDINATOR = flags.DEFINE_string(
-    "coordinator_address", None, "host:port where process 0 listens, the same for all processes."
+    "coordinator_address", None, "host:port at which process 0 listens; the same for all processes."
 )
 LOCAL_DEVICES = flags.DEFINE_list(
-    "local_device_ids", None, "Devices of this machine that the process takes; by default all."
+    "local_device_ids", None, "Devices of this machine that the process uses; default: all."
 )
 HEARTBEAT = flags.DEFINE_integer(
-    "heartbeat_seconds", None, "A process that is silent for so long is given up; 60 by default."
+    "heartbeat_seconds",
+    None,
+    "Seconds without a heartbeat after which a process is lost; default: 60.",
 )
 HEARTBEAT_S = 60
 
@@ -279,6 +282,8 @@ def _join(spec: Spec) -> tuple[preemption.Store, int, int]:
 
 def _leave_preempted() -> None:
     print(f"preempted: {preemption.NOTHING_LOST}", flush=True)
+    if jax.distributed.is_initialized():
+        leave(EXIT_PREEMPTED)
     os._exit(EXIT_PREEMPTED)
 
 
@@ -299,7 +304,11 @@ def leave(code: int | str | None) -> None:
         code = EXIT_USER_ERROR
     thread = threading.Thread(target=_shut_down, daemon=True)
     thread.start()
-    thread.join(SHUTDOWN_FAILED_S if code else SHUTDOWN_S)
+    thread.join(
+        {EXIT_DONE: SHUTDOWN_S, EXIT_PREEMPTED: SHUTDOWN_PREEMPTED_S}.get(
+            code or EXIT_DONE, SHUTDOWN_FAILED_S
+        )
+    )
     os._exit(code or EXIT_DONE)
 
 

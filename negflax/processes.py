@@ -15,6 +15,8 @@ from typing import Any
 
 import jax
 
+from negflax.preemption import NOTHING_LOST, Preempted
+
 LOOK_MS = 500  # a wait is cut so often, as signals are handled in between
 MEET_MS = 7 * 24 * 3600 * 1000  # a process that is gone ends the wait before
 _FOLDER = "negflax/first/"
@@ -37,6 +39,7 @@ def from_first(make: Callable[[], Any]) -> Any:
 
     Raises:
       FirstFailedError: on the others, where `make` raised.
+      Preempted: on all, where the first one was asked to leave meanwhile.
     """
     if _state().num_processes == 1:
         return make()
@@ -46,6 +49,9 @@ def from_first(make: Callable[[], Any]) -> Any:
         try:
             value = make()
             told = {"value": value}
+        except Preempted:
+            told = {"preempted": True}
+            raise
         except Exception as error:
             told = {"error": f"{type(error).__name__}: {error}"}
             raise
@@ -53,6 +59,8 @@ def from_first(make: Callable[[], Any]) -> Any:
             store.key_value_set(key, json.dumps(told))
         return value
     told = json.loads(_wait_for(store, key))
+    if "preempted" in told:
+        raise Preempted(NOTHING_LOST)
     if "error" in told:
         raise FirstFailedError(f"process 0: {told['error']}")
     return told["value"]

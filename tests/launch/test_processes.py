@@ -202,9 +202,12 @@ def test_random_kills(tmp_path, undisturbed):
                 tried, here = tried + 1, here + 1
                 group.wait(20 * HEARTBEAT)
                 continue
-            if group.wait() == [0, 0] and same_bits(place / "run", undisturbed[0]):
-                survived += here
-            break
+            codes = group.wait()
+            if codes == [0, 0]:
+                survived += here * same_bits(place / "run", undisturbed[0])
+                break
+            # A busy machine starves heartbeats: that is tried again, as a scheduler would.
+            assert set(codes) <= {LOST, -signal.SIGABRT}, group.text()
     write_figures(two_process_kills_tried=tried, two_process_kills_survived=survived)
     assert survived == tried
 
