@@ -9,13 +9,16 @@ RUN := .venv/bin/python
 INSTALL := $(RUN) -m pip install --no-cache-dir --no-compile
 SETUP := .venv/.negflax-runtime
 SETUP_TEST := .venv/.negflax-test
+# Compilers for chips that are not there stand in an environment of their own, about 2.5 GB.
+AOT := .venv-accelerators
+SETUP_AOT := $(AOT)/.negflax-accelerators
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_DEFAULT_TIMEOUT ?= 120
 export MPLCONFIGDIR := $(CURDIR)/.cache/matplotlib
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test train test test-system lint format docs bench clean
+.PHONY: help setup setup-test train test test-system test-accelerators lint format docs bench clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -43,6 +46,17 @@ test: $(SETUP_TEST) ## Run all tests
 
 test-system: $(SETUP_TEST) ## Run the tests that need root or chromium, kill many processes or take long
 	$(RUN) -m pytest -q -rs -m system
+
+$(SETUP_AOT): requirements-accelerators.txt requirements.txt
+	$(PYTHON) -m venv $(AOT)
+	$(AOT)/bin/python -m pip install --no-cache-dir --no-compile -r requirements-accelerators.txt
+	@touch $@
+
+# In two processes, libtpu being told that it may be loaded twice (negflax/train/chips.py).
+test-accelerators: ## Compile for TPUs and GPUs that are not there, and hold the programs to their limits
+	@if $(MAKE) --no-print-directory $(SETUP_AOT); then \
+	  JAX_PLATFORMS=cpu $(AOT)/bin/python -m pytest -q -rs --noconftest -n 2 -m accelerators tests/accelerators; \
+	else echo "make test-accelerators: skipped, the compilers could not be installed (see above)"; fi
 
 lint: $(SETUP_TEST) ## Check style and format
 	$(RUN) -m ruff check .

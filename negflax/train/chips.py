@@ -125,8 +125,11 @@ def absent(name: str, number: int) -> list[jax.Device]:
         return list(found.devices)
     sides = int(math.log2(max(4, number)))  # 2×2 is the smallest slice that is described
     if number > 256 or number & (number - 1):
-        raise ConfigError(f"{number} devices of {name}: a slice has a power of two of them, to 256")
-    for variable, value in _TPU_ENVIRONMENT.items():
+        raise ConfigError(
+            f"{number} devices of {name}: give a power of two up to 256, the size of a slice"
+        )
+    kind = name.removeprefix("tpu_").replace("v5e", "v5litepod")
+    for variable, value in (_TPU_ENVIRONMENT | {"TPU_ACCELERATOR_TYPE": f"{kind}-8"}).items():
         os.environ.setdefault(variable, value)
     topology = f"{name.removeprefix('tpu_')}:{2 ** (sides // 2)}x{2 ** (sides - sides // 2)}"
     return list(topologies.get_topology_desc(platform="tpu", topology_name=topology).devices)[
