@@ -146,7 +146,7 @@ class ExportedModel:
         """
         items = self.manifest["items"]
         if not 1 <= k <= items:
-            raise ExportError(f"k = {k}: the catalogue has {items} items, ask for 1 to {items}")
+            raise ExportError(f"k = {k}: the catalogue has {items} items; ask for 1 to {items}")
         if not np.isfinite(state).all():
             raise ExportError("the state is not finite")
         query = np.append(state, 1).astype(np.float32)[None]

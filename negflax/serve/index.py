@@ -51,7 +51,7 @@ def faiss() -> Any:
         import faiss as library
     except ImportError as error:
         raise ConfigError(
-            "an index needs faiss: pip install 'negflax[serve]', or go without one (--noindex)"
+            "an index needs faiss: pip install 'negflax[serve]', or leave it out (--noindex)"
         ) from error
     return library
 
@@ -70,7 +70,9 @@ def build_index(items_ID: np.ndarray, states_RD: np.ndarray, k: int = 100) -> Bu
     library, items = faiss(), len(items_ID)
     for name, vectors in (("items", items_ID), ("users", states_RD)):
         if not np.isfinite(vectors).all():
-            raise ConfigError(f"an index of {name} with NaN or infinity: see check_finite")
+            raise ConfigError(
+                f"{name} has NaN or infinity, so it cannot be indexed: the run has diverged"
+            )
     k = min(k, items)
     exact = library.IndexFlatIP(items_ID.shape[1])
     exact.add(np.ascontiguousarray(items_ID, np.float32))

@@ -58,9 +58,9 @@ class ListRules:
         """
         for name in ("cap_per_creator", "cap_per_cluster", "recent"):
             if getattr(self, name) < 0:
-                raise ConfigError(f"{name} = {getattr(self, name)}: a number of at least 0")
+                raise ConfigError(f"{name} = {getattr(self, name)}: give a number of at least 0")
         if not 0 <= self.aversion <= 1:
-            raise ConfigError(f"aversion = {self.aversion}: a cosine from 0 (off) to 1 is needed")
+            raise ConfigError(f"aversion = {self.aversion}: give a cosine from 0 (off) to 1")
         if isinstance(self.exclude, str):
             raise ConfigError(f"exclude = {self.exclude!r}: give a list of item ids")
 

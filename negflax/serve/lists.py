@@ -77,7 +77,7 @@ class Lists:
         """
         items = self.trained.catalogue.num_rows - 1
         if not 1 <= k <= items:
-            raise ConfigError(f"k = {k}: the catalogue has {items} items, ask for 1 to {items}")
+            raise ConfigError(f"k = {k}: the catalogue has {items} items; ask for 1 to {items}")
 
     def of_states(
         self,

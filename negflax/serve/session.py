@@ -122,9 +122,14 @@ class Session:
         leaves = [arrays.get(f"encoder/{i}") for i in range(len(shapes))]
         for found, wanted in zip(leaves, shapes, strict=True):
             if found is None or found.shape != wanted.shape or found.dtype != wanted.dtype:
-                raise StateError("the session state lacks what this encoder carries")
+                raise StateError(
+                    "the session state has no carry of this encoder: start the session again from "
+                    "the events"
+                )
             if not np.isfinite(found).all():
-                raise StateError("the session state holds numbers that are not finite")
+                raise StateError(
+                    "the session state has NaN or infinity: start the session again from the events"
+                )
         with self._lock:
             self._progress = Progress(*jax.tree.unflatten(tree, leaves))
             self.user, self.events, self.unknown, self._time_ms = (

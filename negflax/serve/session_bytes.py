@@ -53,24 +53,24 @@ def unpack(data: bytes, fingerprint: str) -> tuple[dict[str, Any], dict[str, np.
     if version != VERSION:
         raise StateError(
             f"session state of version {version}, this negflax reads version {VERSION}: start the "
-            "session anew from the user's events"
+            "session again from the user's events"
         )
     body, start = data[: -_END.size], _START.size + length
     if zlib.crc32(body) != _END.unpack(data[-_END.size :])[0]:
         raise StateError(
-            "the session state is damaged (its checksum differs): start the session anew from the "
+            "the session state is damaged (its checksum differs): start the session again from the "
             "user's events"
         )
     header = json.loads(body[_START.size : start])
     if header["model"] != fingerprint:
         raise StateError(
             f"session state of model {header['model']}, this is model {fingerprint}: start the "
-            "session anew from the user's events"
+            "session again from the user's events"
         )
     arrays = {}
     for name, (dtype, shape) in header["arrays"].items():
         if dtype not in _DTYPES:
-            raise StateError(f"session state with an array of {dtype}")
+            raise StateError(f"the session state has an array of the unexpected type {dtype}")
         count = int(np.prod(shape))
         arrays[name] = np.frombuffer(body, np.dtype(dtype), count, start).reshape(shape)
         start += arrays[name].nbytes

@@ -92,7 +92,7 @@ def top_k_of_shard(
         row_RnK, score_RnK = (
             jnp.moveaxis(lax.all_gather(x, AXES), 0, 1).reshape(len(x), -1) for x in found
         )
-        score_RK, place_RK = _top_k(score_RnK, k)
+        score_RK, place_RK = top_k_of_scores(score_RnK, k)
         row_RK = jnp.take_along_axis(row_RnK, place_RK, axis=1)
     whole_R = jnp.isfinite(queries_RD).all(axis=1)
     return row_RK, jnp.where(whole_R[:, None], score_RK, jnp.nan)
@@ -159,12 +159,12 @@ def _best_blocks(
     if recall < 1:
         return lax.approx_max_k(maxima_AR.T, wanted, recall_target=recall)[1]
     if group_RG.shape[1] <= 2 * wanted:
-        return _top_k(maxima_AR.T, wanted)[1]
-    group_RW = jnp.sort(_top_k(group_RG, wanted)[1], axis=1)
+        return top_k_of_scores(maxima_AR.T, wanted)[1]
+    group_RW = jnp.sort(top_k_of_scores(group_RG, wanted)[1], axis=1)
     block_RWG = group_RW[:, :, None] * GROUP + jnp.arange(GROUP)
     block_RN = block_RWG.reshape(len(group_RW), -1)
     maxima_RN = maxima_AR[block_RN, jnp.arange(len(group_RW))[:, None]]
-    place_RW = _top_k(maxima_RN, wanted)[1]
+    place_RW = top_k_of_scores(maxima_RN, wanted)[1]
     return jnp.take_along_axis(block_RN, place_RW, axis=1)
 
 
@@ -197,7 +197,7 @@ def _listed(
     item_RC = (row_RC > 0) & (row_RC < num_rows)
     scores_RC = jnp.where(item_RC, scores_RC.astype(jnp.float32), -jnp.inf)
     take = min(k + excluded_RH.shape[1], scores_RC.shape[1])
-    score_RT, place_RT = _top_k(scores_RC, take)
+    score_RT, place_RT = top_k_of_scores(scores_RC, take)
     row_RT = jnp.take_along_axis(row_RC, place_RT, axis=1)
     if excluded_RH.shape[1]:
         excluded_RT = (row_RT[:, :, None] == excluded_RH[:, None, :]).any(axis=2)
@@ -205,12 +205,12 @@ def _listed(
     if take < k:  # a shard of fewer rows than the list is long
         score_RT = jnp.pad(score_RT, ((0, 0), (0, k - take)), constant_values=-jnp.inf)
         row_RT = jnp.pad(row_RT, ((0, 0), (0, k - take)))
-    score_RK, place_RK = _top_k(score_RT, k)
+    score_RK, place_RK = top_k_of_scores(score_RT, k)
     row_RK = jnp.take_along_axis(row_RT, place_RK, axis=1)
     return jnp.where(score_RK > -jnp.inf, row_RK, 0).astype(jnp.int32), score_RK
 
 
-def _top_k(values_RN: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+def top_k_of_scores(values_RN: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     """`lax.top_k`, exactly, in half of its time on CPUs, where each user has a heap of K.
 
     A few bisections find a value that K are not below; what is, need not go through the heap.

@@ -123,7 +123,9 @@ class TrainedRecommender:
         ids = histories.user_ids.tolist()
         if user is None and len(ids) > 1:
             name = histories.report["source"]
-            raise DataError(f"{name}: {len(ids)} users; say whose session it is: user=…")
+            raise DataError(
+                f"{name}: there are {len(ids)} users: name the user of the session, user=…"
+            )
         place = [str(one) for one in ids].index(str(user)) if str(user) in map(str, ids) else -1
         if user is None:
             place = 0

@@ -203,5 +203,5 @@ def test_an_index_finds_what_exact_search_finds():
         score_RK, np.take_along_axis(score_RI, found_RK, axis=1), rtol=1e-4, atol=1e-4
     )
     items_ID[7, 2] = np.nan
-    with pytest.raises(ConfigError, match="items with NaN"):
+    with pytest.raises(ConfigError, match="items has NaN"):
         build_index(items_ID, states_RD)

@@ -187,7 +187,7 @@ def test_a_bad_event_names_its_field_and_changes_nothing(recommender, event, fie
 
 def test_whose_log_it_is(recommender):
     events = pa.table({"user_id": [1, 2], "item_id": [10, 11], "pos": [0, 1]})
-    with pytest.raises(DataError, match="2 users; say whose session it is"):
+    with pytest.raises(DataError, match="there are 2 users"):
         recommender.session(events=events)
     assert recommender.session("2", events=events).events == 1
     assert recommender.session(3, events=events).events == 0

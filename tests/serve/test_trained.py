@@ -149,7 +149,7 @@ def test_a_user_who_has_had_nearly_everything_gets_a_short_list(recommender):
 
 @pytest.mark.parametrize("k", [0, 13])
 def test_k_outside_the_catalogue(recommender, k):
-    with pytest.raises(ConfigError, match=f"k = {k}: the catalogue has 12 items, ask for 1 to 12"):
+    with pytest.raises(ConfigError, match=f"k = {k}: the catalogue has 12 items; ask for 1 to 12"):
         recommender.recommend(log([1], [10]), k)
     recommender.recommend(log([1], [10]), 12, exclude_seen=False)
 
