@@ -11,6 +11,10 @@ Beam pipeline:
   python -m launch.train --config=configs/event_log.py \
     --config.data.path=data/event_logs/mine/shards
 
+Shards that another tool has written are held to the contract of docs/data_past_one_machine.md:
+
+  python -m launch.prepare --check=data/shards
+
 Without --manual_dir the archive is downloaded if its licence allows that. docs/data_sets.md lists
 the data sets and the sources of their files.
 """
@@ -22,8 +26,10 @@ from typing import Any
 
 from absl import flags, logging
 
+from negflax.config import ConfigError
 from negflax.data import DataError
 from negflax.data.builders import prepared
+from negflax.data.shards import check_shards
 from negflax.files import write_json
 
 from . import flags as shared
@@ -37,6 +43,7 @@ REGISTER = flags.DEFINE_boolean(
 BEAM = flags.DEFINE_string(
     "beam", "", "Prepare event_logs/<name> with Apache Beam, with these pipeline options."
 )
+CHECK = flags.DEFINE_string("check", "", "Only check this folder of shards.")
 SHARDS = flags.DEFINE_integer("shards", 16, "With --beam: number of shards.", lower_bound=1)
 
 
@@ -45,7 +52,11 @@ def main(argv: list[str]) -> None:
     del argv
     logging.set_verbosity(logging.INFO)
     start = time.monotonic()
-    if BEAM.value:
+    if not CHECK.value and not (DATA_SET.value and DATA_DIR.value):
+        raise ConfigError("--data_set and --data_dir are needed, or --check=FOLDER")
+    if CHECK.value:
+        figures = _checked()
+    elif BEAM.value:
         figures = _by_beam()
     else:
         figures = _here()
@@ -53,6 +64,15 @@ def main(argv: list[str]) -> None:
     print(f"{seconds:.1f} s; train with {figures.pop('train')}")
     if shared.JSON.value:
         write_json(shared.JSON.value, figures | {"seconds": seconds})
+
+
+def _checked() -> dict[str, Any]:
+    figures = check_shards(CHECK.value)
+    print(
+        f"{CHECK.value}: {figures['events']:,} events of {figures['users']:,} users in "
+        f"{figures['shards']} shards, the largest {figures['largest_shard']:.2f} times the mean"
+    )
+    return figures | {"train": f"--config.data.source=event_log --config.data.path={CHECK.value}"}
 
 
 def _here() -> dict[str, Any]:
@@ -95,5 +115,4 @@ def _by_beam() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["data_set", "data_dir"])
     shared.run(main)
