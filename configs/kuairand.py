@@ -4,8 +4,8 @@
 
 Needs kuairand-pure-mini under $NEGFLAX_DATA_DIR. Trains on events before 2022-04-29 (UTC+8),
 chooses the best step on 29-30 April, trains again on both periods for as many epochs, and evaluates
-May once. Takes about five minutes on two CPU cores. Test period: HR_p@10 .20, NDCG_p@10 .060, HR_n@10
-.13; popularity has .13, .040, .08, EASE .21, .062, .12, and positives only .22, .067, .16.
+May once. Takes about five minutes on two CPU cores. Test period: HR_p@10 .20, NDCG_p@10 .060,
+HR_n@10 .13; popularity has .13, .040, .08, EASE .21, .062, .12, and positives only .22, .067, .16.
 """
 
 from negflax import config as negflax_config

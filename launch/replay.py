@@ -36,8 +36,10 @@ from negflax.train.step import Trainer
 from . import flags as shared
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
-BATCH = flags.DEFINE_string("batch", None, "File that the run has saved, skipped/batch-STEP.npz.")
-CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "Start from: latest, best or a step.")
+BATCH = flags.DEFINE_string("batch", None, "Batch that the run has saved, skipped/batch-STEP.npz.")
+CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", "latest", "Which checkpoint: latest, best or a step number."
+)
 
 
 def main(argv: list[str]) -> None:
@@ -60,11 +62,11 @@ def main(argv: list[str]) -> None:
     print(f"step {step}, from the parameters of step {saved}")
     print(format_table([{"figure": k, "value": v} for k, v in (figures | weights).items()]))
     if bad:
-        print(f"rows of the batch that alone are not finite: {', '.join(map(str, bad))}")
+        print(f"rows of the batch that are not finite on their own: {', '.join(map(str, bad))}")
     elif figures["skipped"]:
-        print("no row of the batch is at fault alone: look at the parameters")
+        print("each row on its own is finite: check the parameters")
     else:
-        print("the step is finite: its fault lay in other parameters, or in the machine")
+        print("the step is finite here: the parameters differed then, or the machine failed")
     if shared.JSON.value:
         found = figures | weights | {"step": step, "parameters_of": saved, "rows": bad}
         write_json(shared.JSON.value, plain(found))

@@ -25,36 +25,48 @@ from .engines import ENGINES, jobset, shell, slurm
 from .engines import fit as fitting
 from .engines.job import Job, seconds
 
-ENGINE = flags.DEFINE_enum("engine", "local", list(ENGINES), "Where it runs.")
+ENGINE = flags.DEFINE_enum("engine", "local", list(ENGINES), "Where the job runs.")
 ACTION = flags.DEFINE_enum(
     "action", "submit", ["submit", "status", "logs", "cancel"], "What to do with the job."
 )
-NAME = flags.DEFINE_string("name", "negflax", "Of the job; lower-case letters, digits, hyphens.")
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, which all machines see.")
-NODES = flags.DEFINE_integer("nodes", 1, "Machines; of one slice on TPUs.")
-ACCELERATOR = flags.DEFINE_string(
-    "accelerator", "", "TYPE:COUNT, devices a machine, in the engine's words; empty: CPUs."
+NAME = flags.DEFINE_string(
+    "name", "negflax", "Name of the job: lower-case letters, digits, hyphens."
 )
-TOPOLOGY = flags.DEFINE_string("topology", "", "Of a TPU slice, as 4x4.")
-NUM_SLICES = flags.DEFINE_integer("num_slices", 1, "TPU slices.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, which all machines can access.")
+NODES = flags.DEFINE_integer("nodes", 1, "Number of machines; on TPUs, of one slice.")
+ACCELERATOR = flags.DEFINE_string(
+    "accelerator", "", "TYPE:COUNT, devices per machine, as the engine names them; empty: CPUs."
+)
+TOPOLOGY = flags.DEFINE_string("topology", "", "Topology of a TPU slice, such as 4x4.")
+NUM_SLICES = flags.DEFINE_integer("num_slices", 1, "Number of TPU slices.")
 IMAGE = flags.DEFINE_string("image", "", "Container image.")
 QUEUE = flags.DEFINE_string("queue", "", "Slurm partition or Kueue queue.")
-TIME_LIMIT = flags.DEFINE_string("time_limit", "", "As 4h, 90m or HH:MM:SS; none by default.")
-GRACE = flags.DEFINE_integer("grace_seconds", 120, "From the signal to stop to the end.")
-RESTARTS = flags.DEFINE_integer("max_restarts", 10, "After failures; preemptions do not count.")
+TIME_LIMIT = flags.DEFINE_string(
+    "time_limit", "", "Time limit, such as 4h, 90m or HH:MM:SS; default: none."
+)
+GRACE = flags.DEFINE_integer(
+    "grace_seconds", 120, "Seconds from the stop signal until the job is killed."
+)
+RESTARTS = flags.DEFINE_integer(
+    "max_restarts", 10, "Restarts after failures; preemptions do not count."
+)
 ARRAY = flags.DEFINE_integer("array", 0, "Members of a sweep, one job each (slurm, jobset).")
-NAMESPACE = flags.DEFINE_string("namespace", "default", "Of Kubernetes.")
-ZONE = flags.DEFINE_string("zone", "", "Of Google Cloud (tpu_vm).")
-LABELS = flags.DEFINE_list("labels", [], "KEY=VALUE of Kubernetes objects.")
+NAMESPACE = flags.DEFINE_string("namespace", "default", "Kubernetes namespace.")
+ZONE = flags.DEFINE_string("zone", "", "Google Cloud zone (tpu_vm).")
+LABELS = flags.DEFINE_list("labels", [], "Labels of the Kubernetes objects, as KEY=VALUE.")
 SECRETS = flags.DEFINE_list(
     "secrets", [], "Names of environment variables (sky) or Kubernetes secrets (jobset)."
 )
-PLAN = flags.DEFINE_boolean("plan", True, "Ask the planner whether the run fits its devices.")
-MEMORY = flags.DEFINE_float("memory_gib", 0, "Of a device; 0: by the accelerator's name.")
-ITEMS = flags.DEFINE_integer("items", 0, "Catalogue for the planner; 0: counted from the data.")
-DRY_RUN = flags.DEFINE_boolean("dry_run", False, "Print all and submit nothing.")
-TEST_ONLY = flags.DEFINE_boolean("test_only", False, "Slurm: ask whether it would take the job.")
-OUT = flags.DEFINE_string("out", "", "Folder of the rendered files; default <workdir>/launch.")
+PLAN = flags.DEFINE_boolean("plan", True, "Check with the planner that the run fits its devices.")
+MEMORY = flags.DEFINE_float(
+    "memory_gib", 0, "Memory of a device in GiB; 0: that of the accelerator."
+)
+ITEMS = flags.DEFINE_integer("items", 0, "Catalogue size for the planner; 0: count it in the data.")
+DRY_RUN = flags.DEFINE_boolean("dry_run", False, "Print everything and submit nothing.")
+TEST_ONLY = flags.DEFINE_boolean(
+    "test_only", False, "Slurm: check whether the job would be accepted."
+)
+OUT = flags.DEFINE_string("out", "", "Folder for the rendered files; default: <workdir>/launch.")
 
 
 def job_of(argv: list[str]) -> Job:
@@ -65,7 +77,9 @@ def job_of(argv: list[str]) -> Job:
     """
     words = argv[1:]
     if ACTION.value == "submit" and not words:
-        raise ConfigError("what to run? Put it after --, as: -- launch.train --config=FILE")
+        raise ConfigError(
+            "there is no command to run: put it after --, as in -- launch.train --config=FILE"
+        )
     labels = dict(label.partition("=")[::2] for label in LABELS.value)
     return Job(
         name=NAME.value,
@@ -124,7 +138,7 @@ def main(argv: list[str]) -> None:
     command = engine.submit(job, folder)
     if TEST_ONLY.value:
         if engine is not slurm:
-            raise ConfigError("--test_only is Slurm's; take --dry_run")
+            raise ConfigError("--test_only works only with --engine=slurm: use --dry_run")
         command = slurm.test_only(job, folder)
     fit = planned(job)
     if DRY_RUN.value:

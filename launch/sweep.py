@@ -57,14 +57,16 @@ VALUES = flags.DEFINE_list(
 SELECT = flags.DEFINE_string("select", "delta@10", "Validation metric that chooses the value.")
 R_GRID = flags.DEFINE_list("r_grid", [], "Values of config.loss.r.")
 W_GRID = flags.DEFINE_list("w_grid", [], "Values of config.loss.w.")
-GRID = flags.DEFINE_multi_string("grid", [], "section.name=v1,v2; may be repeated.")
+GRID = flags.DEFINE_multi_string(
+    "grid", [], "A setting and its values, section.name=v1,v2; may be repeated."
+)
 MODE = flags.DEFINE_enum(
     "mode", "population", ["population", "array", "sequential"], "How a grid is trained."
 )
-MEMBER = flags.DEFINE_integer("sweep_member", -1, "Train this member of the grid alone.")
-STUDY = flags.DEFINE_string("study", "search", "Name of the study that --trials goes on with.")
-TRIALS = flags.DEFINE_integer("trials", 0, "Search the grid's limits by so many trials.")
-TEST = flags.DEFINE_boolean("test", True, "Score a grid's best member on the test period.")
+MEMBER = flags.DEFINE_integer("sweep_member", -1, "Train only this member of the grid.")
+STUDY = flags.DEFINE_string("study", "search", "Name of the study that --trials continues.")
+TRIALS = flags.DEFINE_integer("trials", 0, "Number of search trials within the limits of the grid.")
+TEST = flags.DEFINE_boolean("test", True, "Evaluate the best member of a grid on the test period.")
 BASELINE = "ssm"
 
 

@@ -83,11 +83,13 @@ def _train_run(
     batches = StreamBatches(sequences, config.batch, config.labels, config.train.splits, host)
     steps = planned_steps(config, batches)
     if stop > steps:
-        logging.warning("the schedule ends at step %d: training does not go on to %d", steps, stop)
+        logging.warning(
+            "the schedule ends at step %d, so training stops there and not at step %d", steps, stop
+        )
         stop = steps
     if warm_up_steps(config) >= steps:
         logging.warning(
-            "the %d steps end before the warm-ups do, at step %d: lower\n"
+            "training ends after %d steps, but the warm-ups last until step %d: lower "
             "config.loss.positives_only_steps, .ramp_steps and config.optimizer.warmup_steps",
             steps,
             warm_up_steps(config),

@@ -36,7 +36,9 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     devices.sort(key=lambda device: device.process_index)
     per_process = np.unique([device.process_index for device in devices], return_counts=True)[1]
     if len(set(per_process)) > 1:
-        raise ConfigError(f"the processes have {list(per_process)} devices: give each as many")
+        raise ConfigError(
+            f"the processes have {list(per_process)} devices: give all of them the same number"
+        )
     data = config.data or len(devices) // config.table
     if data * config.table != len(devices):
         raise ConfigError(

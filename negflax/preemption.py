@@ -38,7 +38,7 @@ from typing import Protocol
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 LISTEN_S = 0.2  # between two looks into the store
 GRACE_S = 1.5  # for a process to leave by itself where there is nothing to save
-NOTHING_LOST = "there was nothing to save; the same command goes on"
+NOTHING_LOST = "there was nothing to save; repeat the command to continue"
 FOLDER = "negflax/leaving/"  # of the store: process → where its loop is
 
 Place = tuple[int, int, int]  # (loop, step, call within the step)
@@ -208,7 +208,7 @@ def unsaved() -> Iterator[None]:
     finally:
         _first = None
     if _listener is not None and _listener.reached(None):
-        raise Preempted("after the last step, which is saved; the same command goes on")
+        raise Preempted("after the last step, which is saved; repeat the command to continue")
 
 
 def requested(step: int) -> bool:

@@ -67,11 +67,11 @@ def check_fit(job: Job, limit_gib: float, extra: Mapping[str, int]) -> str:
         if done.returncode:
             reason = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
             raise ConfigError(
-                f"the planner cannot judge the job: {reason}. Where the data is not on this "
-                "machine, give --items; --noplan submits without it"
+                f"the planner failed: {reason}. If the data is not on this machine, give --items; "
+                "--noplan submits without a plan"
             )
         plan = json.loads(path.read_text())
     if not plan["fits"]:
         advice = "; ".join(f"{part}: {keys}" for part, keys in plan["advice"].items())
-        raise ConfigError(f"does not fit into {limit_gib:g} GiB a device: {advice}")
+        raise ConfigError(f"the run does not fit into {limit_gib:g} GiB per device: {advice}")
     return f"{plan['peak'] / 2**30:.2f} of {limit_gib:g} GiB a device, by the planner"

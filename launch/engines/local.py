@@ -70,7 +70,7 @@ def render(job: Job) -> dict[str, str]:
       ConfigError: the job asks for what this machine alone does not do.
     """
     if job.array or job.num_slices > 1:
-        raise ConfigError("--engine=local runs one job: leave --array and --num_slices alone")
+        raise ConfigError("--engine=local runs one job: leave out --array and --num_slices")
     script = SCRIPT.format(
         name=job.name,
         root=shell.words([str(Path.cwd())]),
@@ -106,5 +106,5 @@ def cancel(job: Job, folder: Path) -> list[str]:
 def _pid(job: Job, folder: Path) -> str:
     path = folder / f"{job.name}.pid"
     if not path.exists():
-        raise ConfigError(f"{path} does not exist: {job.name} does not run here")
+        raise ConfigError(f"{path} does not exist: {job.name} is not running on this machine")
     return str(int(path.read_text()))

@@ -41,7 +41,7 @@ def render(job: Job) -> dict[str, str]:
       ConfigError: the job asks for what Slurm does not have.
     """
     if job.topology or job.num_slices > 1:
-        raise ConfigError("--engine=slurm has no TPU slices: leave --topology and --num_slices")
+        raise ConfigError("--engine=slurm has no TPU slices: leave out --topology and --num_slices")
     program = [job.python, *job.program()]
     line = f"srun --kill-on-bad-exit=1 {shell.words(program)}"
     if job.image:  # of the plugin pyxis, which most clusters with containers have

@@ -48,11 +48,11 @@ def render(job: Job) -> dict[str, str]:
     job.need("zone", "of the TPU, as us-east5-a")
     if job.accelerator.partition("-")[0] not in RUNTIMES:
         raise ConfigError(
-            f"--accelerator={job.accelerator!r}: for --engine=tpu_vm a type as v6e-16, one of "
-            f"{', '.join(RUNTIMES)}"
+            f"--accelerator={job.accelerator!r}: --engine=tpu_vm needs a type such as v6e-16, "
+            f"one of {', '.join(RUNTIMES)}"
         )
     if job.array or job.secrets:
-        raise ConfigError("--engine=tpu_vm has no --array and no --secrets: take --engine=jobset")
+        raise ConfigError("--engine=tpu_vm has no --array and no --secrets: use --engine=jobset")
     script = SCRIPT.format(
         name=job.name,
         grace=job.grace_seconds,
@@ -68,7 +68,9 @@ def submit(job: Job, folder: Path) -> list[str]:
     """Queues the request; several slices are nodes of one resource."""
     path = folder / f"{job.name}.startup.sh"
     if set(str(path)) & set(",="):  # gcloud reads a list of KEY=FILE
-        raise ConfigError(f"{path}: gcloud takes no path with a comma or =; choose another --out")
+        raise ConfigError(
+            f"{path}: gcloud does not accept paths with a comma or =; choose another --out"
+        )
     nodes = [f"--node-id={job.name}"]
     if job.num_slices > 1:
         nodes = [f"--node-prefix={job.name}", f"--node-count={job.num_slices}"]

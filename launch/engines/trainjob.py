@@ -26,7 +26,7 @@ def render(job: Job) -> dict[str, str]:
     job.need("image", "the container image that holds negflax (see the Dockerfile)")
     if job.array or job.topology or job.num_slices > 1:
         raise ConfigError(
-            "--engine=trainjob runs one job on CPUs or GPUs; take --engine=jobset for TPU slices "
+            "--engine=trainjob runs one job on CPUs or GPUs; use --engine=jobset for TPU slices "
             "and arrays"
         )
     if job.secrets:

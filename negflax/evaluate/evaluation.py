@@ -89,7 +89,11 @@ def result_table(result: Result, ks: tuple[int, ...]) -> str:
     same = repeated(metrics, SCORERS, keys)
     shown = [name for name in SCORERS if name not in same and metric_key(keys[0], name) in metrics]
     table = format_table([*summary_rows(metrics, shown, keys), count_row(metrics, keys)])
-    notes = ["±: half the width of the 95 % interval. n: number of queries.", repeated_note(same), left_out_note(metrics)]
+    notes = [
+        "±: half the width of the 95 % interval. n: number of queries.",
+        repeated_note(same),
+        left_out_note(metrics),
+    ]
     return "\n".join([table, *filter(None, notes)])
 
 

@@ -117,7 +117,7 @@ def require_shapes(shape: tuple[int, ...], **arrays: ArrayLike | None) -> None:
     for name, array in arrays.items():
         if array is not None and jnp.shape(array) not in (shape, ()):
             raise ValueError(
-                f"{name} has the shape {jnp.shape(array)}, not {shape}: nothing is broadcast"
+                f"{name} has the shape {jnp.shape(array)}, not {shape}: arrays are not broadcast"
             )
 
 

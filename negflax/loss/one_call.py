@@ -108,13 +108,13 @@ def _check_labels(states_ND, items_VD, label_ids, r, w):
     states, items, ids = jnp.shape(states_ND), jnp.shape(items_VD), jnp.shape(label_ids)
     if len(states) != 2 or len(items) != 2 or states[1] != items[1]:
         raise ValueError(
-            f"states_ND has the shape {states} and items_VD {items}: give (N, D) and (V, D), "
-            "vectors of one width D"
+            f"states_ND has the shape {states} and items_VD {items}: give (N, D) and (V, D), with "
+            "the same width D"
         )
     if len(ids) not in (1, 2) or ids[0] != states[0]:
         raise ValueError(
             f"label_ids_NL has the shape {ids}: give ({states[0]}, L), or ({states[0]},) for one "
-            "label a state"
+            "label per state"
         )
     for name, x in (("r_NL", r), ("w_NL", w)):
         if jnp.shape(x) != ids:

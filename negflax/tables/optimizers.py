@@ -68,9 +68,9 @@ def get(config: OptimizerConfig, num_rows: int) -> RowOptimizer:
     optimizer = known[config.tables](config)
     if optimizer.every_row and num_rows > MOST_DENSE_ROWS:
         raise ConfigError(
-            f"config.optimizer.tables = {config.tables!r} updates every row in every step: at most "
-            f"{MOST_DENSE_ROWS:,} rows, and the largest table has {num_rows:,}; choose "
-            "rowwise_adagrad or lazy_adam"
+            f"config.optimizer.tables = {config.tables!r} updates every row in every step, so "
+            f"tables may have at most {MOST_DENSE_ROWS:,} rows; the largest has {num_rows:,}: "
+            "choose rowwise_adagrad or lazy_adam"
         )
     if optimizer.every_row and config.table_dtype == "bfloat16":
         raise ConfigError(

@@ -135,8 +135,8 @@ class Checkpoints:
             self._metrics[step] = before
             newest = max(self.steps(), default=None)
             raise CheckpointError(
-                f"step {step} was not saved: {self._path(newest)} is in the way, which this run "
-                "has not written. Move it away (a copy, or another trainer's), then start again. "
+                f"step {step} was not saved: {self._path(newest)} exists, but was not written by "
+                "this run. Move it away (it is a copy, or another trainer's), then start again. "
                 f"{self._advice()}"
             )
         self._writing = step
@@ -209,8 +209,8 @@ class Checkpoints:
             raise first_error
         raise CheckpointError(
             f"none of the {len(line)} checkpoints can be restored. The first: {first_error}. "
-            f"Restore {self.folder} from a copy; or move it away, and the training command begins "
-            "anew, from another run's parameters with --init_from"
+            f"Restore {self.folder} from a copy; or move it away and repeat the training "
+            "command, which then starts from the beginning, or from another run with --init_from"
         ) from first_error
 
     def steps(self) -> list[int]:
@@ -264,8 +264,8 @@ class Checkpoints:
                 for left in self.folder.glob(f"{late}.orbax-checkpoint-tmp*"):
                     shutil.rmtree(left, ignore_errors=True)
             raise CheckpointError(
-                f"the checkpoint of step {late} was not written to {self.folder}: {reason}. Once "
-                "that is mended (free space, the right to write, the disk mounted), start again. "
+                f"the checkpoint of step {late} was not written to {self.folder}: {reason}. Fix "
+                "this (free space, permission to write, a mounted disk), then start again. "
                 f"{self._advice(late)}"
             ) from error
 
@@ -292,7 +292,7 @@ class Checkpoints:
         """`choose`, and what stands in for it, in order."""
         steps = self.steps()
         if not steps:
-            raise CheckpointError(f"{self.folder} holds no finished checkpoint yet")
+            raise CheckpointError(f"{self.folder} has no finished checkpoint yet")
         if which == "latest":
             return steps[::-1]
         if which == "best":
@@ -322,7 +322,7 @@ class Checkpoints:
         for name, value in self._identity.of(state).items():
             if saved[name] != value:
                 raise ValueError(
-                    f"{name} is not what was saved: "
+                    f"{name} differs from what was saved: "
                     + ("catalogue.npz is another run's" if name == VOCABULARY else "damaged")
                 )
 

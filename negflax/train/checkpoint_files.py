@@ -31,7 +31,9 @@ def read_validation(checkpoint: Path) -> dict[str, float] | None:
         found = error
     if isinstance(found, dict):
         return found
-    logging.warning("%s is damaged (%s): its checkpoint can't be the best one", path, str(found))
+    logging.warning(
+        "%s is damaged (%s): its checkpoint cannot be selected as the best", path, str(found)
+    )
     return None
 
 
@@ -47,12 +49,10 @@ def say_what_is_missing(checkpoint: Path, fingerprinted: bool) -> None:
     for name in names:
         if not (checkpoint / name).exists():
             logging.warning(
-                "%s has no %s: it was copied in part, or damaged%s",
+                "%s has no %s: it is an incomplete copy, or damaged%s",
                 checkpoint,
                 name,
-                "; nothing else tells whether its arrays are what was saved"
-                if name == FINGERPRINTS
-                else "",
+                "; without it, the arrays cannot be verified" if name == FINGERPRINTS else "",
             )
 
 
@@ -64,6 +64,6 @@ def move_aside(checkpoint: Path, place: Path) -> None:
         while target.exists():
             target, number = place / f"{checkpoint.name}-{number}", number + 1
         checkpoint.rename(target)
-        logging.warning("%s is put aside as %s", checkpoint, target)
+        logging.warning("%s was moved to %s", checkpoint, target)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(f"aside {checkpoint.name}")

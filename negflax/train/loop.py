@@ -246,7 +246,7 @@ class _Loop:
     def _stop(self, step: int, why: str) -> None:
         path = save_batch(self.workdir, self.batches, step)
         raise NonFiniteError(
-            f"training stops at step {step}: {why}. Train the step alone, to look at it: "
+            f"training stops at step {step}: {why}. To examine the step: "
             f"python -m launch.replay --workdir={self.workdir} --batch={path}. Look for outliers "
             "in its weights, or lower config.optimizer.learning_rate or .table_learning_rate and "
             "start again with --accept_config_change"
@@ -294,5 +294,5 @@ class _Loop:
             return False
         stop = step - best[0] >= settings.patience * settings.eval_every
         if stop:
-            logging.info("no better %s since step %d: stopping", settings.metric, best[0])
+            logging.info("%s has not improved since step %d: stopping", settings.metric, best[0])
         return stop

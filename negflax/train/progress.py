@@ -11,7 +11,7 @@ from absl import logging
 from negflax.train.goodput_log import GoodputLog
 from negflax.train.writers import MetricWriter
 
-DIVERGED = 5  # times the log of the catalogue; a model that knows nothing has a loss of about 1
+DIVERGED = 5  # times the log of the catalogue size, which is the loss of uniform predictions
 
 
 class Progress:
@@ -94,8 +94,8 @@ class Progress:
             return
         self._diverged = True
         logging.warning(
-            "step %d: the loss of positive labels is %.3g, and %.3g would be that of a model that "
-            "knows nothing: training has diverged. Lower config.optimizer.learning_rate or "
+            "step %d: the loss of positive labels is %.3g, and that of uniform predictions is "
+            "%.3g: training has diverged. Lower config.optimizer.learning_rate or "
             ".table_learning_rate, or the weight of the negative term",
             step,
             loss,

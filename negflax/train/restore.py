@@ -57,13 +57,14 @@ def save_catalogue(workdir: str | Path, catalogue: Catalogue) -> None:
         try:
             old = Catalogue.load(path)
         except DataError as error:
-            logging.warning("%s; it is made anew from the data", str(error).split(": delete")[0])
+            logging.warning("%s; it is built again from the data", str(error).split(": delete")[0])
     if old is not None and old.fingerprint != catalogue.fingerprint:
         fresh = len(np.setdiff1d(catalogue.item_ids, old.item_ids))
         gone = len(np.setdiff1d(old.item_ids, catalogue.item_ids))
         raise CheckpointError(
             f"{workdir} was trained on another vocabulary: the data has {fresh} items that it "
-            f"lacks and lacks {gone} of its items. Use the data it began with, or another --workdir"
+            f"lacks and lacks {gone} of its items. Use the data that it was trained on, or "
+            "another --workdir"
         )
     catalogue.save(path)
 

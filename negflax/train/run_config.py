@@ -65,10 +65,10 @@ def compare_config(workdir: str | Path, config: Config, *, accept_change: bool =
     if changes and not accept_change:
         raise CheckpointError(
             f"{workdir} holds a run with another config ({', '.join(changes)}): use another "
-            "--workdir, delete this one, or go on with the change by --accept_config_change"
+            "--workdir, delete this one, or accept the change with --accept_config_change"
         )
     for change in changes:
-        logging.warning("the run goes on with another config.%s", change)
+        logging.warning("the run continues with a changed setting: config.%s", change)
 
 
 def differences(workdir: str | Path, config: Config) -> list[str]:
@@ -116,7 +116,7 @@ def read_config(workdir: str | Path) -> Config:
     except ValueError as error:
         raise _damaged(path, error) from error
     if not isinstance(stored, dict):
-        raise _damaged(path, "it is no JSON object")
+        raise _damaged(path, "it is not a JSON object")
     if stored.get("format_version") != FORMAT_VERSION:
         raise CheckpointError(
             f"{path} has format version {stored.get('format_version')}, this negflax reads "
@@ -166,7 +166,7 @@ def _check_registered(values: Mapping[str, Any], modules: Mapping[str, str]) -> 
         if module is not None and (moved := registry.moved(name, module)):
             if "__main__" not in (module, registry.modules[name]):
                 raise CheckpointError(
-                    f"{moved}: import {module} instead, or, where both are the same code, write "
+                    f"{moved}: import {module} instead; or, if both are the same code, write "
                     f"the new name under `registered_by` in the run's {CONFIG}"
                 )
-            logging.warning("%s: the run goes on with the latter", moved)
+            logging.warning("%s: the run continues with the latter", moved)

@@ -64,4 +64,4 @@ class Saver:
             self.save(step, state)
         with self._goodput("checkpoint"):
             self._checkpoints.wait()
-        raise Preempted(f"saved step {step}; the same command goes on from there")
+        raise Preempted(f"saved step {step}; repeat the command to continue from there")

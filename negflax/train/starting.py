@@ -49,8 +49,8 @@ def first_state(
 def _resumed(trainer: Trainer, folder: str) -> State:
     if changes := differences(folder, trainer.config):
         raise CheckpointError(
-            f"--resume_from={folder} is a run with another config ({', '.join(changes)}): take its "
-            "config, or start from its parameters alone with --init_from"
+            f"--resume_from={folder} is a run with another config ({', '.join(changes)}): use its "
+            "config, or start from its parameters only, with --init_from"
         )
     target = abstract_state(jax.eval_shape(trainer.init), trainer.shardings)
     checkpoints = open_checkpoints(trainer.config, Path(folder), trainer.model, read_only=True)
@@ -58,7 +58,7 @@ def _resumed(trainer: Trainer, folder: str) -> State:
         step, state = checkpoints.restore_first("latest", target)
     finally:
         checkpoints.close()
-    logging.info("going on from %s, step %d", folder, step)
+    logging.info("continuing from %s, step %d", folder, step)
     return state
 
 
@@ -66,8 +66,8 @@ def _warm_started(trainer: Trainer, catalogue: Catalogue, workdir: Path, init_fr
     state, report = warm_start(trainer, catalogue, init_from)
     from_first(lambda: write_json(workdir / INIT_REPORT, report))
     logging.info(
-        "starting from %s: %d items kept, %d new (%d at the mean of their creator, %d of their "
-        "cluster), %d dropped, %d reserved rows left",
+        "starting from %s: %d items kept, %d new (%d with the mean of their creator, %d with that "
+        "of their cluster), %d dropped, %d reserved rows left",
         init_from,
         report["kept"],
         report["new"],

@@ -248,5 +248,5 @@ def _check_kernel(implementation: str, mesh: Mesh) -> None:
     if RUNS_ON.get(implementation, here) != here:
         raise ConfigError(
             f"config.loss.implementation = {implementation!r} runs on a {RUNS_ON[implementation]}, "
-            f"and these devices are of platform {here!r}: take 'auto' or 'xla'"
+            f"and these devices are of platform {here!r}: use 'auto' or 'xla'"
         )

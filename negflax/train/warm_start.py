@@ -69,7 +69,10 @@ def warm_start(trainer: Trainer, catalogue: Catalogue, workdir: str | Path) -> t
     if old_config.optimizer.table_dtype != trainer.config.optimizer.table_dtype:
         differ.append("config.optimizer.table_dtype")
     if differ:
-        raise ConfigError(f"--init_from={workdir}: the old run has another {', '.join(differ)}")
+        raise ConfigError(
+            f"--init_from={workdir}: the old run differs in {', '.join(differ)}: "
+            "use the same settings"
+        )
     old_catalogue = Catalogue.load(folder / CATALOGUE)
     old = _restore(old_config, old_catalogue, folder, trainer.mesh)
 

@@ -86,8 +86,8 @@ def _told(folder: Path) -> Iterator[None]:
         if error.errno not in _NOT_WRITABLE:
             raise
         raise CheckpointError(
-            f"{error.filename or folder} cannot be written: {error.strerror}. Mend that (free "
-            "space, the right to write), then start again: the run goes on from its newest "
+            f"{error.filename or folder} cannot be written: {error.strerror}. Fix this (free "
+            "space, permission to write), then start again: the run continues from its newest "
             "checkpoint"
         ) from error
 
@@ -117,8 +117,8 @@ class _Lock:
                 continue  # it was being written
             if owner and (_lives(owner) if _here(owner) else _changes(path, owner, LIMIT_S)):
                 raise CheckpointError(
-                    f"{path.parent}: {_name(owner)} trains there. Wait for it, stop it, or use "
-                    f"another --workdir. (If it does not: delete {path})"
+                    f"{path.parent}: {_name(owner)} is training there. Wait for it, stop it, or "
+                    f"use another --workdir. (If it is not running, delete {path})"
                 )
             if owner is not None:
                 self._remove(owner)
@@ -130,8 +130,8 @@ class _Lock:
             raise CheckpointError(_vanished(self._path.parent))
         if owner and owner.get("token") not in (None, self._me["token"]):
             raise CheckpointError(
-                f"{self._path.parent} was taken over by {_name(owner)} while this trainer was not "
-                "heard of; it stops without another write"
+                f"{self._path.parent} was taken over by {_name(owner)}, as this trainer had not "
+                "renewed its lock; it stops without writing anything else"
             )
 
     def release(self) -> None:
@@ -166,7 +166,9 @@ class _Lock:
             with contextlib.suppress(FileExistsError):
                 os.link(aside, self._path)
         else:
-            logging.warning("%s has ended without a word; its lock is taken over", _name(moved))
+            logging.warning(
+                "%s has ended without releasing its lock, which is taken over", _name(moved)
+            )
         aside.unlink()
 
     def _beats(self) -> None:
@@ -230,7 +232,9 @@ def _lives(owner: dict[str, Any]) -> bool:
 def _changes(path: Path, before: dict[str, Any] | None, limit: float) -> bool:
     """Whether the file becomes another one within so many seconds."""
     if limit > BEAT_S:
-        logging.info("waiting up to %.0f s for a sign of life of %s", limit, _name(before or {}))
+        logging.info(
+            "waiting up to %.0f s to see whether %s is still running", limit, _name(before or {})
+        )
     began = time.monotonic()
     while time.monotonic() - began < limit:
         if _read(path) != before:

@@ -157,7 +157,7 @@ def test_bytes_of_another_kind(recommender, trained):
         with pytest.raises(StateError, match="damaged"):
             recommender.session(state=broken)
     for nothing in (b"", b"\x80\x04K\x01.", json.dumps({}).encode()):
-        with pytest.raises(StateError, match="no session state"):
+        with pytest.raises(StateError, match="not a session state"):
             recommender.session(state=nothing)
 
 

@@ -194,7 +194,7 @@ def test_files_beside_the_checkpoints(run):
 def test_a_damaged_catalogue_is_made_anew_from_the_data(run, caplog):
     (run / CATALOGUE).write_bytes(b"PK\3\4 cut off")
     save_catalogue(run, SEQUENCES.catalogue)
-    assert "made anew from the data" in caplog.text
+    assert "built again from the data" in caplog.text
     assert load_trained(run, "latest", mesh(1)).step == 3
     (run / CATALOGUE).write_bytes(b"")
     other = dataclasses.replace(SEQUENCES.catalogue, item_ids=SEQUENCES.catalogue.item_ids + 1)

@@ -40,7 +40,7 @@ def test_is_held_beats_and_goes(tmp_path):
 def test_a_living_process_of_this_machine_is_named(tmp_path):
     parent = os.getppid()
     write(tmp_path, machine=lock._machine(), pid=parent, started=lock._started(parent))
-    with pytest.raises(CheckpointError, match=rf"ann@far \(process {parent}\) trains there. Wait"):
+    with pytest.raises(CheckpointError, match=rf"ann@far \(process {parent}\) is training there"):
         with locked(tmp_path):
             pass
 
@@ -75,7 +75,7 @@ def test_a_trainer_of_another_machine_is_known_by_its_beat(tmp_path, clock, monk
 
     thread = threading.Thread(target=beat)
     thread.start()
-    with pytest.raises(CheckpointError, match=r"ann@far \(process 7\) trains there"):
+    with pytest.raises(CheckpointError, match=r"ann@far \(process 7\) is training there"):
         with locked(tmp_path):
             pass
     ended.set()

@@ -67,7 +67,7 @@ def logsumexp(
     """
     kind = jnp.dtype(product_dtype or jnp.promote_types(states_ND.dtype, candidates_SD.dtype))
     if said := why_not(states_ND.shape[1], kind, ids_S, exclude_NL):
-        raise ValueError(f"mosaic_gpu cannot serve {said}; or choose 'xla'")
+        raise ValueError(f"mosaic_gpu does not support {said}; or choose 'xla'")
     if not min(len(states_ND), len(candidates_SD)):  # no block to run over
         return xla.logsumexp(states_ND, candidates_SD, bias_S, ids_S, exclude_NL, 1)
     ids_S, exclude_NL = ids_S.astype(jnp.int32), exclude_NL.astype(jnp.int32)

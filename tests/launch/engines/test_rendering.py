@@ -252,7 +252,7 @@ def test_what_a_job_may_be(changes, says):
         ("trainjob", {"image": "x", "array": 2}, "--engine=jobset"),
         ("trainjob", {"image": "x", "secrets": ("s",)}, "training runtime"),
         ("tpu_vm", {"image": "x"}, "--zone is needed"),
-        ("tpu_vm", {"image": "x", "zone": "z", "accelerator": "h100"}, "a type as v6e-16"),
+        ("tpu_vm", {"image": "x", "zone": "z", "accelerator": "h100"}, "such as v6e-16"),
         ("skypilot", {"array": 3}, "skypilot runs one job"),
     ],
 )
@@ -300,7 +300,7 @@ def test_the_planner_is_asked_first(tmp_path, submit, monkeypatch):
     monkeypatch.setattr(sys, "executable", planner(tmp_path, code))
     assert "1.00 of 0.5 GiB a device" in submit(*words, "--", "launch.train", *PLANNED)
     monkeypatch.setattr(sys, "executable", planner(tmp_path, "sys.exit('no data')"))
-    with pytest.raises(ConfigError, match="no data. Where the data is not.*--noplan"):
+    with pytest.raises(ConfigError, match="no data. If the data is not.*--noplan"):
         submit(*words, "--", "launch.train", *PLANNED)
 
 
@@ -376,7 +376,7 @@ def test_the_local_engine_hands_a_signal_on_and_waits(tmp_path):
     subprocess.run(command, check=True)
     assert process.wait(60) == 42
     process.stderr.close()
-    with pytest.raises(ConfigError, match="does not run here"):
+    with pytest.raises(ConfigError, match="is not running on this machine"):
         ENGINES["local"].status(job(), tmp_path)
 
 
