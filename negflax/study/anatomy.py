@@ -66,7 +66,10 @@ CASE = _case()
 
 
 def gradient_rows() -> list[dict[str, Any]]:
-    """Returns |∂L/∂z_y|, |∂L/∂p| and the loss of a negative of weight 1, by p and objective."""
+    """Returns the absolute ∂L/∂z_y and ∂L/∂p, and the loss, of a negative of weight 1.
+
+    There is a row per p and objective.
+    """
     rows = []
     for z in LOGITS:
         m = z - np.log(2 + np.e)

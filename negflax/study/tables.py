@@ -116,7 +116,10 @@ def rate_adjusted_front(found: Estimates) -> Rows:
 
 
 def seeds(values: Mapping[str, Sequence[tuple[float, float]]]) -> Rows:
-    """Returns HR_p and the largest |logit| of each seed's run; `values` has these pairs by arm."""
+    """Returns HR_p and the largest absolute logit of each seed's run.
+
+    `values` has these pairs by arm.
+    """
     return [
         {"arm": name}
         | {f"seed {i}": f"{hr_p:.4f}, {logit:.3g}" for i, (hr_p, logit) in enumerate(pairs)}

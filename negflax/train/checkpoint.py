@@ -1,10 +1,11 @@
-"""Checkpoints: Orbax behind a few calls, and what lies beside them in the working folder.
+"""Checkpoints, written and read by Orbax, and the other files of a run's folder.
 
-<workdir>/config.json       the config, its format version, the modules of registered names
-<workdir>/catalogue.npz     the vocabulary
-<workdir>/checkpoints/STEP  the training state (layout: negflax.train.state), its fingerprints and,
-                            if it was validated, its metrics
-<workdir>/unreadable/STEP   a checkpoint that a resumed run could not restore, and went on without
+- `config.json`: the config, its format version, the modules of registered names.
+- `catalogue.npz`: the vocabulary.
+- `checkpoints/STEP`: the training state (layout: negflax.train.state), its fingerprints and, if it
+  was validated, its metrics.
+- `unreadable/STEP`: a checkpoint that a resumed run could not restore; the run continued from an
+  older one.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""The training state: one plain dict, of which any part can be restored alone.
+"""The training state: a plain dict, any part of which can be restored on its own.
 
-dense    parameters of the encoder
-tables   name → {rows, slots}, sharded by rows; bfloat16 rows as their bits (tables.unpack); on
-         TPUs in lines (tables/lines.py), where a checkpoint has (V, D) as everywhere
-opt      Optax state of the dense parameters
-step     int32; also the next batch, since batch i is a pure function of (seed, i)
-rng      key data; a step's randomness is a pure function of (rng, step)
-weight_sums  what the weight of the negative term is made from (see weights.py)
+- `dense`: parameters of the encoder.
+- `tables`: name → {rows, slots}, sharded by rows; bfloat16 rows as their bits (tables.unpack). On
+  TPUs the rows are stored in lines (tables/lines.py); checkpoints have (V, D) on all devices.
+- `opt`: Optax state of the dense parameters.
+- `step`: int32; also the number of the next batch, as batch i is a pure function of (seed, i).
+- `rng`: key data; a step's randomness is a pure function of (rng, step).
+- `weight_sums`: running sums from which the weight of the negative term is computed (weights.py).
 """
 
 from __future__ import annotations

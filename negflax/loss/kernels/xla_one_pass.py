@@ -1,14 +1,15 @@
-"""The loss is known: its gradient in the forward pass of plain XLA, 6·N·S·D operations.
+"""Loss and gradient in one forward pass of plain XLA, with 6·N·S·D operations.
 
-It walks blocks of states; each block's logits are made once and used three times (value, ∂states,
-∂candidates), since the loss tells the cotangent of lse on the spot.
+A loop over blocks of states computes the logits of each block once and uses them three times: for
+the value, ∂states and ∂candidates. This needs the loss, which gives the cotangent of lse within the
+block.
 
-The exponentials stand below a bound on the logits, |s|·max|c| + max bias, which saves the pass for
-the maximum. Where too little is left of a state's sum, a CPU does that block again, and the blocks
-after it, below the true maximum; accelerators, whose loop shall not branch, do the whole walk
-again. There the sums of a block are one more column of its products: a wide unit multiplies it for
-nothing, where a sum of its own would pass over the block once more. On a CPU it is the other way
-round.
+The exponentials are scaled by an upper bound on the logits, ‖state‖·max‖candidate‖ + max bias,
+which saves the pass that finds the maximum. If a state's sum is then too small to be accurate, a
+CPU repeats that block and those after it with the true maximum. Accelerators, where a branch in the
+loop would be slow, repeat the whole loop. On accelerators the sums of a block are an additional
+column of its matrix products: the column costs nothing on a wide matrix unit, and a separate sum
+would read the block once more. On a CPU the separate sum is faster.
 
 Shapes: N states, S candidates, D width; `b` marks one block.
 """
