@@ -50,7 +50,7 @@ def grid(config: Config, values: Mapping[str, Sequence[str]]) -> dict[str, Confi
         for key, text in zip(values, combination, strict=True):
             one = replaced(one, key, text)
             words.append(f"{key.partition('.')[2]}={text}")
-        found[re.sub(r"[^\w.=,+-]+", "_", ",".join(words))] = one
+        found[re.sub(r"[^\w.=+-]+", "_", "_".join(words))] = one
     return found
 
 

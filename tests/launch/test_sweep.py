@@ -78,3 +78,63 @@ def test_a_label_rule_reaches_the_training(tmp_path, capsys):
 def test_a_wrong_key_or_value_is_named(tmp_path, arguments):
     with pytest.raises(ConfigError, match=arguments[0].split("=")[0]):
         sweep(tmp_path, *arguments)
+
+
+@pytest.mark.system
+def test_a_grid_as_a_population(tmp_path, capsys):
+    grid = ["--config.loss.weight_policy=constant", "--r_grid=0.5,1", "--w_grid=1,1000"]
+    sweep(tmp_path, *grid)
+    printed = capsys.readouterr().out
+    found = figures(tmp_path / "sweep.json")
+    names = ["r=0.5_w=1", "r=0.5_w=1000", "r=1_w=1", "r=1_w=1000"]
+    assert [name for name in names if f"valid/{name}/hr_p@10" in found] == names
+    assert found["best"] in names and f"test/{found['best']}/hr_n@10" in found
+    assert "popularity" in printed and set(found["front"]) <= {*names, *found["front"]}
+    assert "Front on validation" in (tmp_path / "sweep.html").read_text()
+
+    sweep(tmp_path, *grid)  # nothing is trained again
+    assert found == figures(tmp_path / "sweep.json")
+    run(
+        "evaluate",
+        f"--workdir={tmp_path / found['best']}",
+        "--split=valid",
+        f"--json={tmp_path / 'valid.json'}",
+    )
+    assert figures(tmp_path / "valid.json")["hr_p@10"] == pytest.approx(
+        found[f"valid/{found['best']}/hr_p@10"]
+    )
+
+    alone = tmp_path / "alone"
+    with pytest.raises(ConfigError, match="4 of 4 members are not trained.*--array=4"):
+        sweep(alone, *grid, "--mode=array")
+    for member in range(4):
+        sweep(alone, *grid, "--mode=array", f"--sweep_member={member}")
+    sweep(alone, *grid, "--mode=array")
+    again = figures(alone / "sweep.json")
+    for name in names:
+        one, other = (
+            [x["loss"] for x in read_metrics(folder / name) if x["kind"] == "train"]
+            for folder in (tmp_path, alone)
+        )
+        assert one == pytest.approx(other, rel=1e-5)
+        key = f"valid/{name}/weighted_loss"
+        assert found[key] == pytest.approx(again[key], rel=1e-3)
+    with pytest.raises(ConfigError, match="has members 0 to 3"):
+        sweep(alone, *grid, "--sweep_member=4")
+    with pytest.raises(ConfigError, match="model.hidden cannot differ.*--mode=sequential"):
+        sweep(tmp_path / "hidden", "--grid=model.hidden=4,8")
+
+
+@pytest.mark.system
+def test_a_search_goes_on(tmp_path):
+    pytest.importorskip("optuna", reason="runs where Optuna is installed: make setup-test")
+    words = ["--config.loss.weight_policy=constant", "--w_grid=1,1000", "--notest"]
+    sweep(tmp_path, *words, "--trials=2")
+    first = figures(tmp_path / "sweep.json")
+    sweep(tmp_path, *words, "--trials=3")
+    found = figures(tmp_path / "sweep.json")
+    trials = {key.split("/")[1] for key in found if key.startswith("valid/")}
+    assert trials == {"trial=0", "trial=1", "trial=2"}
+    assert all(found[key] == value for key, value in first.items() if key.startswith("valid/"))
+    with pytest.raises(ConfigError, match="a search needs two different numbers"):
+        sweep(tmp_path, "--w_grid=0,1", "--trials=2")

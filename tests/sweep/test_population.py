@@ -24,7 +24,7 @@ from negflax.train.writers import read_metrics
 
 SMALL = {
     "world": {"num_users": 80, "num_items": 100, "steps": 30},
-    "batch": {"rows": 8, "length": 10, "prefetch": 0},
+    "batch": {"rows": 8, "length": 10},
     "model": {"hidden": 8, "embedding": 8},
     "loss": {"positives_only_steps": 2, "ramp_steps": 1, "omega": 30.0},
     "optimizer": {"warmup_steps": 1},
@@ -88,7 +88,10 @@ def losses(one, data, mesh, count):
     return np.array(together), np.array(alone).T, population, state
 
 
-@pytest.mark.parametrize("objective, candidates", [("ntr", "full"), ("smoothed", "uniform")])
+@pytest.mark.parametrize(
+    "objective, candidates",
+    [("ntr", "full"), pytest.param("smoothed", "uniform", marks=pytest.mark.system)],
+)
 def test_a_population_is_its_members_alone(objective, candidates, data):
     one = config(loss={"objective": objective, "candidates": candidates, "num_candidates": 32})
     together, alone, population, state = losses(one, data, make_mesh(MeshConfig()), 50)
@@ -171,6 +174,7 @@ def test_a_population_that_was_stopped_goes_on(data, tmp_path, monkeypatch):
         assert whole == parts
 
 
+@pytest.mark.system
 def test_patience_leaves_members_behind(data, tmp_path):
     one = config(
         train={"steps": 40, "eval_every": 2, "patience": 2, "checkpoint_every": 2},
@@ -186,8 +190,8 @@ def test_patience_leaves_members_behind(data, tmp_path):
 def test_names_grids_and_what_differs():
     values = parse_grid(["loss.r=0.5,1", "loss.w=1,10"])
     runs = grid(Config(), values)
-    assert list(runs) == ["r=0.5,w=1", "r=0.5,w=10", "r=1,w=1", "r=1,w=10"]
-    assert runs["r=0.5,w=10"].loss.r == 0.5 and runs["r=0.5,w=10"].loss.w == 10
+    assert list(runs) == ["r=0.5_w=1", "r=0.5_w=10", "r=1_w=1", "r=1_w=10"]
+    assert runs["r=0.5_w=10"].loss.r == 0.5 and runs["r=0.5_w=10"].loss.w == 10
     assert not runs_together(runs)
     assert runs_together(grid(Config(), parse_grid(["model.hidden=8,16"]))) == ["model.hidden"]
     for text in ("loss.w", "w=1", "loss.w=1,,2", "loss.w=1,1"):
