@@ -89,7 +89,7 @@ def _train_run(
         stop = steps
     if warm_up_steps(config) >= steps:
         logging.warning(
-            "training ends after %d steps, but the warm-ups last until step %d: lower "
+            "training ends after %d steps, but the warm-ups last until step %d: lower\n"
             "config.loss.positives_only_steps, .ramp_steps and config.optimizer.warmup_steps",
             steps,
             warm_up_steps(config),
