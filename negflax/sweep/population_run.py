@@ -24,7 +24,7 @@ from negflax.fitting import mesh_of, validation
 from negflax.model import Recommender
 from negflax.train.checkpoint import abstract_state, write_config
 from negflax.train.loop import DONE, open_checkpoints, planned_steps, warm_up_steps
-from negflax.train.members import Population, group_mesh, member_mesh
+from negflax.train.members import MemberTrainer, group_mesh, member_mesh
 from negflax.train.restore import save_catalogue
 from negflax.train.state import State
 from negflax.train.step import Trainer
@@ -93,13 +93,13 @@ class _Training:
             name: open_checkpoints(one, workdir / name, self.model) for name, one in runs.items()
         }
 
-    def population(self, names: Sequence[str]) -> Population:
+    def population(self, names: Sequence[str]) -> MemberTrainer:
         """The program for these members."""
         mesh = member_mesh(mesh_of(self.config), len(names))
         trainer = Trainer(self.config, self.model, self.counts, self.stop, group_mesh(mesh))
         dtype, rows = self.config.model.dtype, self.model.num_rows
         weights = [loss_weights(self.runs[name].loss, dtype, rows) for name in names]
-        return Population(trainer, mesh, weights)
+        return MemberTrainer(trainer, mesh, weights)
 
     def run(self) -> None:
         """Trains to the end."""
@@ -126,7 +126,7 @@ class _Training:
         step: int,
         names: list[str],
         out: set[str],
-        population: Population,
+        population: MemberTrainer,
         state: State,
         writers: Mapping[str, MetricWriter],
     ) -> tuple[int, State]:
@@ -165,7 +165,7 @@ class _Training:
         step: int,
         names: list[str],
         out: set[str],
-        population: Population,
+        population: MemberTrainer,
         state: State,
         writers: Mapping[str, MetricWriter],
     ) -> None:
@@ -189,8 +189,8 @@ class _Training:
         return step - best[0] >= settings.patience * settings.eval_every
 
     def _compacted(
-        self, names: list[str], out: set[str], population: Population, state: State
-    ) -> tuple[list[str], Population, State]:
+        self, names: list[str], out: set[str], population: MemberTrainer, state: State
+    ) -> tuple[list[str], MemberTrainer, State]:
         """A smaller population, which has to be compiled, once half of the members are out."""
         if 2 * len(out) < len(names):
             return names, population, state
@@ -201,7 +201,7 @@ class _Training:
         logging.info("%d members are left", len(kept))
         return [name for _, name in kept], smaller, state
 
-    def _restored(self, population: Population) -> State:
+    def _restored(self, population: MemberTrainer) -> State:
         """The newest step that all have, else the start; what is newer is trained again."""
         common = set.intersection(*(set(one.steps()) for one in self.checkpoints.values()))
         trainer = population.trainer

@@ -1,9 +1,9 @@
-"""Several settings of the loss, trained side by side as one program.
+"""Training with several settings of the loss at once, in one program.
 
-The members of a population have the same data, model, optimizer and seed, so every step draws one
-batch and one set of candidates for all of them; what differs are the run-time scalars of the loss
-(LossWeights). The step is that of `Trainer`, mapped over a leading axis of the state: member i ends
-with what it would have reached alone, up to rounding.
+The members of a population have the same data, model, optimizer and seed, so each step draws one
+batch and one set of candidates for all of them. They differ in the run-time scalars of the loss
+(LossWeights). The step is that of `Trainer`, mapped over a leading axis of the state. Up to
+rounding, each member gets the parameters that it would have if trained alone.
 
 Shapes: M members, in front of every array of the state but `step` and `rng`.
 """
@@ -33,9 +33,9 @@ Step = Callable[[State, Batch, RunTime], tuple[State, Metrics]]
 
 
 def member_mesh(mesh: Mesh, members: int) -> Mesh:
-    """The devices of a mesh as groups, as many as divide the members: none speaks to another.
+    """Returns the devices of a mesh as groups; the number of groups divides that of the members.
 
-    The rows of a batch are split within a group.
+    Groups do not communicate. The rows of a batch are split within a group.
     """
     groups = math.gcd(members, mesh.devices.size)
     grid = mesh.devices.reshape(groups, mesh.devices.size // groups, 1)
@@ -43,12 +43,12 @@ def member_mesh(mesh: Mesh, members: int) -> Mesh:
 
 
 def group_mesh(mesh: Mesh) -> Mesh:
-    """The devices of the first group: what one member is trained on."""
+    """Returns the devices of the first group, the mesh that one member is trained on."""
     return Mesh(mesh.devices[0], AXES, axis_types=(AxisType.Auto,) * 2)
 
 
-class Population:
-    """The members' step.
+class MemberTrainer:
+    """Trains all members: the step of `Trainer`, mapped over them.
 
     Attributes:
       trainer: of one member on the mesh of a group; its own loss weights are not used.

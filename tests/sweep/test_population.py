@@ -16,7 +16,7 @@ from negflax.mesh import make_mesh
 from negflax.model import Recommender
 from negflax.sweep import at_most, grid, parse_grid, runs_together, train_population
 from negflax.train.loop import DONE, open_checkpoints
-from negflax.train.members import Population, group_mesh, member_mesh
+from negflax.train.members import MemberTrainer, group_mesh, member_mesh
 from negflax.train.restore import load_trained
 from negflax.train.step import Trainer
 from negflax.train.weights import loss_weights
@@ -70,7 +70,7 @@ def losses(one, data, mesh, count):
     wide = member_mesh(mesh, len(runs))
     trainer = trainer_of(one, data, group_mesh(wide))
     weights = [loss_weights(x.loss, "float32", trainer.model.num_rows) for x in runs]
-    population = Population(trainer, wide, weights)
+    population = MemberTrainer(trainer, wide, weights)
     state = population.stack([trainer.init() for _ in runs])
     together = []
     for i in range(count):
