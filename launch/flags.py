@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging as standard_logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -128,5 +129,25 @@ def import_modules(names: list[str]) -> None:
 def _parse(argv: list[str]) -> list[str]:
     try:
         return app.parse_flags_with_usage(argv)
-    except AttributeError as error:  # from ml_collections: --config.… names an unknown setting
-        sys.exit(f"ConfigError: {error}")
+    except OSError:
+        named = (re.fullmatch(r"--?config=([^:]+)(:.*)?", argument) for argument in argv)
+        missing = next((found[1] for found in named if found and not Path(found[1]).exists()), None)
+        if missing is None:
+            raise
+        sys.exit(f"ConfigError: --config={missing}: there is no such file")
+    except (AttributeError, KeyError) as error:  # from ml_collections
+        told = _unknown_setting(str(error), argv)
+        if not told:
+            raise
+        sys.exit(f"ConfigError: {told}")
+
+
+def _unknown_setting(message: str, argv: list[str]) -> str:
+    """What ml_collections says of a --config.… that names no setting, in our words, or ""."""
+    names = re.findall(r"['\"](\w+)\\?['\"]", message)
+    for argument in argv:
+        key = argument.split("=")[0].lstrip("-")
+        if names and key.startswith("config.") and names[0] in key.split("."):
+            near = [name for name in names if name != names[0]]
+            return f"{key} is not a setting" + (f"; did you mean `{near[0]}`?" if near else "")
+    return ""

@@ -60,3 +60,28 @@ def test_import_finds_modules_of_the_folder(tmp_path, monkeypatch):
             import_modules(["own_prats.loss"])
         with pytest.raises(ModuleNotFoundError, match="nowhere_at_all"):
             import_modules(["lacks_another"])
+
+
+def test_a_config_file_that_is_not_there():
+    argv = ["train", "--config=nope.py:3"]
+    with fresh_flags(), mock.patch.object(sys, "argv", argv):
+        importlib.import_module("launch.train")
+        with pytest.raises(SystemExit, match=r"^ConfigError: --config=nope.py: there is no such"):
+            importlib.import_module("launch.flags")._parse(argv)
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("--config.train.stepz=3", "config.train.stepz is not a setting; did you mean `steps`?"),
+        ("--config.trainn.steps=3", "config.trainn.steps is not a setting; did you mean `train`?"),
+        ("--config.qqq=3", "config.qqq is not a setting"),
+    ],
+)
+def test_a_setting_that_is_none_is_told_in_plain_words(setting, told):
+    argv = ["train", f"--config={CONFIG}", setting]
+    with fresh_flags(), mock.patch.object(sys, "argv", argv):
+        importlib.import_module("launch.train")
+        with pytest.raises(SystemExit) as caught:
+            importlib.import_module("launch.flags")._parse(argv)
+    assert str(caught.value) == f"ConfigError: {told}"
