@@ -38,17 +38,48 @@ def blocks(page):
     return [(m["kind"], m["code"]) for m in BLOCK.finditer(text) if not m["mark"]]
 
 
-def shell(code, folder):
+def printed_blocks(page):
+    """The blocks of a page that show what a command prints."""
+    return [(m["kind"], m["code"]) for m in BLOCK.finditer((ROOT / page).read_text()) if m["mark"]]
+
+
+def kinds(text):
+    """The kinds of lines that a program printed, each once: numbers, speeds and paths left out.
+
+    What depends on the figures goes: rows that equal another one, and the verdict, but for how it
+    begins.
+    """
+    before, _, verdict = text.partition("\n\n")
+    found = []
+    for line in (*before.splitlines(), " ".join(verdict.split()[:2])):
+        line = re.sub(r"^(goodput [^:]*:).*", r"\1", line)
+        line = re.sub(r"sequences-\w+|runs/\w+|\S*/runs/\w+", "PATH", line)
+        line = re.sub(r"-?[\d.,:]*\d|–", "#", re.sub(r"-{2,}", "--", line))
+        found.append(re.sub(r" (?=±)| +", " ", line).replace("# ±#", "#").strip())
+    return sorted(kind for kind in set(found) if not kind.startswith(("Left out", "…")))
+
+
+def figures(text):
+    """(words, numbers) of the table, the notes and the verdict, without speeds."""
+    lines = text[text.index("\nscorer") :].splitlines()
+    text = " ".join(" ".join(x for x in lines if "per CPU second" not in x).split())
+    number = r"[-−]?(?:\d[\d,]*)?\.?\d+"
+    numbers = [float(x.replace("−", "-").replace(",", "")) for x in re.findall(number, text)]
+    return re.sub(number, "#", text), numbers
+
+
+def shell(code, folder, quick=True):
+    """What a command writes; `quick` compiles faster, which pays off as most runs are short."""
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # compiles faster, and the runs are short
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": str(int(quick)),
     }
     done = subprocess.run(
         ["sh", "-eu", "-c", code], cwd=folder, env=environment, text=True, capture_output=True
     )
     assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+    return done.stderr + done.stdout
 
 
 def program(code):
@@ -91,6 +122,8 @@ def test_quickstart(follow, tmp_path):
     table = page.split("| file in the workdir |")[1].split("\n\n")[0]
     for name in re.findall(r"`([\w./]+)`", table.replace("`targets_per_cpu_second`", "")):
         assert (tmp_path / "runs/small" / name).exists(), name
+    (_, shown), *_ = [one for one in printed_blocks("docs/quickstart.md") if one[0] == "text"]
+    assert kinds(trained) == kinds(shown)
     (followed,) = follow("docs/evaluation.md")  # of the run that was just made
     assert "best by ndcg_p@10: step" in followed
     table = (ROOT / "docs/evaluation.md").read_text().split("| in `--out` |")[1].split("\n\n")[0]
@@ -114,6 +147,20 @@ def nothing_registered():
             for name in set(sys.modules) - modules:
                 if name.startswith("my_"):
                     del sys.modules[name]
+
+
+@pytest.mark.system
+def test_make_train_prints_what_the_page_shows(tmp_path):
+    """The whole run of the first page, in some minutes; last digits differ between machines."""
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    command = "python -m launch.train --config=configs/synthetic.py --workdir=runs/synthetic"
+    (_, shown), *_ = [one for one in printed_blocks("docs/quickstart.md") if one[0] == "text"]
+    printed = shell(command, tmp_path, quick=False)
+    assert kinds(printed) == kinds(shown)
+    (words, numbers), (shown_words, shown_numbers) = figures(printed), figures(shown)
+    assert words == shown_words
+    for found, expected in zip(numbers, shown_numbers, strict=True):  # shares; percent, counts
+        assert abs(found - expected) <= (0.006 if abs(expected) < 1 else 0.02 * abs(expected) + 1)
 
 
 def test_extending(tmp_path, monkeypatch):
