@@ -81,7 +81,7 @@ def _told(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if not folder.is_dir():
+        if error.errno == errno.ENOENT and not folder.is_dir():
             raise CheckpointError(_vanished(folder)) from error
         if error.errno not in _NOT_WRITABLE:
             raise
