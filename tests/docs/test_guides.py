@@ -265,6 +265,8 @@ PAGES = [
     "docs/data_sets.md",
     "docs/evaluation.md",
     "docs/scale.md",
+    "docs/launching.md",
+    "docs/data_past_one_machine.md",
     "README.md",
 ]
 
