@@ -127,14 +127,12 @@ def import_modules(names: list[str]) -> None:
 
 
 def _parse(argv: list[str]) -> list[str]:
+    for argument in argv:  # ml_collections says it only when the config is first used
+        found = re.fullmatch(r"--?config=([^:]+)(:.*)?", argument)
+        if found and not Path(found[1]).exists():
+            sys.exit(f"ConfigError: --config={found[1]}: there is no such file")
     try:
         return app.parse_flags_with_usage(argv)
-    except OSError:
-        named = (re.fullmatch(r"--?config=([^:]+)(:.*)?", argument) for argument in argv)
-        missing = next((found[1] for found in named if found and not Path(found[1]).exists()), None)
-        if missing is None:
-            raise
-        sys.exit(f"ConfigError: --config={missing}: there is no such file")
     except (AttributeError, KeyError) as error:  # from ml_collections
         told = _unknown_setting(str(error), argv)
         if not told:
