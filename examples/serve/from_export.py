@@ -46,9 +46,9 @@ class ExportedModel:
         for name, said in self.manifest["files"].items():
             path = self.folder / name
             if not path.exists():
-                raise ExportError(f"{path} is missing: export the run anew")
+                raise ExportError(f"{path} is missing: export the run again")
             if hashlib.sha256(path.read_bytes()).hexdigest() != said["sha256"]:
-                raise ExportError(f"{path} is damaged (its SHA-256 differs): export the run anew")
+                raise ExportError(f"{path} is damaged (its SHA-256 differs): export the run again")
         self.items = json.loads((self.folder / "vocabulary.json").read_text())
         self.features = json.loads((self.folder / "features.json").read_text())
         self.row = {str(item): i + 1 for i, item in enumerate(self.items["item_ids"])}

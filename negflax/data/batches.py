@@ -159,7 +159,7 @@ def _events_of(sequences: Sequences, splits: tuple[str, ...]) -> tuple[np.ndarra
         sequences, (np.arange(3) >= min(codes)) & (np.arange(3) <= max(codes))
     )
     if np.any(within_U != chosen_U):
-        raise ValueError(f"the splits {splits} leave out events between theirs: name them as well")
+        raise ValueError(f"the splits {splits} leave out a split between them: name it as well")
     some = chosen_U > 0
     return (sequences.offsets_U1[:-1] + before_U)[some], chosen_U[some]
 

@@ -154,7 +154,7 @@ def _open(folder: Path) -> Sequences | None:
         }
         catalogue = Catalogue.load(folder / CATALOGUE)
     except (ValueError, KeyError, OSError, EOFError) as error:
-        logging.warning("%s is damaged (%s): building it anew", folder, error)
+        logging.warning("%s is damaged (%s): building it again", folder, error)
         return None
     return Sequences(catalogue=catalogue, report=manifest["report"], **arrays)
 
@@ -165,7 +165,7 @@ def _locked(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            logging.info("another process builds the same sequences: waiting for it")
+            logging.info("another process is building the same sequences: waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -176,7 +176,7 @@ def _writing(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise DataError(
-            f"{folder} cannot be written ({error}): make room or give the right to write there, "
+            f"{folder} cannot be written ({error}): free space or grant write permission there, "
             "or name another folder in config.data.cache_dir"
         ) from error
 

@@ -138,7 +138,9 @@ def event_files(path: str, items_path: str = "", reading: Reading | None = None)
             (files if kind_of(file) else others).append(file)
     if others:
         names = [str(file.relative_to(place)) for file in others]
-        logging.warning("%s: not read, as of another kind: %s", place, ", ".join(names))
+        logging.warning(
+            "%s: these files are of another type and are not read: %s", place, ", ".join(names)
+        )
         if reading is not None:
             reading.files_left_out += names
     if not files:
@@ -213,7 +215,7 @@ def event_chunks(
         nothing = names.apply(read_table(empty[0]), str(empty[0]))
         conform(nothing, str(empty[0]))  # says that it is empty
     if empty:
-        logging.warning("without events: %s", ", ".join(map(str, empty)))
+        logging.warning("files without events: %s", ", ".join(map(str, empty)))
         reading.empty_files += [str(file) for file in empty]
 
 

@@ -66,8 +66,8 @@ def require_matches(report: Mapping[str, Any]) -> None:
         if counts and not any(counts.values()):
             told = "; ".join(f"`{rule}` ({silent[rule]})" for rule in counts)
             raise DataError(
-                f"{report['source']}: config.labels.{sign}: no event matches {told}. Compare with "
-                "values that are there, or remove the rule"
+                f"{report['source']}: config.labels.{sign}: no event matches {told}. Correct its "
+                "values, or remove the rule"
             )
 
 

@@ -208,15 +208,15 @@ def prepare(
         report["item_table"] = {"rows": items.num_rows, "items_described": described}
         if 2 * described < len(catalogue.item_ids):
             logging.warning(
-                "%s: the item table describes %d of %d items: are its ids written like the log's?",
+                "%s: the item table has %d of %d items: check that its ids are those of the log",
                 name,
                 described,
                 len(catalogue.item_ids),
             )
     if unit := wrong_unit(max(newest, default=-1)):
         logging.warning(
-            "%s: `timestamp_ms` looks like %s, not milliseconds, and times between events are "
-            "inputs: convert it, or write timestamps",
+            "%s: `timestamp_ms` looks like %s, not milliseconds, and the model reads times between "
+            "events: convert it to milliseconds, or use a column of the type timestamp",
             name,
             unit,
         )
@@ -224,8 +224,8 @@ def prepare(
     elif accumulator["early",]:
         report["times_before_1973"] = accumulator["early",]
         logging.warning(
-            "%s: `timestamp_ms` of %d events lies before 1973, of others later: leave the field "
-            "empty where the time is not known, and write one unit",
+            "%s: `timestamp_ms` of %d events is before 1973, that of others later: leave the field "
+            "empty where the time is unknown, and use one unit for all",
             name,
             accumulator["early",],
         )
@@ -368,8 +368,8 @@ def _require_every_split(counts: dict[str, dict[str, int]], config: Config, name
         if counts[split]["events"] == 0 and not (optional and split == "valid"):
             if config.data.split == "column" and split == "valid":
                 raise DataError(
-                    f"{name}: column `split` says `valid` of no event on a known item: mark some, "
-                    "take another config.data.split, or train without validation: "
+                    f"{name}: column `split` has no `valid` event on a known item: mark some, "
+                    "use another config.data.split, or train without validation: "
                     "config.data.valid_fraction = 0 and config.train.eval_every = 0"
                 )
             raise DataError(

@@ -56,7 +56,7 @@ def check_shards(folder: str | Path) -> dict[str, Any]:
             file.name for file, users in zip(files, everyone, strict=True) if user in _set(users)
         ]
         raise DataError(
-            f"{folder}: user {user!r} is in {' and '.join(where)}: hash by the user alone"
+            f"{folder}: user {user!r} is in {' and '.join(where)}: hash by the user only"
         )
     events = sum(rows)
     return {
@@ -91,7 +91,7 @@ def _files(folder: Path) -> list[Path]:
 def _manifest(folder: Path) -> list[int]:
     path = folder / MANIFEST
     if not path.exists():
-        raise DataError(f"{path} does not exist: it is written last, so the shards are not whole")
+        raise DataError(f"{path} does not exist: it is written last, so the shards are incomplete")
     try:
         rows = json.loads(path.read_text())["rows"]
     except (ValueError, KeyError, TypeError) as error:
@@ -121,5 +121,5 @@ def _users(file: Path, table: pa.Table) -> pa.Array:
     if len(pc.unique(firsts)) < len(firsts):
         counts = pc.value_counts(firsts)
         again = counts.field("values").filter(pc.greater(counts.field("counts"), 1))[0]
-        raise DataError(f"{file}: the events of user {again.as_py()!r} are not side by side: sort")
+        raise DataError(f"{file}: the events of user {again.as_py()!r} are not contiguous: sort")
     return firsts

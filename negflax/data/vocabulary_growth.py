@@ -46,8 +46,8 @@ def grow(known: Catalogue, day: Catalogue, reserved: int) -> Catalogue:
     if left < 0:
         left = reserved
         logging.warning(
-            "%d new items, but %d reserved rows are left: the tables grow from %d to %d rows, and "
-            "the step is compiled anew",
+            "%d new items, but only %d reserved rows are left: the tables grow from %d to %d rows, "
+            "and the step is compiled again",
             new_D.sum(),
             known.reserved_rows,
             known.table_rows,
@@ -102,7 +102,7 @@ def _joined(known: np.ndarray | None, day: np.ndarray | None) -> tuple[np.ndarra
     if known is None or day is None:
         raise DataError(
             "the catalogue to start from has no ids of creators and clusters, as it was written by "
-            "an earlier version: set config.data.reserved_items = 0, or train the first run anew"
+            "an earlier version: set config.data.reserved_items = 0, or train the first run again"
         )
     if known.dtype.kind != day.dtype.kind:  # numbers and text
         known, day = known.astype(str), day.astype(str)

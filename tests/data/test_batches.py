@@ -134,7 +134,7 @@ def test_splits_choose_the_events(make_sequences):
         stream(s, splits=("valid",))
     s.split_E[1] = 1  # the second of three events to train on
     s.split_E[2] = 1
-    with pytest.raises(ValueError, match="leave out events between"):
+    with pytest.raises(ValueError, match="leave out a split between"):
         stream(s, splits=("train", "test"))
 
 

@@ -1,4 +1,4 @@
-"""What is counted about a data set, and what is warned of: one small log for each finding."""
+"""Figures of a data set and warnings about it, with a small log for each finding."""
 
 import dataclasses
 
@@ -47,7 +47,7 @@ def looked_at(columns, items=None, **labels):
 
 
 def warned(columns, about, items=None, **labels):
-    """Whether exactly the expected thing is warned of."""
+    """Whether the expected warning is given, and no other."""
     _, findings = looked_at(columns, items, **labels)
     assert any(about in finding for finding in findings), findings
     return len(findings) == 1
@@ -112,7 +112,7 @@ def test_events_of_one_moment_on_both_sides_of_a_boundary():
     columns = clean()
     columns["timestamp_ms"][10 * 1 :: EVENTS] = columns["timestamp_ms"][9::EVENTS]
     columns["pos"] = np.tile(np.arange(EVENTS), USERS)
-    assert not warned(columns, f"{USERS} users have events of one and the same time on both sides")
+    assert not warned(columns, f"{USERS} users have simultaneous events in two different periods")
 
 
 def test_overlapping_periods():
@@ -127,7 +127,7 @@ def test_leave_one_out_trains_on_the_future():
     config = Config(data=DataConfig(split="leave_one_out"), labels=labels)
     data = open_inspected(raw, config)
     (finding,) = check_data(raw, data, inspect_data(data))
-    assert finding.what.startswith("leave-one-out: training holds events that are later")
+    assert finding.what.startswith("leave-one-out: training has events that are later")
 
 
 def test_item_features_that_know_the_test_period():
@@ -139,9 +139,9 @@ def test_item_features_that_know_the_test_period():
     items = {"item_id": np.arange(ITEMS), "age": rng.random(ITEMS), "train_count": past}
     assert not looked_at(columns, items)[1]
     items["month_count"] = future + past
-    assert warned(columns, "item table, `month_count`: tells the test period", items)
+    assert warned(columns, "item table, `month_count`: predicts the test period", items)
     columns["item_ctr"] = (future + 0.5)[columns["item_id"]]
-    assert warned(columns, "`item_ctr`, a feature of the item: tells the test period")
+    assert warned(columns, "`item_ctr`, a feature of the item: predicts the test period")
 
 
 def test_late_feedback():
@@ -157,31 +157,31 @@ def test_late_feedback():
 def test_order_and_units_of_times():
     columns = clean()
     columns["timestamp_ms"][1] = columns["timestamp_ms"][0]
-    assert warned(columns, "1 events (0.0%) have the time of the one before")
+    assert warned(columns, "1 events (0.0%) have the same time as the event")
     columns = clean()
     columns["timestamp_ms"] = columns["timestamp_ms"] // 1000
     assert warned(columns, "these look like seconds")
     columns = {name: values[::-1] for name, values in clean().items()}
-    assert warned(columns, "events stood before an earlier one of their user")
+    assert warned(columns, "events came before an earlier one of their user")
     columns = clean()
     columns["pos"] = np.tile([1, 0, *range(2, EVENTS)], USERS)
-    assert not warned(columns, f"time goes backwards at {USERS} events")
+    assert not warned(columns, f"in the order of `pos`, {USERS} events are earlier")
     columns = clean()
     columns["split"][3] = "test"
-    assert not warned(columns, "7 events came after a later period's event")
+    assert not warned(columns, "7 events came after an event of a later period")
 
 
 def test_copies():
     columns = {name: np.insert(values, 1, values[0]) for name, values in clean().items()}
     assert warned(columns, "1 events were exact copies")
     columns["like"][1] = ~columns["like"][1]
-    assert not warned(columns, "1 events repeat user, item and time")
+    assert not warned(columns, "1 events have the user, the item and the time of another")
     columns = clean()
     columns = {name: np.append(values, values[:EVENTS]) for name, values in columns.items()}
     columns["user_id"][-EVENTS:] = USERS
-    assert warned(columns, "1 users have the whole history of another")
+    assert warned(columns, "1 users have the same history as another")
     columns["split"][-EVENTS:] = ["train"] * 8 + ["test"] * 4  # copied across the boundary
-    assert not warned(columns, "test events have item and time of a training event")
+    assert not warned(columns, "test events have the item and the time of a training event")
 
 
 def test_signals_that_say_nothing():
@@ -191,14 +191,14 @@ def test_signals_that_say_nothing():
     columns["share"] = pa.array([None] * num, pa.bool_())
     assert warned(columns, "signal `share`: is null in every event")
     columns["share"] = np.ones(num, bool)
-    assert warned(columns, "signal `share`: is 1 wherever it is known")
+    assert warned(columns, "signal `share`: is 1 in every event where it is known")
     columns["share"] = pa.array(np.arange(num) % 5 == 0, mask=columns["split"] != "test")
     assert warned(columns, "signal `share`: is null in 100% of the training and 0% of the test")
     columns["share"] = pa.array(np.arange(num) % 40 == 0, mask=np.arange(num) % 20 > 0)
     assert warned(columns, "signal `share`: is null in 95.0% of the events")
 
 
-def test_labels_that_are_too_few():
+def test_too_few_labels():
     columns = clean()
     assert not warned(
         columns,
@@ -209,7 +209,7 @@ def test_labels_that_are_too_few():
     assert warned(columns, "users have a negative in the test period")
 
 
-def test_test_items_that_training_does_not_know():
+def test_test_items_that_are_not_in_the_catalogue():
     columns = clean()
     test = np.flatnonzero(columns["split"] == "test")
     columns["item_id"][test[: USERS // 4]] = 1000 + np.arange(USERS // 4)

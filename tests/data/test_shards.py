@@ -50,7 +50,7 @@ def test_what_is_counted(tmp_path):
     "shards, says",
     [
         ([[("a", 2), ("a", 1)]], "column timestamp_ms, row 1: earlier"),
-        ([[("a", 1), ("b", 1), ("a", 2)]], "events of user 'a' are not side by side"),
+        ([[("a", 1), ("b", 1), ("a", 2)]], "events of user 'a' are not contiguous"),
         ([[("a", 1)], [("a", 2)]], "user 'a' is in events-00000-of-00002.parquet and events-00001"),
         ([[("a", 1), (None, 2)]], "column user_id, row 1: null"),
         ([[("a", 1), ("a", None)]], "column timestamp_ms, row 1: null"),

@@ -51,14 +51,14 @@ def extract(archive: Path, wanted: Collection[str], target: Path) -> dict[str, P
             matches = [w for w in wanted if parts[-len(PurePosixPath(w).parts) :] == _parts(w)]
             for match in matches:
                 if match in found:
-                    raise DataError(f"{archive}: `{match}` is in it twice: take an original copy")
+                    raise DataError(f"{archive}: `{match}` is in it twice: use an original copy")
                 path = target / PurePosixPath(match).name
                 _copy(stream, path, size, budget)
                 found[match] = path
     except NotImplementedError as error:  # of zipfile: a method of compression, such as 97
         raise DataError(
-            f"{archive} is packed in a way that Python does not unpack ({error}): unpack it, and "
-            "pack it again as a .zip (deflate) or .tar.gz, or leave the files unpacked in its place"
+            f"{archive} is packed in a way that Python cannot unpack ({error}): unpack it, and "
+            "pack it again as a .zip (deflate) or .tar.gz, or leave the files unpacked there"
         ) from error
     except OSError as error:
         if error.errno in NOT_WRITABLE:  # of the folder that is written to

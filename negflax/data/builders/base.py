@@ -150,7 +150,7 @@ class LogBuilder(FileReaderBuilder, skip_registration=True):
     def _download_and_prepare(self, dl_manager: Any, download_config: Any = None) -> None:
         if self.info.file_format.value != "array_record":
             # The Parquet writer of tensorflow-datasets 4.9.10 loses examples after the first 100.
-            raise DataError(f"{self.info.file_format.value}: builders write array_record alone")
+            raise DataError(f"{self.info.file_format.value}: builders write only array_record")
         config = self.builder_config
         manual = getattr(download_config, "manual_dir", None)
         with tempfile.TemporaryDirectory(dir=self.data_dir) as scratch:

@@ -80,8 +80,8 @@ class Mapping:
         double = next((column for column in ours if ours.count(column) > 1), None)
         if double:
             raise DataError(
-                f"{name}: column `{double}` is in the file, and {self.name} makes another of it: "
-                "map the old one to another name"
+                f"{name}: column `{double}` is in the file, and {self.name} creates another one of "
+                "that name: map the old one to another name"
             )
         return table.rename_columns(ours)
 

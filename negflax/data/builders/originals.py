@@ -86,8 +86,8 @@ class Originals:
         missing = [name for name, path in found.items() if path is None]
         if not missing and len(set(found.values())) < len(names):
             raise DataError(
-                f"{self._manual_dir}: {', '.join(names)} are files of one name, and only one is "
-                f"in this folder. {self._instructions}"
+                f"{self._manual_dir}: {', '.join(names)} have the same name, and only one file of "
+                f"it is in this folder. {self._instructions}"
             )
         packed = find(self._manual_dir, archive.name) if archive else None
         if missing and packed:

@@ -43,8 +43,8 @@ def prepare(
         return _prepare(name, Path(data_dir), manual_dir, register_checksums)
     except OSError as error:
         raise DataError(
-            f"{name} cannot be prepared in {data_dir}: {error}; make room or give the right to "
-            "write there, or name another folder"
+            f"{name} cannot be prepared in {data_dir}: {error}; free space or grant write "
+            "permission there, or name another folder"
         ) from error
 
 
@@ -108,7 +108,7 @@ def prepared_folder(name: str, data_dir: str | os.PathLike[str]) -> Path:
     if _newest(folder) is None:
         raise DataError(
             f"{folder} is not prepared: run `python -m launch.prepare --data_set={name} "
-            f"--data_dir={data_dir}`, with --manual_dir=… where you have the original files"
+            f"--data_dir={data_dir}`, with --manual_dir=… if you have the original files"
         )
     return folder
 

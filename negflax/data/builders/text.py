@@ -90,7 +90,9 @@ def _first_line(path: Path, encoding: str) -> str:
         if "\0" in text:
             raise UnicodeError("it holds zero bytes")
     except UnicodeError as error:
-        raise DataError(f"{path}: row 0 is not {encoding} text ({error}): save it so") from error
+        raise DataError(
+            f"{path}: row 0 is not {encoding} text ({error}): save the file as {encoding}"
+        ) from error
     return text
 
 

@@ -1,6 +1,6 @@
-"""What looks wrong with a data set: leaks between periods, times, signals that say nothing.
+"""Warnings about a data set: leaks between periods, wrong times, signals without information.
 
-Each finding says what was seen, and what to do about it. None of them stops a run.
+Each finding says what was found and what to do about it. Findings do not stop a run.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from negflax.data.times import OWN_TIME, wrong_unit
 
 FEW = 100  # users: below, intervals of a metric are wide
 FORESIGHT = 0.3  # partial rank correlation with the future above which a feature is suspect
-SHORTEST_COPY = 5  # events of equal histories that are no coincidence
+SHORTEST_COPY = 5  # events; shorter histories may be equal by chance
 
 
 class Finding(NamedTuple):
-    """What is wrong, where, and what to do."""
+    """A problem: where it is, what it is, and what to do."""
 
     about: str
     what: str
@@ -31,7 +31,7 @@ class Finding(NamedTuple):
 
 
 def check_data(raw: RawData, data: Inspected, figures: dict[str, Any]) -> list[Finding]:
-    """All findings.
+    """Returns all findings.
 
     Args:
       raw: the source, whose item table may hold more columns than a run reads.
@@ -50,14 +50,15 @@ def check_data(raw: RawData, data: Inspected, figures: dict[str, Any]) -> list[F
 
 
 def leaks(data: Inspected) -> list[Finding]:
-    """Events of one moment, or of overlapping periods, on both sides of a boundary."""
+    """Finds periods that overlap, and users with simultaneous events in two periods."""
     s, found = data.sequences, []
     if data.config.data.split == "leave_one_out":
         return [
             Finding(
                 "split",
-                "leave-one-out: training holds events that are later than other users' test events",
-                "use it to compare with published tables only; else config.data.split='temporal'",
+                "leave-one-out: training has events that are later than other users' test events",
+                "use it only to compare with published tables; otherwise set "
+                "config.data.split='temporal'",
             )
         ]
     same_user = np.diff(data.user_E) == 0
@@ -67,8 +68,8 @@ def leaks(data: Inspected) -> list[Finding]:
         found.append(
             Finding(
                 "split",
-                f"{tied:,} users have events of one and the same time on both sides of a boundary",
-                "move the boundary between two times, so that what happened together stays so",
+                f"{tied:,} users have simultaneous events in two different periods",
+                "move the boundary to a moment between two event times",
             )
         )
     timed_E = s.time_E >= 0
@@ -82,17 +83,17 @@ def leaks(data: Inspected) -> list[Finding]:
                     f"{share:.2%} of the {'training' if early == 0 else 'validation'} events are "
                     f"as late as the first {names} event or later",
                     "split all users at the same moment (config.data.split='temporal'), so that "
-                    "no model has seen the future of others",
+                    "models are not trained on the future of other users",
                 )
             )
     return found
 
 
 def foresight(raw: RawData, data: Inspected) -> list[Finding]:
-    """Number columns that know more of the test period than training counts explain.
+    """Finds numeric columns that predict the test period better than training counts do.
 
-    Such as counts over the whole month: the rank correlation of the column with the events of the
-    test period, given those of the training period.
+    An example is a count over the whole month. The measure is the rank correlation of the column
+    with the number of events in the test period, given the number in the training period.
     """
     s, found = data.sequences, []
     held_E = s.split_E == 2
@@ -122,16 +123,16 @@ def foresight(raw: RawData, data: Inspected) -> list[Finding]:
             found.append(
                 Finding(
                     about,
-                    f"tells the test period beyond what training tells (partial rank correlation "
-                    f"{ahead:.2f}): it may be computed over the test period",
-                    "compute it from the training period alone, or keep it out of rules and models",
+                    "predicts the test period better than training counts do (partial rank "
+                    f"correlation {ahead:.2f}): it may be computed over the test period",
+                    "compute it from the training period only, or leave it out of rules and models",
                 )
             )
     return found
 
 
 def late_feedback(data: Inspected) -> list[Finding]:
-    """Feedback that was given after the user's next event, or after the test period began."""
+    """Finds feedback that was given after the user's next event or in the test period."""
     s, found = data.sequences, []
     last_E = np.append(np.diff(data.user_E) != 0, True)
     next_E = np.where(last_E, np.iinfo(np.int64).max, np.append(s.time_E[1:], 0))
@@ -146,8 +147,8 @@ def late_feedback(data: Inspected) -> list[Finding]:
             found.append(
                 Finding(
                     f"`{name}`",
-                    f"{late:,} events got this feedback after the user's next event, which reads "
-                    "it as input",
+                    f"{late:,} events got this feedback after the user's next event, whose "
+                    "prediction already reads it as input",
                     "leave the signal out of config.model.features, or set it to null there",
                 )
             )
@@ -157,14 +158,14 @@ def late_feedback(data: Inspected) -> list[Finding]:
                 Finding(
                     f"`{name}`",
                     f"{beyond:,} training events got this feedback in the test period",
-                    "set feedback to null that was given after the training period ended",
+                    "set feedback that was given after the training period to null",
                 )
             )
     return found
 
 
 def times(data: Inspected, figures: dict[str, Any]) -> list[Finding]:
-    """Order and units of the times."""
+    """Finds wrong orders and units of times."""
     s, found = data.sequences, []
     unsorted, moved = (
         figures["repairs"].get(key, 0)
@@ -178,7 +179,7 @@ def times(data: Inspected, figures: dict[str, Any]) -> list[Finding]:
         found.append(
             Finding(
                 "order",
-                f"{unsorted:,} events stood before an earlier one of their user; they were sorted",
+                f"{unsorted:,} events came before an earlier one of their user; they were sorted",
                 "check that the times are those of the events, not of their arrival in the log",
             )
         )
@@ -186,25 +187,25 @@ def times(data: Inspected, figures: dict[str, Any]) -> list[Finding]:
         found.append(
             Finding(
                 "`timestamp_ms`",
-                f"{tied:,} events ({tied / len(s.time_E):.1%}) have the time of the one before: "
-                "nothing but their order in the file says which came first",
-                "add a column `pos`, the order within the user, or finer times",
+                f"{tied:,} events ({tied / len(s.time_E):.1%}) have the same time as the event "
+                "before them, so they are in the order of the file",
+                "add a column `pos`, the order within the user, or more precise times",
             )
         )
     if back:
         found.append(
             Finding(
                 "`pos`",
-                f"time goes backwards at {back:,} events in the order of `pos`",
-                "correct `pos`, or leave it out so that time orders the events",
+                f"in the order of `pos`, {back:,} events are earlier than the event before them",
+                "correct `pos`, or remove it, so that events are sorted by time",
             )
         )
     if moved:
         found.append(
             Finding(
                 "split",
-                f"{moved:,} events came after a later period's event of their user and were moved "
-                "into that period",
+                f"{moved:,} events came after an event of a later period of the same user and were "
+                "moved into that period",
                 "check the column `split` or the times",
             )
         )
@@ -213,20 +214,20 @@ def times(data: Inspected, figures: dict[str, Any]) -> list[Finding]:
             Finding(
                 "`timestamp_ms`",
                 f"read as milliseconds, the newest event is implausible: these look like {unit}",
-                "write milliseconds since 1970, or a column of timestamps",
+                "write milliseconds since 1970, or use a column of the type timestamp",
             )
         )
     return found
 
 
 def copies(data: Inspected, figures: dict[str, Any]) -> list[Finding]:
-    """The same event, or the same history, more than once."""
+    """Finds events and histories that occur more than once."""
     s, found = data.sequences, []
     if dropped := figures["repairs"].get("duplicate_events", 0):
         found.append(
             Finding(
                 "duplicates",
-                f"{dropped:,} events were exact copies of another and were left out",
+                f"{dropped:,} events were exact copies of other events and were left out",
                 "check how the files were joined",
             )
         )
@@ -242,16 +243,16 @@ def copies(data: Inspected, figures: dict[str, Any]) -> list[Finding]:
             found.append(
                 Finding(
                     "duplicates",
-                    f"{again:,} test events have item and time of a training event",
-                    "find out whether users or events were copied, and keep one of each",
+                    f"{again:,} test events have the item and the time of a training event",
+                    "find out whether users or events were copied, and keep one copy",
                 )
             )
     if count:
         found.append(
             Finding(
                 "duplicates",
-                f"{count:,} events repeat user, item and time of another",
-                "merge the rows of one event into one, each signal in its column",
+                f"{count:,} events have the user, the item and the time of another event",
+                "merge them into one row, with each signal in its column",
             )
         )
     rng = np.random.default_rng(0)
@@ -268,47 +269,49 @@ def copies(data: Inspected, figures: dict[str, Any]) -> list[Finding]:
         found.append(
             Finding(
                 "duplicates",
-                f"{twins:,} users have the whole history of another ({SHORTEST_COPY}+ events)",
-                "drop the copies: their test events are another user's training events",
+                f"{twins:,} users have the same history as another user ({SHORTEST_COPY}+ events)",
+                "remove the copies: they can put test events of one user into the training of "
+                "another",
             )
         )
     return found
 
 
 def silent_signals(figures: dict[str, Any]) -> list[Finding]:
-    """Signals that are null, constant, or known in one period only."""
+    """Finds signals that are null, constant, or known in only one period."""
     found = []
     for row in figures["nulls"]:
         about, train, test = f"signal `{row['signal']}`", row["null_train"], row["null_test"]
         if row["null"] == 1:
-            what = "is null in every event: no rule on it matches"
-            found.append(Finding(about, what, "fill the column, or leave it and its rules out"))
+            what = "is null in every event, so rules on it match nothing"
+            found.append(Finding(about, what, "fill the column, or remove it and its rules"))
             continue
         if train is not None and test is not None and abs(train - test) > 0.25:
             found.append(
                 Finding(
                     about,
                     f"is null in {train:.0%} of the training and {test:.0%} of the test events",
-                    "labels and inputs made of it differ between the periods: start training "
-                    "later, or keep to signals that both periods have",
+                    "labels and inputs computed from it differ between the periods: start training "
+                    "later, or use only signals that both periods have",
                 )
             )
         elif row["null"] > 0.9:
             what = f"is null in {row['null']:.1%} of the events"
-            found.append(Finding(about, what, "if silence means no, write 0; null is unknown"))
+            remedy = "if a missing value means no, write 0; null means unknown"
+            found.append(Finding(about, what, remedy))
         if row["min"] is not None and row["min"] == row["max"]:
             found.append(
                 Finding(
                     about,
-                    f"is {row['min']:g} wherever it is known",
-                    "it tells no event from another: if silence means no, write 0, not null",
+                    f"is {row['min']:g} in every event where it is known",
+                    "it cannot distinguish events: if a missing value means no, write 0, not null",
                 )
             )
     return found
 
 
 def thin_labels(data: Inspected, figures: dict[str, Any]) -> list[Finding]:
-    """Rules that match nothing, and too few labels to judge by."""
+    """Finds rules that match nothing, and labels too few for an evaluation."""
     found = []
     for row in figures["rules"]:
         for split, name in (("train", "training"), ("test", "test")):
@@ -317,7 +320,7 @@ def thin_labels(data: Inspected, figures: dict[str, Any]) -> list[Finding]:
                     Finding(
                         f"rule `{row['rule']}`",
                         f"matches no event of the {name} period",
-                        "compare its threshold with the signal's range, or leave it out",
+                        "compare its threshold with the signal's range, or remove the rule",
                     )
                 )
     test = figures["splits"][2]
@@ -326,8 +329,8 @@ def thin_labels(data: Inspected, figures: dict[str, Any]) -> list[Finding]:
         found.append(
             Finding(
                 "labels",
-                f"{test['users_with_negatives']:,} users have a negative in the test period",
-                "intervals will be wide: lengthen the period before you claim anything",
+                f"only {test['users_with_negatives']:,} users have a negative in the test period",
+                "confidence intervals will be wide: use a longer test period",
             )
         )
     unknown, kept = (figures["unknown_items"]["test"]["events"], test["events"])
@@ -335,8 +338,8 @@ def thin_labels(data: Inspected, figures: dict[str, Any]) -> list[Finding]:
         found.append(
             Finding(
                 "catalogue",
-                f"{unknown / (unknown + kept):.0%} of the test events are on items that training "
-                "does not know",
+                f"{unknown / (unknown + kept):.0%} of the test events are on items that are not in "
+                "the catalogue",
                 "lower config.data.min_item_events, or train up to a later moment",
             )
         )
@@ -359,7 +362,7 @@ def _numbers(table: pa.Table, without: tuple[str, ...]) -> list[str]:
 
 
 def _constant_within(value_E: np.ndarray, code_E: np.ndarray, groups: int) -> np.ndarray | None:
-    """The value of each group, NaN where it has none; None if it varies in one, or not at all."""
+    """Returns each group's value, or NaN; None if it varies within a group, or is constant."""
     known_E = ~np.isnan(value_E)
     value_G = np.full(groups, np.nan)
     value_G[code_E[known_E]] = value_E[known_E]
@@ -369,7 +372,7 @@ def _constant_within(value_E: np.ndarray, code_E: np.ndarray, groups: int) -> np
 
 
 def _partial_correlation(x: np.ndarray, y: np.ndarray, given: np.ndarray) -> float:
-    """Spearman's rank correlation of x and y, given a third; 0 where it is undefined."""
+    """Returns the absolute Spearman correlation of x and y given a third; 0 if undefined."""
     known = ~np.isnan(x)
     if known.sum() < FEW:
         return 0.0

@@ -183,5 +183,5 @@ def test_bad_behaviors(prepared, line, message):
 
 
 def test_one_part_is_not_both(prepared):
-    with pytest.raises(DataError, match="are files of one name, and only one is in this folder"):
+    with pytest.raises(DataError, match="have the same name, and only one file of it is in"):
         prepared("mind/small", {"behaviors.tsv": "", "news.tsv": ""})

@@ -61,7 +61,7 @@ def test_as_any_other_builder(write, tmp_path):
 def test_parquet_is_refused_as_it_loses_examples(write, tmp_path):
     builder = tfds.builder(NAME, data_dir=tmp_path / "data")
     manual = tfds.download.DownloadConfig(manual_dir=write(FILES))
-    with pytest.raises(DataError, match="parquet: builders write array_record alone"):
+    with pytest.raises(DataError, match="parquet: builders write only array_record"):
         builder.download_and_prepare(download_config=manual, file_format="parquet")
 
 
