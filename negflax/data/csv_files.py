@@ -8,10 +8,15 @@ import re
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as csv
+from absl import logging
 
-from negflax.data.cells import DataError
+from negflax.data.cells import NUMBER, DataError
+from negflax.data.columns import flat, is_list, is_text
 
+SEPARATOR = "|"  # of the names in a list, as schema.py reads them
+_FORMULA = r"^[=+\-@\t\r]"
 COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4"}
 
 
@@ -80,3 +85,30 @@ def _said(message: str) -> str:
     if "\0" in message:
         remedy = "it holds zero bytes: write it again"
     return f"{row} cannot be read: {problem[:200]}; {remedy}"
+
+
+def for_spreadsheets(table: pa.Table, name: str) -> pa.Table:
+    """The table as a CSV holds it: lists parted by `|`, and no text that a spreadsheet would run.
+
+    Text that begins with = + - @, a tab or a carriage return, and is no number, is a formula to
+    Excel and its kin, and titles come from strangers: it gets a ' in front, which is told.
+    """
+    marked = 0
+    for place, field in enumerate(table.schema):
+        column = flat(table[field.name])
+        if is_list(column.type):
+            column = pc.binary_join(column.cast(pa.list_(pa.string())), SEPARATOR)
+        if is_text(column.type):
+            number = pc.match_substring_regex(column, NUMBER)
+            runs = pc.and_(pc.match_substring_regex(column, _FORMULA), pc.invert(number))
+            marked += pc.sum(runs).as_py() or 0
+            column = pc.if_else(runs, pc.binary_join_element_wise("'", column, ""), column)
+        table = table.set_column(place, field.name, column)
+    if marked:
+        logging.warning(
+            "%s: %d texts begin like a formula and have a ' in front; a .parquet file has them as "
+            "they are",
+            name,
+            marked,
+        )
+    return table

@@ -19,7 +19,7 @@ from absl import logging
 
 from negflax.data.cells import DataError
 from negflax.data.columns import ID_COLUMNS, PLAIN_INTEGER, numeric_ids
-from negflax.data.csv_files import COMPRESSED, read_csv
+from negflax.data.csv_files import COMPRESSED, for_spreadsheets, read_csv
 from negflax.data.parts import Kinds, put_together
 from negflax.data.renaming import Renaming, renaming
 from negflax.data.schema import as_signals, binary, conform, validate_items
@@ -268,6 +268,8 @@ def read_table(path: str | os.PathLike[str], names: Renaming = SAME_NAMES) -> pa
 def write_table(table: pa.Table, path: str | os.PathLike[str]) -> None:
     """Writes a .parquet or .csv file; it appears whole or not at all.
 
+    A CSV is written `for_spreadsheets`.
+
     Raises:
       DataError: another suffix.
     """
@@ -279,7 +281,7 @@ def write_table(table: pa.Table, path: str | os.PathLike[str]) -> None:
         if path.suffix.lower() == ".parquet":
             pq.write_table(table, temporary, compression="zstd")
         else:
-            csv.write_csv(table, temporary)
+            csv.write_csv(for_spreadsheets(table, str(path)), temporary)
 
 
 def require_suffix(path: str | os.PathLike[str]) -> None:
