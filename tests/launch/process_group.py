@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).parents[2]
-HEARTBEAT = 10  # seconds
+HEARTBEAT, START = 10, 60  # seconds without a sign of a process, and for all to join
 TINY = {
     "model.hidden": 8,
     "model.embedding": 8,
@@ -49,7 +49,7 @@ def train_arguments(workdir, config="synthetic", **settings):
 class Group:
     """The processes; logs in `folder`/INDEX.log."""
 
-    def __init__(self, folder, count, program, *arguments, devices=1):
+    def __init__(self, folder, count, program, *arguments, devices=1, compiled=None):
         """Starts them; together they have count · devices devices."""
         Path(folder).mkdir(parents=True, exist_ok=True)
         self.logs = [Path(folder) / f"{index}.log" for index in range(count)]
@@ -60,11 +60,12 @@ class Group:
             "JAX_PLATFORMS": "cpu",
             "JAX_NUM_CPU_DEVICES": str(devices),
             "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # they run for seconds
-            "JAX_COMPILATION_CACHE_DIR": str(Path(folder).parent / "compiled"),
+            "JAX_COMPILATION_CACHE_DIR": str(compiled or Path(folder).parent / "compiled"),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
             "NEGFLAX_NUM_PROCESSES": str(count),
             "NEGFLAX_COORDINATOR_ADDRESS": address,
             "NEGFLAX_HEARTBEAT_SECONDS": str(HEARTBEAT),
+            "NEGFLAX_START_SECONDS": str(START),
         }
         self.processes = []
         for index, log in enumerate(self.logs):
