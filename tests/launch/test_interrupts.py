@@ -1,0 +1,51 @@
+"""Ctrl-C is one line at any moment, in every program; what training does is in test_processes.py."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROGRAMS = sorted(
+    path.stem
+    for path in (ROOT / "launch").glob("*.py")
+    if '__name__ == "__main__"' in path.read_text(encoding="utf-8")
+)
+
+
+def interrupted(command, after_s=0.0, ready=b""):
+    """(code, stderr) of a program that gets SIGINT after some seconds, or once it is ready."""
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe)
+    if ready:
+        assert process.stdout.readline().strip() == ready
+    time.sleep(after_s)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=120)
+    return process.returncode, told.decode()
+
+
+@pytest.mark.parametrize("package", ["launch", "negflax.cli"])
+def test_the_imports_of_a_program_are_interrupted_in_one_line(package):
+    slow = f"import {package}, time; print('ready', flush=True); time.sleep(60)"
+    code, told = interrupted([sys.executable, "-c", slow], ready=b"ready")
+    assert code == -signal.SIGINT
+    assert told == "interrupted: the same command starts again\n"
+
+
+def test_other_errors_keep_their_traceback():
+    slow = "import launch; raise ValueError('no accident without a trace')"
+    done = subprocess.run([sys.executable, "-c", slow], cwd=ROOT, capture_output=True, text=True)
+    assert "Traceback" in done.stderr and "no accident" in done.stderr
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("after_s", [0.5, 1.5, 3.0])
+def test_every_program_at_any_moment(program, after_s):
+    config = f"--config={ROOT / 'configs' / 'synthetic.py'}"
+    _, told = interrupted([sys.executable, "-m", f"launch.{program}", config], after_s)
+    assert "Traceback" not in told, told
