@@ -1,4 +1,4 @@
-"""Ctrl-C is one line at any moment, in every program; what training does is in test_processes.py."""
+"""Ctrl-C is one line at any moment, in every program; of training see test_processes.py."""
 
 import signal
 import subprocess
