@@ -1,29 +1,24 @@
-"""The processes of a run: how they find each other, and how they end.
+"""The processes of a run: how they meet, and the codes that every program exits with.
 
-What says how many processes there are, which one this is and where the first one listens, the
-first that says it: the flags; NEGFLAX_NUM_PROCESSES, NEGFLAX_PROCESS_ID and
-NEGFLAX_COORDINATOR_ADDRESS; the same with JAX_ (Kubeflow sets them); an indexed Kubernetes job;
-SkyPilot; Slurm, within srun; JAX's own detection of TPU machines and Open MPI. Where nothing does,
-there is one process, which opens no port: docs/operations.md.
+Where they find each other: launch/ranks.py. A single process opens no port. docs/operations.md.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import glob
 import importlib.util
 import os
-import re
 import sys
 import threading
-from collections.abc import Mapping
 
 import jax
 from absl import flags
 
 from negflax import preemption
 from negflax.config import ConfigError
+
+from .ranks import Spec, spec_of
 
 EXIT_DONE = 0
 EXIT_USER_ERROR = 1  # told in one line; the same command fails again
@@ -33,7 +28,6 @@ EXIT_PEER_LOST = 134  # as JAX itself ends a process whose run has lost another
 # SIGTERM before handlers were in place. The same command goes on, and the try is counted.
 EXITS_OF_INFRASTRUCTURE = (EXIT_PEER_LOST, 137, 139, 143)
 
-PORT = 8476  # of the coordinator, where an address names none
 SHUTDOWN_S = 300  # for the others to end as well
 SHUTDOWN_PREEMPTED_S = 20  # the same where all of them save and leave
 SHUTDOWN_FAILED_S = 3  # the same after an error, which the others may not have
@@ -54,165 +48,6 @@ HEARTBEAT = flags.DEFINE_integer(
     "Seconds without a heartbeat after which a process is lost; default: 60.",
 )
 HEARTBEAT_S = 60
-
-
-@dataclasses.dataclass(frozen=True)
-class Spec:
-    """How a process joins its run.
-
-    Attributes:
-      count: processes.
-      index: this one.
-      address: host:port of the first one; empty with one process.
-      local_device_ids: devices of the machine that are this process's; None: all that it sees.
-      detection: JAX's own rule that finds the rest; empty: none.
-    """
-
-    count: int = 1
-    index: int = 0
-    address: str = ""
-    local_device_ids: tuple[int, ...] | None = None
-    detection: str = ""
-
-
-def spec_of(given: Mapping[str, str], env: Mapping[str, str], tpu: bool = False) -> Spec:
-    """The process's place, by flags and environment alone.
-
-    Args:
-      given: flags that were set, of num_processes, process_id, coordinator_address and
-        local_device_ids.
-      env: the environment.
-      tpu: this machine has TPUs.
-
-    Raises:
-      ConfigError: part of what is needed is missing, or cannot be.
-    """
-    rules = (
-        given,
-        {
-            name: env[f"NEGFLAX_{name.upper()}"]
-            for name in _NAMES
-            if f"NEGFLAX_{name.upper()}" in env
-        },
-        {name: env[f"JAX_{name.upper()}"] for name in _NAMES if f"JAX_{name.upper()}" in env},
-        _kubernetes(env),
-        _skypilot(env),
-        _slurm(env),
-    )
-    found: dict[str, str] = {}
-    for rule in rules:
-        found = {**rule, **found}
-    if "num_processes" not in found:
-        return Spec(detection=_detection(env, tpu))
-    return _checked(found)
-
-
-_NAMES = ("num_processes", "process_id", "coordinator_address", "local_device_ids")
-
-
-def _checked(found: Mapping[str, str]) -> Spec:
-    try:
-        count = int(found["num_processes"])
-        index = int(found.get("process_id", 0 if count == 1 else -1))
-        ids = found.get("local_device_ids") or None
-        devices = None if ids is None else tuple(int(one) for one in ids.split(","))
-    except ValueError as error:
-        raise ConfigError(f"{dict(found)}: {error}: write whole numbers") from error
-    if not 0 <= index < count:
-        raise ConfigError(
-            f"process {found.get('process_id', '(unknown)')} of {count}: give --process_id or "
-            "NEGFLAX_PROCESS_ID, from 0 to one less than the number of processes"
-        )
-    address = found.get("coordinator_address", "")
-    if count > 1 and not address:
-        raise ConfigError(
-            f"{count} processes need --coordinator_address or NEGFLAX_COORDINATOR_ADDRESS: "
-            "host:port of process 0, the same for all"
-        )
-    if count == 1:
-        return Spec(local_device_ids=devices)
-    if not re.search(r":\d+$", address):
-        address = f"{address}:{PORT}"
-    return Spec(count, index, address, devices)
-
-
-def _kubernetes(env: Mapping[str, str]) -> dict[str, str]:
-    """An indexed job; of several in a JobSet, each counts its own processes from 0."""
-    if "JOB_COMPLETION_INDEX" not in env:
-        return {}
-    index, job = int(env["JOB_COMPLETION_INDEX"]), int(env.get("NEGFLAX_JOB_INDEX") or 0)
-    hosts = int(env.get("NEGFLAX_HOSTS_PER_JOB") or 0)
-    if job and not hosts:
-        raise ConfigError("NEGFLAX_JOB_INDEX needs NEGFLAX_HOSTS_PER_JOB: processes of each job")
-    return {"process_id": str(job * hosts + index)}
-
-
-def _skypilot(env: Mapping[str, str]) -> dict[str, str]:
-    ips = env.get("SKYPILOT_NODE_IPS", "").split()
-    if len(ips) < 2:
-        return {}
-    return {
-        "num_processes": str(len(ips)),
-        "process_id": env["SKYPILOT_NODE_RANK"],
-        "coordinator_address": ips[0],
-    }
-
-
-def _slurm(env: Mapping[str, str]) -> dict[str, str]:
-    """A step of srun; the batch script itself is one process, which sees SLURM_PROCID as well."""
-    if not env.get("SLURM_STEP_ID", "").isdigit() or "SLURM_PROCID" not in env:
-        return {}
-    count = env.get("SLURM_STEP_NUM_TASKS") or env.get("SLURM_NTASKS", "1")
-    # Ports above those that systems give to clients; steps of one job may run side by side.
-    port = 61440 + (int(env["SLURM_JOB_ID"]) * 16 + int(env["SLURM_STEP_ID"])) % 4096
-    host = _first_host(env.get("SLURM_STEP_NODELIST") or env["SLURM_JOB_NODELIST"])
-    found = {
-        "num_processes": count,
-        "process_id": env["SLURM_PROCID"],
-        "coordinator_address": f"{host}:{port}",
-    }
-    ids = _slurm_devices(env)
-    return found | ({"local_device_ids": ids} if ids else {})
-
-
-def _slurm_devices(env: Mapping[str, str]) -> str:
-    """This task's part of the GPUs that all tasks of its node see; empty: all that it sees.
-
-    With one task on a node all are its own (JAX would take the first alone). With --gpus-per-task
-    or --gpu-bind a task sees only its own, counted from 0 (JAX would take the one of its number).
-    """
-    if any(env.get(f"SLURM_{name}") for name in ("GPUS_PER_TASK", "TRES_PER_TASK", "GPU_BIND")):
-        return ""
-    per_node = [
-        int(size)
-        for size, times in re.findall(
-            r"(\d+)(?:\(x(\d+)\))?", env.get("SLURM_STEP_TASKS_PER_NODE", "1")
-        )
-        for _ in range(int(times or 1))
-    ]
-    node = int(env.get("SLURM_NODEID", 0))
-    tasks = per_node[node] if node < len(per_node) else 1
-    seen = [one for one in env.get("CUDA_VISIBLE_DEVICES", "").split(",") if one]
-    share = len(seen) // tasks
-    if tasks == 1 or not share:
-        return ""
-    first = int(env.get("SLURM_LOCALID", 0)) * share
-    return ",".join(str(first + i) for i in range(share))
-
-
-def _first_host(nodes: str) -> str:
-    """Of Slurm's lists, such as node[001,007-015],other2."""
-    before, number, after = re.match(r"([^,\[]*)(?:\[([^\],-]+)[^\]]*\])?([^,]*)", nodes).groups()
-    return before + (number or "") + after
-
-
-def _detection(env: Mapping[str, str], tpu: bool) -> str:
-    """The name of JAX's rule that suits this machine."""
-    if tpu and (env.get("TPU_PROCESS_ADDRESSES") or env.get("TPU_WORKER_HOSTNAMES")):
-        return "gketpu"
-    if tpu and "TPU_SKIP_MDS_QUERY" not in env:
-        return "gcetpu"
-    return "ompi" if "OMPI_MCA_orte_hnp_uri" in env else ""
 
 
 def initialize(several: bool) -> None:
@@ -243,7 +78,7 @@ def initialize(several: bool) -> None:
     if spec.count > 1 and not several:
         raise ConfigError(
             f"this program runs in one process, and the environment says {spec.count} (see "
-            "launch/cluster.py): start it once, with NEGFLAX_NUM_PROCESSES=1"
+            "launch/ranks.py): start it once, with NEGFLAX_NUM_PROCESSES=1"
         )
     if spec.count > 1 or spec.detection:
         store, index, count = _join(spec)

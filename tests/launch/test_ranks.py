@@ -2,7 +2,7 @@
 
 import pytest
 
-from launch.cluster import Spec, spec_of
+from launch.ranks import Spec, spec_of
 from negflax.config import ConfigError
 
 SLURM = {
@@ -47,6 +47,10 @@ def test_precedence(said):
         given |= flags
     assert spec(given, **below) == expected[said]
     assert spec(levels[said][0], **levels[said][1]) == expected[said]
+
+
+def test_one_process_wherever_it_runs():
+    assert spec(**SLURM, NEGFLAX_NUM_PROCESSES="1") == Spec()
 
 
 def test_parts_may_come_from_different_places():
