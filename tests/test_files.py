@@ -14,7 +14,7 @@ def names(folder):
 
 @pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 @pytest.mark.parametrize("step", ["write", "fsync", "replace"])
-def test_a_fault_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, fault, step):
+def test_an_error_leaves_the_old_file_and_no_partial_file(tmp_path, monkeypatch, fault, step):
     path = tmp_path / "results.json"
     files.write_text(path, "old")
 
@@ -87,12 +87,12 @@ def test_a_link_is_replaced_whole(tmp_path):
         (ValueError("x"), ""),
     ],
 )
-def test_what_cannot_be_written_is_one_line(error, told):
+def test_a_write_error_is_one_line(error, told):
     found = files.cannot_write(error)
     assert found.startswith(told) and bool(found) == bool(told) and "\n" not in found
 
 
-def test_an_error_without_a_name_is_told_with_that_of_the_file(tmp_path):
+def test_an_error_without_a_file_name_gets_one(tmp_path):
     with pytest.raises(OSError) as caught, files.replacing(tmp_path / "a.npz"):
         raise OSError(28, "No space left on device")
     assert files.cannot_write(caught.value).startswith(f"{tmp_path / 'a.npz'} cannot be written")

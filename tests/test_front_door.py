@@ -101,7 +101,7 @@ def test_lists_are_the_same_for_every_form_of_the_events(run, tmp_path):
     assert lists == run.recommend(Frame(table), k=3) == run.recommend(tmp_path / "events.csv", k=3)
 
 
-def test_a_loaded_run_answers_alike(run):
+def test_a_loaded_run_gives_the_same_lists(run):
     loaded = negflax.load(run.workdir)
     assert loaded.recommend(log(), k=3) == run.recommend(log(), k=3)
     figures = loaded.evaluate("test")
@@ -124,7 +124,7 @@ def test_no_such_run(tmp_path):
         ("eval", {"ks": (5, 10_000)}),  # longer than the catalogue
     ],
 )
-def test_an_illegal_config_leaves_the_folder_untouched(tmp_path, section, setting):
+def test_an_invalid_config_leaves_the_folder_unchanged(tmp_path, section, setting):
     folder = tmp_path / "run"
     with pytest.raises(ConfigError, match=f"config.{section}.{next(iter(setting))}"):
         negflax.fit(log(), small(**{section: setting}), folder)
@@ -136,7 +136,7 @@ def test_an_illegal_config_leaves_the_folder_untouched(tmp_path, section, settin
         assert negflax.fit(log(), small(), folder, test=False).metrics["step"] == 6
 
 
-def test_data_of_no_known_kind(tmp_path):
+def test_data_of_an_unknown_type(tmp_path):
     with pytest.raises(DataError, match="data is a dict: give a path, a pyarrow.Table or a data"):
         negflax.fit({"user_id": [1]}, small(), tmp_path / "run")
     with pytest.raises(ConfigError, match="needs data, or a config"):

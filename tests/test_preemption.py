@@ -89,7 +89,7 @@ def test_where_nothing_can_be_lost_it_is_raised_at_once(installed, steps):
         wait(lambda: False)
 
 
-def test_a_process_that_does_not_come_back_is_ended(installed, monkeypatch):
+def test_a_process_that_hangs_is_ended(installed, monkeypatch):
     monkeypatch.setattr(preemption, "GRACE_S", 0.1)
     with pytest.raises(preemption.Preempted):
         os.kill(os.getpid(), signal.SIGTERM)

@@ -33,7 +33,7 @@ def sources(folder):
     return sorted((ROOT / folder).rglob("*.py"))
 
 
-def test_the_map_lists_every_room():
+def test_the_map_lists_every_package():
     on_disk = {room_of(path) for path in sources("negflax")} - {"__init__"}
     assert len(ROOMS) == len(set(ROOMS))
     assert on_disk == set(ROOMS)
@@ -57,7 +57,7 @@ def test_imports_run_downward(path):
             assert ROOMS.index(parts[1]) <= ROOMS.index(here), f"{here} imports {name} from below"
 
 
-def test_heavy_packages_stay_outside():
+def test_the_package_imports_no_heavy_packages():
     for path in sources("negflax"):
         packages = {name.split(".")[0] for name in imported(path)}
         assert not packages & {"tensorflow", "pandas", "sklearn", "torch"}
@@ -67,7 +67,7 @@ def test_heavy_packages_stay_outside():
             assert "ml_collections" not in packages, path
 
 
-def test_configs_need_the_settings_alone():
+def test_configs_import_only_the_settings():
     for path in sources("configs"):
         assert {name for name in imported(path) if name.startswith("negflax")} <= {
             "negflax.config"
@@ -146,7 +146,7 @@ def test_the_walk_of_a_step_is_what_it_imports():
     assert len(walk) <= 15 and len(concepts) <= 15
 
 
-def test_a_file_name_is_used_once_in_the_house():
+def test_file_names_are_unique_in_the_package():
     names = [p.name for p in (ROOT / "negflax").rglob("*.py") if p.name != "__init__.py"]
     assert not {name for name in names if names.count(name) > 1}
 

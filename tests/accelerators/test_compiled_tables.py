@@ -13,7 +13,7 @@ COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "reduce-scatter", "coll
 @pytest.mark.parametrize("dtype", ["model", "bfloat16"])
 @pytest.mark.parametrize("width", [64, 128])
 @pytest.mark.parametrize("chip", compiled.CHIPS)
-def test_no_table_is_copied_or_sent(chip, width, dtype, optimizer):
+def test_no_table_is_copied_or_transferred(chip, width, dtype, optimizer):
     step = compiled.step(
         chip,
         10_000_000,
@@ -35,7 +35,7 @@ def test_no_table_is_copied_or_sent(chip, width, dtype, optimizer):
 
 @pytest.mark.parametrize("width", [64, 128])
 @pytest.mark.parametrize("chip", compiled.CHIPS)
-def test_temporary_memory_knows_no_catalogue(chip, width):
+def test_temporary_memory_does_not_depend_on_the_catalogue(chip, width):
     small, large = (
         compiled.step(chip, items, model={"embedding": width}).memory.temp_size_in_bytes
         for items in (10**6, 10**8)

@@ -46,13 +46,13 @@ def test_a_ratings_file_is_understood_in_any_unit_of_time(tmp_path, capsys, unit
     assert "the same as" in told and "split: temporal" in told
 
 
-def test_settings_of_the_user_win_and_positives_alone_are_enough(tmp_path):
+def test_settings_of_the_user_take_precedence_and_negatives_are_optional(tmp_path):
     path = log(tmp_path / "r.csv")
     found = settings(prepared([path, RULES[0], "--config.data.split=leave_one_out"]))
     assert found["data.split"] == "leave_one_out" and found["loss.objective"] == "ssm"
 
 
-def test_without_rules_some_are_proposed(tmp_path):
+def test_without_rules_the_error_proposes_some(tmp_path):
     with pytest.raises(ConfigError, match='--like="stars >= 4" --dislike="stars <= 2"'):
         prepared([log(tmp_path / "r.csv")])
 
@@ -87,7 +87,7 @@ def test_numbers_that_are_no_times_are_refused(values):
 @pytest.mark.parametrize(
     ("content", "message"), [(None, "no such file"), ("", "is empty"), ("a\n1\n", "no column")]
 )
-def test_bad_files_are_told_in_a_sentence(tmp_path, monkeypatch, content, message):
+def test_bad_files_give_an_error_of_one_sentence(tmp_path, monkeypatch, content, message):
     path = tmp_path / "x.csv"
     if content is not None:
         path.write_text(content)
@@ -107,7 +107,7 @@ def test_a_split_column_without_validation_trains_without_it(tmp_path, capsys):
     assert "trains without validation" in capsys.readouterr().out
 
 
-def test_names_with_blanks_and_an_empty_file_beside(tmp_path):
+def test_names_with_blanks_and_an_empty_file_in_the_folder(tmp_path):
     (tmp_path / "log").mkdir()
     (tmp_path / "log" / "0.csv").touch()
     path = tmp_path / "log" / "1.csv"
@@ -120,7 +120,7 @@ def test_names_with_blanks_and_an_empty_file_beside(tmp_path):
 
 
 @pytest.mark.parametrize("time", [["n/a", "1600000000"], ["1600000000", "", "soon"]])
-def test_times_that_are_text_are_looked_at_without_the_words(time):
+def test_the_unit_of_times_is_found_among_words(time):
     assert look.unit_of(pa.chunked_array([time]), "x.csv: column `ts`") in ("ms", "s")
 
 

@@ -55,7 +55,7 @@ def installed(wheel, tmp_path_factory):
 COMMAND = "from negflax.cli.main import main; main()"
 
 
-def test_the_wheel_holds_negflax_alone(wheel):
+def test_the_wheel_contains_only_negflax(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     top = {name.split("/")[0] for name in names if ".dist-info/" not in name}
     assert top == {"negflax"}

@@ -14,7 +14,7 @@ def test_every_setting_is_documented():
             assert f"\n      {field.name}: " in cls.__doc__, f"{section.name}.{field.name}"
 
 
-def test_defaults_survive_the_trip_through_a_config_dict_and_json():
+def test_defaults_are_equal_after_config_dict_and_json():
     assert from_config_dict(configs.defaults()) == Config()
     assert from_config_dict(json.loads(json.dumps(to_dict(Config())))) == Config()
 

@@ -95,7 +95,7 @@ def test_parts_give_what_one_table_gives(
     assert not found.item_E.flags.writeable
 
 
-def test_a_part_is_freed_as_soon_as_it_is_done(tmp_path, random_log, make_config, small_parts):
+def test_the_memory_of_a_part_is_freed_after_it(tmp_path, random_log, make_config, small_parts):
     table = random_log(3, users=400, items=15)
     config = config_of(make_config, write_log(tmp_path / "log", table))
     del table
@@ -153,7 +153,7 @@ def test_users_of_very_different_lengths(tmp_path, make_config, small_parts):
     assert length == {5: 1, 6: 500, 7: 2}
 
 
-def test_what_an_earlier_version_stored_is_not_read(tmp_path, random_log, make_config, monkeypatch):
+def test_a_cache_of_an_earlier_version_is_not_read(tmp_path, random_log, make_config, monkeypatch):
     config = config_of(make_config, write_log(tmp_path / "log", random_log(1)))
     monkeypatch.setattr(cache, "VERSION", cache.VERSION - 1)
     open_sequences(config, tmp_path)
@@ -249,7 +249,7 @@ def test_what_changes_the_data_has_a_cache_of_its_own(built):
 
 
 @pytest.mark.parametrize("damage", ["short", "gone", "manifest", "catalogue"])
-def test_a_damaged_cache_is_built_anew(built, damage):
+def test_a_damaged_cache_is_built_again(built, damage):
     config, workdir, folder = built
     expected = users_of(open_sequences(config, workdir))
     name = {"manifest": "manifest.json", "catalogue": "catalogue.npz"}.get(damage, "item_E.npy")
@@ -334,7 +334,7 @@ def test_two_processes_that_build_at_once_share_one_cache(config, tmp_path):
     assert one[2:] != () and len(folders(tmp_path)) == 1
 
 
-def test_no_room_is_a_clear_error_and_leaves_nothing(config, tmp_path):
+def test_a_full_disk_is_a_clear_error_and_leaves_no_files(config, tmp_path):
     status, out, error = ended(start(config, tmp_path, "limit"))
     assert status == 1 and not out
     assert "cannot be written" in error and "config.data.cache_dir" in error
@@ -342,7 +342,7 @@ def test_no_room_is_a_clear_error_and_leaves_nothing(config, tmp_path):
     assert ended(start(config, tmp_path))[0] == 0
 
 
-def test_no_right_to_write_is_a_clear_error(config, tmp_path):
+def test_missing_write_permission_is_a_clear_error(config, tmp_path):
     (tmp_path / "data").write_text("a file where the folder should be")  # root may write anywhere
     with pytest.raises(DataError, match=r"cannot be written .*config\.data\.cache_dir"):
         open_sequences(config, tmp_path)
@@ -379,7 +379,7 @@ def test_a_disk_that_runs_full(config, tmp_path):
 
 
 @pytest.mark.system
-def test_a_folder_of_somebody_else(random_log):
+def test_a_folder_of_another_user_is_a_clear_error(random_log):
     if os.getuid() != 0:
         pytest.skip("becoming another user takes root")
     with tempfile.TemporaryDirectory() as name:  # tmp_path is for its owner's eyes only

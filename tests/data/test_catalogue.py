@@ -103,7 +103,7 @@ def test_genres_of_events_are_a_list():
     assert [names(catalogue, row) for row in (1, 2)] == [[], ["b", "a"]]
 
 
-def test_a_file_of_before_there_were_names_of_clusters(tmp_path):
+def test_a_catalogue_of_an_earlier_version_still_loads(tmp_path):
     catalogue = build_catalogue(np.array([10]), events(item_id=[10, 10, 10]), None)
     old = {name: x for name, x in vars(catalogue).items() if x is not None}
     del old["creator_ids"], old["cluster_ids"], old["bucket_rows"]

@@ -55,7 +55,7 @@ def test_only_empty_files(tmp_path):
         read_events(str(tmp_path))
 
 
-def test_other_kinds_alone(tmp_path):
+def test_a_folder_with_only_other_types_of_files(tmp_path):
     text(tmp_path / "1.tsv", [(1, 2, 3, 1)])
     reading = Reading()
     with pytest.raises(DataError, match=r"no \.parquet or \.csv file is in this folder"):

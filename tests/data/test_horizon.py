@@ -20,7 +20,7 @@ def all_batches(sequences, horizon):
 
 @settings(deadline=None, max_examples=40)
 @given(users, st.integers(1, 6), st.integers(0, 3), st.integers(0, 5))
-def test_what_is_held_out_changes_no_batch(make_sequences, users, horizon, held_out, seed):
+def test_held_out_events_change_no_batch(make_sequences, users, horizon, held_out, seed):
     s = make_sequences(users, held_out=held_out, seed=seed, unlabelled=0.4)
     rng = np.random.default_rng(seed + 1)
     held_E = s.split_E > 0

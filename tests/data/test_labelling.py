@@ -42,7 +42,7 @@ def test_largest_weight_counts_and_weight_0_is_off():
     assert weights(positive, ("not_there: 0",), **signals) == ([5, 2], [0, 0])
 
 
-def test_an_explicit_negative_keeps_the_largest_negative_weight():
+def test_an_explicit_negative_has_the_largest_negative_weight():
     assert weights(("like",), ("dislike", "skip: 4"), like=[True], dislike=[True], skip=[True]) == (
         [0],
         [4],
@@ -69,7 +69,7 @@ def test_unknown_signal_lists_the_log_s_signals():
         weights(("item_id",), (), like=[True])
 
 
-def test_a_number_wants_a_comparison():
+def test_a_rule_on_a_number_needs_a_comparison():
     with pytest.raises(ConfigError, match="`rating >= 4`"):
         weights(("rating",), (), rating=[1.0])
 
@@ -153,7 +153,7 @@ def test_a_skip_is_unknown_where_its_bucket_asks_for_the_unknown():
     assert weights(("skip == 0",), ("skip",), config={"skip": SKIPS}, **log) == ([0, 1, 0], [0] * 3)
 
 
-def test_durations_may_stand_in_the_item_table():
+def test_durations_may_be_in_the_item_table():
     log = {"dwell_ms": [999, 999, 999], "like": [False] * 3}
     items = {"item_id": [2, 0], "duration_ms": [1500, 60_000]}  # item 1 is not listed
     rules = ((), ("watch_ratio < .5",))
@@ -162,7 +162,7 @@ def test_durations_may_stand_in_the_item_table():
     assert weights(*rules, items=items, **log)[1] == [0, 1, 0]
 
 
-def test_a_log_with_a_column_of_the_name_keeps_it():
+def test_a_column_named_like_a_computed_signal_is_kept():
     log = {"dwell_ms": [10], "duration_ms": [100], "watch_ratio": [0.9]}
     assert weights(("watch_ratio >= .9",), (), **log)[0] == [1]
 

@@ -68,7 +68,7 @@ PLAIN_WAYS = {
 
 
 @pytest.mark.parametrize("way", PLAIN_WAYS)
-def test_read_as_it_is_meant(opened, way):
+def test_odd_spellings_are_read_correctly(opened, way):
     found = opened(PLAIN_WAYS[way])
     assert found.catalogue.item_ids.tolist() == ["a", "b", "c", "d"]
     assert (found.time_E - T).tolist() == [0, 1, 2, 3]
@@ -105,7 +105,7 @@ def test_only_line_ends_end_lines(opened, sign):
         (with_cell(3, 2), r"`like`, row 0: 2 is neither yes nor no|2 is no yes or no"),
     ],
 )
-def test_refused_in_a_sentence(opened, log, words):
+def test_bad_logs_give_an_error_of_one_sentence(opened, log, words):
     with pytest.raises(DataError, match=words) as caught:
         opened(log)
     assert "\n" not in str(caught.value) and "\0" not in str(caught.value)
@@ -159,7 +159,7 @@ def test_signals_and_numbers_of_any_type(opened, kind):
     assert found.positive_weight_E.tolist() == [1, 0, 1, 0]
 
 
-def test_a_column_that_nothing_asks_for_stops_nothing(opened):
+def test_an_unused_column_causes_no_error(opened):
     for strange in ([float("nan"), float("inf"), 1.0, 2.0], [{"a": 1}] * 4, [None] * 4):
         assert len(opened({"other": strange}).item_E) == 4
 
@@ -179,7 +179,7 @@ def test_the_first_and_last_years(opened, year):
     assert opened(text(rows)).time_E[0] == (wanted - epoch) // datetime.timedelta(milliseconds=1)
 
 
-def test_zeros_among_times_are_counted_and_told(opened, caplog):
+def test_zeros_among_times_are_counted_and_reported(opened, caplog):
     found = opened(with_cell(2, 0))
     assert found.report["times_before_1973"] == 1
     assert "1 events" in caplog.text and "1973" in caplog.text
@@ -208,7 +208,7 @@ def test_rules_that_match_nothing_are_refused_with_the_values(opened):
         require_matches(found.report)
 
 
-def test_one_rule_of_several_without_a_match_is_told(opened, caplog):
+def test_one_rule_of_several_without_a_match_is_a_warning(opened, caplog):
     found = opened({"stars": [1, 2, 5, 5]}, positive=("like", "stars == 7"))
     assert found.report["rules_without_match"] == {"stars == 7": "stars lies from 1 to 5"}
     assert "no event matches `stars == 7`" in caplog.text

@@ -56,13 +56,13 @@ def test_what_is_counted(tmp_path):
         ([[("a", 1), ("a", None)]], "column timestamp_ms, row 1: null"),
     ],
 )
-def test_a_breach_is_named(shards, says, tmp_path):
+def test_a_broken_rule_of_the_contract_is_named(shards, says, tmp_path):
     write(tmp_path, shards)
     with pytest.raises(DataError, match=re.escape(says)):
         check_shards(tmp_path)
 
 
-def test_a_folder_that_is_not_whole(tmp_path):
+def test_a_folder_with_missing_shards(tmp_path):
     with pytest.raises(DataError, match="no events-00000"):
         check_shards(tmp_path)
     write(tmp_path, GOOD)

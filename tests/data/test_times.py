@@ -48,7 +48,7 @@ def test_milliseconds(column, expected):
         (pa.array([float("nan")]), "is not finite"),
     ],
 )
-def test_what_is_no_time(column, words):
+def test_values_that_are_not_times(column, words):
     with pytest.raises(DataError, match=f"log.csv: column `returned_at_ms`.*{words}"):
         times.milliseconds(column, PLACE)
 

@@ -55,7 +55,7 @@ ITEMS = st.dictionaries(
 
 @settings(max_examples=100, deadline=None)
 @given(ITEMS, ITEMS, st.integers(0, 15))
-def test_growth_is_a_union_in_which_the_day_has_the_last_word(old, new, reserved):
+def test_growth_is_a_union_in_which_new_attributes_replace_old_ones(old, new, reserved):
     known, day = catalogue_of(old, reserved), catalogue_of(new)
     grown = grow(known, day, 5)
     expected = dict(old)
@@ -73,7 +73,7 @@ def test_growth_is_a_union_in_which_the_day_has_the_last_word(old, new, reserved
     assert (grown.table_rows == known.table_rows) == (fresh <= reserved or 5 == reserved - fresh)
 
 
-def test_the_last_reserved_row_and_one_more(caplog):
+def test_a_new_item_takes_the_last_reserved_row_and_another_grows_the_table(caplog):
     known = catalogue_of({1: (1, ["a"], ""), 2: (2, [], "two")}, reserved=1)
     with caplog.at_level(logging.WARNING):
         full = grow(known, catalogue_of({7: (2, ["b"], "")}), 4)

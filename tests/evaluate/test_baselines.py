@@ -112,7 +112,7 @@ def test_rate_adjusted_adds_the_smoothed_log_rate(make_sequences):
     np.testing.assert_allclose(shift[:, 1:], np.tile(2 * np.log(rate), (3, 1)), atol=1e-6)
 
 
-def test_cached_asks_once_a_block(log):
+def test_cached_scores_a_block_once(log):
     asked = []
     base = random_scorer(log, 0)
     scorer = cached(lambda block: (asked.append(len(block)), base(block))[1])
@@ -144,7 +144,7 @@ def disliker(make_sequences):
 @pytest.mark.parametrize(
     ("filtered", "blocked"), [(drop_disliked, [1, 4]), (block_creator, [1, 3, 4])]
 )
-def test_filters_put_what_they_block_last(disliker, filtered, blocked):
+def test_filters_rank_blocked_items_last(disliker, filtered, blocked):
     queries = build_queries(disliker, "test")
     scores = np.array([[0, 5, 4, 3, 2, 1.0]] * 2, np.float32)
     found = np.asarray(filtered(lambda block: scores, disliker)(queries))

@@ -24,7 +24,7 @@ def test_mean_and_width_match_theory():
     assert (high - low) / (2 * 1.96 * error) == pytest.approx(1, abs=0.08)
 
 
-def test_pairing_removes_what_users_share():
+def test_pairing_removes_the_variance_between_users():
     rng = np.random.default_rng(2)
     shared = rng.normal(0, 10, 500)
     a, b = shared + 1 + rng.normal(0, 0.1, 500), shared

@@ -50,7 +50,7 @@ def test_equals_a_loop_over_all_pairs(asked):
             assert one.low <= one.observed <= one.high
 
 
-def test_a_calibrated_scorer_lies_on_the_line(make_queries):
+def test_a_calibrated_scorer_is_on_the_diagonal(make_queries):
     rng = np.random.default_rng(1)
     scores_RV = rng.normal(size=(3000, ITEMS + 1)) * 2
     p_RV = softmax(scores_RV[:, 1:], axis=1)

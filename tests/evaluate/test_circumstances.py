@@ -38,7 +38,7 @@ def evaluate(trained, sequences):
     return evaluation.evaluate_trained(trained, "test", "", sequences)
 
 
-def test_no_history_gets_a_newcomers_list(trained, make_sequences):
+def test_users_without_a_history_get_the_list_of_a_new_user(trained, make_sequences):
     users = [[(5, "+", "test")], [*TRAIN, (5, "+", "test"), (6, "-", "test")]]
     metrics = evaluate(trained, make_sequences(users, 8)).metrics
     assert (metrics["users"], metrics["users_without_history"]) == (2, 1)
@@ -52,7 +52,7 @@ def test_no_history_gets_a_newcomers_list(trained, make_sequences):
         ("-", ["hr_p@3", "ndcg_p@3", "recall@3", "delta@3", "auc"], "hr_n@3"),
     ],
 )
-def test_one_sign_alone(trained, make_sequences, sign, undefined, defined, caplog, tmp_path):
+def test_labels_of_one_sign(trained, make_sequences, sign, undefined, defined, caplog, tmp_path):
     """Metrics about the other are null with n = 0, and the page is made all the same."""
     sequences = make_sequences([[*TRAIN, (5, sign, "test")], [(4, sign, "test")]], 8)
     with caplog.at_level(logging.WARNING):

@@ -104,14 +104,14 @@ def test_every_checkpoint_is_evaluated_and_the_best_promoted(run, caplog):
     }
 
 
-def test_the_best_outlives_the_trainers_folder(run):
+def test_the_best_checkpoint_survives_deletion_of_the_run(run):
     run.save({4: 0.3})
     _, out = follow(run)
     shutil.rmtree(run.folder)
     assert Evaluate()(out / "best", 4)[METRIC] == 0.3
 
 
-def test_lower_is_better_where_it_is(run):
+def test_lower_is_better_for_metrics_of_negatives(run):
     run.save({4: 0.3, 6: 0.5})
 
     def evaluate(snapshot, step):
@@ -120,7 +120,7 @@ def test_lower_is_better_where_it_is(run):
     assert follow(run, evaluate, "hr_n@10")[0].best() == 4
 
 
-def test_what_is_done_is_skipped_after_a_restart(run):
+def test_evaluated_checkpoints_are_skipped_after_a_restart(run):
     run.save({4: 0.3, 6: 0.2})
     follow(run)
     again = Evaluate()
@@ -178,13 +178,13 @@ def test_a_live_trainer_that_keeps_one_checkpoint(tmp_path):
     assert follower.best() == 14
 
 
-def test_deleted_while_it_is_evaluated(run):
+def test_a_checkpoint_deleted_during_its_evaluation(run):
     run.save({4: 0.3, 6: 0.5})
     follower, _ = follow(run, Evaluate(lambda step: shutil.rmtree(run.path(step))))
     assert list(follower.evaluations()) == [4, 6]
 
 
-def test_deleted_while_it_is_taken(run, monkeypatch, caplog):
+def test_a_checkpoint_deleted_while_it_is_copied(run, monkeypatch, caplog):
     run.save({4: 0.3, 6: 0.5})
     link, links = os.link, []
 
@@ -200,7 +200,7 @@ def test_deleted_while_it_is_taken(run, monkeypatch, caplog):
     assert not list((out / "snapshots").glob(".*"))
 
 
-def test_incomplete_ones_wait_until_they_are_whole(run, tmp_path):
+def test_incomplete_checkpoints_are_evaluated_once_they_are_complete(run, tmp_path):
     """As a copy from another machine makes them: file by file, each perhaps in part."""
     run.save({4: 0.3, 6: 0.5}, done=False)
     files = [p for p in run.path(6).rglob("*") if p.is_file()]
@@ -225,7 +225,7 @@ def test_incomplete_ones_wait_until_they_are_whole(run, tmp_path):
     assert evaluate.asked[0] == 4 and evaluate.asked.count(6) >= 2
 
 
-def test_one_that_stays_incomplete_is_left_out(run):
+def test_a_checkpoint_that_stays_incomplete_is_left_out(run):
     run.save({4: 0.3, 6: 0.5, 8: 0.4})
     shutil.rmtree(run.path(6) / "state")
     evaluate = Evaluate()
@@ -234,7 +234,7 @@ def test_one_that_stays_incomplete_is_left_out(run):
     assert (list(follower.evaluations()), follower.best()) == ([4, 8], 8)
 
 
-def test_what_cannot_be_evaluated_is_on_record_and_never_the_best(run):
+def test_failed_evaluations_are_recorded_and_never_the_best(run):
     run.save({4: np.nan, 6: 0.5})
     follower, _ = follow(run)
     assert follower.evaluations()[4] == {"step": 4, "error": "the score is not finite"}
@@ -250,7 +250,7 @@ def test_an_undefined_metric_is_never_the_best(run):
     assert follower.best() is None and not (out / "best").exists()
 
 
-def test_copies_where_links_are_refused(run, monkeypatch):
+def test_files_are_copied_where_hard_links_fail(run, monkeypatch):
     run.save({4: 0.3})
 
     def refused(source, target):

@@ -124,7 +124,7 @@ def test_nothing_after_the_query_is_read(log):
         np.testing.assert_array_equal(one, two)
 
 
-def test_who_has_no_history_gets_popularity(make_sequences):
+def test_users_without_a_history_get_popularity(make_sequences):
     users = [
         [(1, "+", "train"), (2, "+", "train"), (2, "+", "train")],
         [(2, "+", "train"), (3, "+", "test")],
@@ -175,7 +175,7 @@ def test_settings_are_the_best_ones_on_validation(log):
     assert settings["item_baselines/tuned"] == 1
 
 
-def test_they_are_fitted_to_what_the_model_saw(log):
+def test_baselines_are_fitted_to_the_events_that_the_model_saw(log):
     both = ("train", "valid")
     scorers, settings = item_based.item_baselines(log, both, CONFIG)
     queries = build_queries(log, "test")
@@ -185,7 +185,7 @@ def test_they_are_fitted_to_what_the_model_saw(log):
     np.testing.assert_allclose(scorers["item_knn"](queries), expected, atol=1e-6)
 
 
-def test_large_catalogues_go_without(log, monkeypatch):
+def test_large_catalogues_have_no_item_based_baselines(log, monkeypatch):
     monkeypatch.setattr(item_based, "MAX_ITEMS", 39)
     assert item_based.item_baselines(log, ("train",), CONFIG) == ({}, {})
 

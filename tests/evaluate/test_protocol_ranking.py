@@ -151,7 +151,7 @@ def test_scores_of_the_wrong_shape(log):
         )
 
 
-def test_integer_scores_are_welcome(log):
+def test_integer_scores_are_accepted(log):
     queries = build_queries(log, "test")
     whole, real = (
         rank_queries(

@@ -121,7 +121,7 @@ def test_memory_is_that_of_a_chunk(devices):
     assert bytes_ < 4 * (2 * users * width / devices + 4 * 9 * width)
 
 
-def test_no_scorer_is_asked_for_more_than_a_chunk(log, monkeypatch):
+def test_scorers_score_a_chunk_at_a_time(log, monkeypatch):
     monkeypatch.setattr(protocol, "SCORES_ALIVE", 500)
 
     def columns(queries):

@@ -75,7 +75,7 @@ def test_report_is_the_same_each_time(tmp_path):
     assert pages[0] == pages[1]
 
 
-def test_learning_curves_draws_what_is_there():
+def test_learning_curves_draw_the_metrics_that_exist():
     (figure,) = learning_curves(RECORDS, {"Only": ["loss", "hr_p@10"], "Nothing": []})
     lines = figure.axes[0].get_lines()
     assert [len(line.get_xdata()) for line in lines] == [8, 4]

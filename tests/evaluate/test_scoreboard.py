@@ -129,7 +129,7 @@ def test_tables(result):
     assert other.splitlines()[2:] == ["a     12,345  0.5000", "bcd        –       –"]
 
 
-def test_a_config_knows_what_a_validation_measures(log):
+def test_metrics_of_a_validation_are_known_from_the_config(log):
     queries = build_queries(log, "valid")
     found = evaluate_scorer(oracle(log), queries, log, CONFIG)
     assert sorted(found) == sorted(measured(CONFIG))

@@ -38,7 +38,7 @@ def with_unknown(s, every=3):
     return dataclasses.replace(s, catalogue=catalogue, offsets_U1=offsets_U1, **more)
 
 
-def test_they_change_no_rank_of_scorers_that_do_not_read_them(log):
+def test_unknown_items_change_no_rank_of_scorers_that_do_not_read_them(log):
     ranks = []
     for sequences in (log, with_unknown(log)):
         queries = build_queries(sequences, "test", 0, 0, "last_only")
@@ -67,7 +67,7 @@ def test_markov_knows_no_transition_from_them(log):
     )
 
 
-def test_a_random_show_of_one_is_not_replayed(log):
+def test_an_unknown_item_that_was_shown_randomly_is_not_replayed(log):
     sequences = with_unknown(log)
     assert (replay_queries(sequences, "test").judged_item_J > 0).all()
 

@@ -57,7 +57,7 @@ def test_advice_follows_the_winner(best, words):
     assert words in judge(figures(best=best, low=0.8, high=0.9), 10).text
 
 
-def test_no_fewer_disliked_items_where_there_are_none():
+def test_advice_about_negatives_needs_negatives():
     assert "config.loss.omega" not in judge(figures(), 10).text
     assert "config.loss.omega" in judge(figures(**{"hr_n@10": 0.1}), 10).text
 
@@ -72,7 +72,7 @@ def test_disliked_items_are_named_beside_liked_ones():
     assert "disliked items:" not in judge(figures(), 10).text
 
 
-def test_nothing_to_compare_is_said():
+def test_a_verdict_without_results_to_compare_is_undefined():
     found = judge(figures(model=None), 10)
     assert found.outcome == "undefined" and "no query has a positive" in found.text
     assert judge({"ndcg_p@10": 0.1}, 10).outcome == "undefined"

@@ -196,7 +196,7 @@ def test_interface_metrics_and_page(server):
     assert status == 200 and "<title>negflax" in page
 
 
-def test_requests_beyond_the_queue_are_told_to_come_back(server):
+def test_requests_beyond_the_queue_get_a_503(server):
     batcher = server.app.state.batcher
     with mock.patch.object(batcher, "_longest", 0):
         status, answer = server.ask("POST", "/recommend", {"user_id": 1})
@@ -262,7 +262,7 @@ def test_a_checkpoint_that_cannot_be_read_leaves_the_old_one_in_service(runs, tm
         assert not model.reload_if_promoted()
 
 
-def test_memory_forgets_the_users_asked_for_longest_ago():
+def test_memory_evicts_the_least_recently_used_users():
     kept = service_store.MemoryStore(users=2)
     for user in ("a", "b"):
         kept.put(user, b"", [])

@@ -27,7 +27,7 @@ def named(prefix, count, index, address):
     return dict(zip((prefix + n for n in names), (str(count), str(index), address), strict=True))
 
 
-def test_nothing_said_is_one_process():
+def test_the_default_is_one_process():
     assert spec() == Spec(1, 0, "", None, "")
 
 
@@ -68,7 +68,7 @@ def test_parts_may_come_from_different_places():
         ({"JOB_COMPLETION_INDEX": "0", "NEGFLAX_JOB_INDEX": "1"}, "NEGFLAX_HOSTS_PER_JOB"),
     ],
 )
-def test_what_cannot_be(env, message):
+def test_inconsistent_settings_are_refused(env, message):
     with pytest.raises(ConfigError, match=message):
         spec(**env)
 

@@ -41,7 +41,7 @@ def test_extra_columns_belong_to_their_labels():
         objectives.contrastive(m, m, m, m, extra, 0.5, 1.0)
 
 
-def test_the_case_of_the_wrong_mean():
+def test_objectives_refuse_shapes_that_would_be_broadcast():
     m, w = jnp.ones((N, 1)), jnp.ones(N)
     for function in (objectives.ntr, objectives.ssm, objectives.negative_weight):
         with pytest.raises(ValueError, match=r"r has the shape \(3,\), not \(3, 1\)"):

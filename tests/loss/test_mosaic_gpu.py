@@ -135,7 +135,7 @@ def test_operands_that_it_does_not_take_are_an_error(d, dtype, id_type, said):
         mosaic_gpu.logsumexp(vectors, vectors, jnp.zeros(7), ids, ids[:, None])
 
 
-def test_no_states_at_all():
+def test_an_empty_set_of_states():
     none, some = jnp.zeros((0, 9), jnp.bfloat16), jnp.zeros((7, 9), jnp.bfloat16)
     ids = jnp.arange(7, dtype=jnp.int32)
     assert mosaic_gpu.logsumexp(none, some, jnp.zeros(7), ids, ids[:0, None]).shape == (0,)

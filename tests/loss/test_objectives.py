@@ -92,7 +92,7 @@ def test_the_push_on_a_negative_in_the_table_of_the_specification():
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(finite, min_size=4, max_size=4), finite, st.floats(0, 1e4, width=32))
-def test_nothing_is_ever_not_finite(others, z, w):
+def test_values_and_gradients_are_finite(others, z, w):
     """Four logits, the label and extra columns anywhere up to ±1e4, in float32."""
     lse = np.float32(reference.logsumexp(np.array([others]))[0])
     for name in NAMES:

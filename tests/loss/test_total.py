@@ -123,7 +123,7 @@ def test_a_bound_far_above_the_logits():
         np.testing.assert_allclose(a, b, atol=1e-5 * (1 + np.abs(b).max()))
 
 
-def test_nothing_but_the_label():
+def test_a_state_with_its_label_as_the_only_candidate():
     states, table, ids = jnp.ones((2, 1)), jnp.ones((2, 1)), np.array([1, 1], np.int32)
     label_ids, r, w = np.array([[1], [1]]), np.array([[1.0], [0]]), np.array([[0.0], [1]])
     for budget in (FUSED, TWO_PASS):

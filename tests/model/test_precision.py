@@ -70,7 +70,7 @@ def test_an_encoder_reads_it_and_hands_out_float32(encoder):
         ({"model": {"dtype": "float64"}, "loss": {"implementation": "mosaic_tpu"}}, "no float64"),
     ],
 )
-def test_a_kernel_that_cannot_serve_is_an_error(sections, said):
+def test_a_kernel_that_does_not_support_the_config_is_an_error(sections, said):
     config = Config()
     new = {k: dataclasses.replace(getattr(config, k), **v) for k, v in sections.items()}
     with pytest.raises(ConfigError, match=said):

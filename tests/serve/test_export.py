@@ -158,7 +158,7 @@ def test_the_files_hold_what_the_manifest_says(folder, named):
     assert report["index"]["recall@12"] == 1.0
 
 
-def test_what_is_no_export(folder, tmp_path):
+def test_a_folder_without_an_export(folder, tmp_path):
     with pytest.raises(from_export.ExportError, match="holds no export"):
         from_export.ExportedModel(tmp_path)
     broken = tmp_path / "broken"

@@ -127,7 +127,7 @@ def test_rules_are_checked():
         rules_of({"exclude": "17"})
 
 
-def test_cluster_names_come_along(trained):
+def test_lists_have_cluster_names(trained):
     names = np.array(["Action", "Comedy", "Drama"])
     catalogue = dataclasses.replace(
         trained.catalogue,

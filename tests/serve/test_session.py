@@ -90,7 +90,7 @@ def items(table):
     return table["item_id"].to_pylist()
 
 
-def test_each_step_is_the_whole_history_read_anew(served):
+def test_each_step_equals_reading_the_whole_history(served):
     assert served.encoding.goes_on == (served.trained.config.model.encoder in BUILT_IN)
     events = random_events(40)
     session = served.session(1)
@@ -108,7 +108,7 @@ def test_each_step_is_the_whole_history_read_anew(served):
     assert (session.events, again.events) == (40, 40)
 
 
-def test_a_session_survives_as_bytes(served):
+def test_a_session_can_be_restored_from_bytes(served):
     events = random_events(20, seed=1)
     session = served.session("u")
     for event in events[:12]:
@@ -185,7 +185,7 @@ def test_a_bad_event_names_its_field_and_changes_nothing(recommender, event, fie
     assert session.to_bytes() == before
 
 
-def test_whose_log_it_is(recommender):
+def test_a_log_of_several_users_needs_the_user(recommender):
     events = pa.table({"user_id": [1, 2], "item_id": [10, 11], "pos": [0, 1]})
     with pytest.raises(DataError, match="there are 2 users"):
         recommender.session(events=events)

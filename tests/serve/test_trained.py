@@ -106,7 +106,7 @@ def test_other_users_and_block_sizes_change_nothing(recommender, trained):
             np.testing.assert_allclose(scores, expected_scores, rtol=1e-4, atol=1e-6)
 
 
-def test_unknown_items_are_counted_and_say_nothing(recommender):
+def test_unknown_items_are_counted_and_ignored(recommender):
     table, report = recommender.recommend(log([1, 2, 2, 3], [99, 10, 98, 97]), 3)
     assert (report["users"], report["users_without_history"]) == (3, 2)
     assert (report["events"], report["events_on_unknown_items"]) == (1, 3)
@@ -135,7 +135,7 @@ def test_ids_may_be_text_or_numbers(recommender, trained):
     assert table["user_id"].to_pylist() == ["u"] * 3
 
 
-def test_titles_come_along(trained):
+def test_lists_have_titles(trained):
     titles = np.array(["", *(f"film {i}" for i in range(10, 22))])
     table, _ = with_catalogue(trained, titles=titles).recommend(log([1], [10]), 3)
     assert table["title"].to_pylist() == [f"film {i}" for i in table["item_id"].to_pylist()]
@@ -154,7 +154,7 @@ def test_k_outside_the_catalogue(recommender, k):
     recommender.recommend(log([1], [10]), 12, exclude_seen=False)
 
 
-def test_errors_name_the_log(recommender):
+def test_errors_name_the_log_file(recommender):
     with pytest.raises(DataError, match=r"mine.csv: column `dwell_ms`, row 1: -5 is negative"):
         recommender.recommend(log([1, 1], [10, 11], dwell_ms=[3, -5]), name="mine.csv")
 
@@ -166,7 +166,7 @@ def test_errors_name_the_log(recommender):
         (1, np.nan, "step 0: table '.* has .* rows with NaN or infinity.* has diverged"),
     ],
 )
-def test_a_run_that_has_diverged_is_told_with_its_step(trained, dense, table, words):
+def test_a_diverged_run_is_an_error_with_its_step(trained, dense, table, words):
     state = {
         "dense": jax.tree.map(lambda x: x * dense, trained.state["dense"]),
         "tables": jax.tree.map(lambda x: x.at[1:].multiply(table), trained.state["tables"]),

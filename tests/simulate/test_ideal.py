@@ -54,11 +54,11 @@ def test_its_lists_fall_after_a_skip(change):
     assert change(signal="skip") < -0.1
 
 
-def test_of_a_platform_that_reacts_it_expects_less_of_what_was_disliked(change):
+def test_it_expects_fewer_disliked_clusters_from_a_platform_that_reacts(change):
     assert change(platform_reacts=True) < 1.2 * change() < 0
 
 
-def test_a_dislike_that_tells_nothing_changes_nothing(tmp_path):
+def test_a_dislike_unrelated_to_taste_changes_nothing(tmp_path):
     world = WorldConfig(**SMALL, dislikes="random", parameters=NO_LESSON)
     log, event_ST = log_of(world, tmp_path)
     without, with_dislike = ideal.ideal_lists(log, event_ST, world, 0.0, 10)

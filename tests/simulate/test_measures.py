@@ -43,7 +43,7 @@ def test_seeds_widen_the_interval_by_as_much_as_they_differ(spread):
     assert (row["change_high"] - row["change_low"] > 0.15) == (spread > 0)
 
 
-def test_nothing_without_the_dislike_has_no_ratio():
+def test_a_relative_change_from_zero_is_undefined():
     after, before = shares(2, 0.0)
     (row,) = changes(0 * after, 0 * before, 100, 0)
     assert np.isnan(row["change"]) and row["difference"] == 0

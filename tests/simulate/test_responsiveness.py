@@ -66,7 +66,7 @@ def test_a_dismissal_is_a_skip_and_one_bit(arm, log):
 
 
 @pytest.mark.parametrize("where", ["shared", "own"])
-def test_a_model_with_the_input_answers_by_more_dislikes_more(walks, where):
+def test_a_model_with_the_input_responds_more_to_more_dislikes(walks, where):
     found = walks["sees", where].found
     differs = [(found.dose_4SK[0] != found.dose_4SK[dose]).mean() for dose in (1, 2, 3)]
     assert 0 < differs[0] and max(differs) > differs[0]

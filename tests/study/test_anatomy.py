@@ -3,7 +3,7 @@
 from negflax import study
 
 
-def test_ntr_sinks_what_is_disliked_and_leaves_the_cold_item_alone():
+def test_ntr_lowers_disliked_items_and_not_the_cold_item():
     case = study.CASE._replace(steps=400)
     before, after = study.case_outcomes("ntr", (0.0, 3.0), case)
     assert after["disliked_popular"] < 0.6 * before["disliked_popular"]

@@ -92,7 +92,7 @@ def test_a_front_is_a_plain_search_for_each_resample():
         assert found[b] == pytest.approx(expected, abs=1e-3)
 
 
-def test_twenty_for_ten():
+def test_worthwhile_is_20_percent_fewer_negatives_for_10_percent_fewer_positives():
     assert below(around(-0.25), -0.2) == "yes"
     assert worthwhile(around(-0.25), around(-0.05)) == "yes"
     assert worthwhile(around(-0.205), around(-0.05)) == "undecided"

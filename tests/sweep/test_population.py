@@ -92,7 +92,7 @@ def losses(one, data, mesh, count):
     "objective, candidates",
     [("ntr", "full"), pytest.param("smoothed", "uniform", marks=pytest.mark.system)],
 )
-def test_a_population_is_its_members_alone(objective, candidates, data):
+def test_members_of_a_population_equal_members_trained_alone(objective, candidates, data):
     one = config(loss={"objective": objective, "candidates": candidates, "num_candidates": 32})
     together, alone, population, state = losses(one, data, make_mesh(MeshConfig()), 50)
     np.testing.assert_allclose(together, alone, rtol=1e-5)
@@ -101,7 +101,7 @@ def test_a_population_is_its_members_alone(objective, candidates, data):
     assert jax.tree.structure(own) == jax.tree.structure(jax.eval_shape(population.trainer.init))
 
 
-def test_groups_of_devices_do_not_speak_to_each_other(data, monkeypatch):
+def test_groups_of_devices_do_not_communicate(data, monkeypatch):
     monkeypatch.undo()
     mesh = make_mesh(MeshConfig(), jax.devices()[:8])
     together, alone, population, state = losses(config(), data, mesh, 3)

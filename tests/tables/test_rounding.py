@@ -11,7 +11,7 @@ finite = st.floats(-(2.0**99), 2.0**99, width=32, allow_subnormal=False)
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(finite, min_size=8, max_size=8), st.integers(0, 2**32 - 1))
-def test_either_neighbour(values, seed):
+def test_rounding_goes_to_one_of_the_two_neighbours(values, seed):
     x = np.float32(values).reshape(2, 4)
     found = stochastic_round(jnp.asarray(x), jnp.arange(2), jnp.uint32(seed))
     bits = x.view(np.uint32)
@@ -45,7 +45,7 @@ def test_a_function_of_seed_and_id_alone():
     assert (stochastic_round(x, ids, jnp.uint32(4)) != whole).any()
 
 
-def test_what_is_not_finite_stays():
+def test_values_that_are_not_finite_are_kept():
     x = jnp.array([[jnp.inf, -jnp.inf, jnp.nan, 0.0, -0.0]])
     y = np.asarray(stochastic_round(x, jnp.zeros(1, jnp.int32), jnp.uint32(1)), np.float32)
     np.testing.assert_array_equal(y, np.asarray(x))

@@ -88,7 +88,7 @@ def test_asked_to_leave_it_saves_this_step_and_goes_on_there(
     assert_the_same_run(tmp_path, outcome, undisturbed)
 
 
-def test_asked_to_leave_within_a_validation_that_is_made_up_for(tmp_path, undisturbed):
+def test_an_interrupted_validation_is_repeated_after_the_restart(tmp_path, undisturbed):
     def validate(state):
         if int(state["step"]) == 10:
             raise preemption.Preempted("at step 10")
@@ -102,7 +102,7 @@ def test_asked_to_leave_within_a_validation_that_is_made_up_for(tmp_path, undist
     assert open_checkpoints(tiny.CONFIG, tmp_path, read_only=True).best()[0] == 10
 
 
-def test_saves_by_minutes_whatever_the_clock_says(tmp_path, monkeypatch):
+def test_saves_by_minutes_independently_of_the_wall_clock(tmp_path, monkeypatch):
     seconds = iter(range(0, 10**6, 20))  # each look at the clock takes 20 s
     monkeypatch.setattr(saving, "clock", lambda: next(seconds))
     monkeypatch.setattr(time, "time", lambda: 0.0)  # the wall clock stands still
@@ -165,7 +165,7 @@ def test_a_restart_rolls_back_past_checkpoints_that_are_not_finite(tmp_path, und
     assert [x.name for x in (folder / "unreadable").iterdir()] == ["20"]
 
 
-def test_divergence_is_said_once(tmp_path, caplog):
+def test_divergence_is_reported_once(tmp_path, caplog):
     config = tiny.changed(
         optimizer={"learning_rate": 300.0, "table_learning_rate": 300.0, "clip_norm": 0.0}
     )
@@ -177,7 +177,7 @@ def test_divergence_is_said_once(tmp_path, caplog):
 # Checkpoints that are not what they seem
 
 
-def test_a_folder_in_the_way_of_a_save_is_named(tmp_path):
+def test_an_existing_folder_that_prevents_a_save_is_named(tmp_path):
     train(tiny.CONFIG, TRAINER, BATCHES, 5, tmp_path)
     shutil.copytree(tmp_path / "checkpoints" / "5", tmp_path / "checkpoints" / "90")
     checkpoints = open_checkpoints(tiny.CONFIG, tmp_path, TRAINER.model)
@@ -187,7 +187,7 @@ def test_a_folder_in_the_way_of_a_save_is_named(tmp_path):
     checkpoints.close()
 
 
-def test_a_copy_under_a_later_number_is_put_aside(tmp_path, undisturbed, caplog):
+def test_a_copy_under_a_later_number_is_moved_away(tmp_path, undisturbed, caplog):
     train(tiny.CONFIG, TRAINER, BATCHES, 5, tmp_path, quality)
     shutil.copytree(tmp_path / "checkpoints" / "5", tmp_path / "checkpoints" / "90")
     outcome = train(tiny.CONFIG, TRAINER, BATCHES, 20, tmp_path, quality)
@@ -198,7 +198,7 @@ def test_a_copy_under_a_later_number_is_put_aside(tmp_path, undisturbed, caplog)
 
 
 @pytest.mark.parametrize("content", ['{"ndcg_p@10": 0.9', "[]", "\0\0"])
-def test_damaged_metrics_of_a_checkpoint_are_no_claim(tmp_path, undisturbed, content, caplog):
+def test_a_checkpoint_with_damaged_metrics_is_not_the_best(tmp_path, undisturbed, content, caplog):
     folder = shutil.copytree(undisturbed[0], tmp_path / "run")
     (folder / "checkpoints" / "10" / "metrics" / "metrics").write_text(content)
     for read_only in (True, False):
@@ -211,7 +211,7 @@ def test_damaged_metrics_of_a_checkpoint_are_no_claim(tmp_path, undisturbed, con
 
 
 @pytest.mark.parametrize("name", ["fingerprints", "_CHECKPOINT_METADATA"])
-def test_a_file_that_is_gone_is_said(tmp_path, undisturbed, name, caplog):
+def test_a_missing_file_is_reported(tmp_path, undisturbed, name, caplog):
     folder = shutil.copytree(undisturbed[0], tmp_path / "run")
     gone = folder / "checkpoints" / "20" / name
     shutil.rmtree(gone) if gone.is_dir() else gone.unlink()

@@ -17,7 +17,7 @@ from negflax.loss import candidates as sampling
 from negflax.serve.scoring import list_function, scored_tables
 
 
-def test_only_items_are_drawn():
+def test_reserved_rows_are_not_sampled():
     num_rows, table_rows, key = 30, 60, jax.random.key(0)
     counts = np.arange(num_rows)
     alone, behind = (sampling.unigram(counts, 0.75, n) for n in (0, table_rows))
@@ -34,7 +34,7 @@ def test_only_items_are_drawn():
         assert found.ids_S.max() == num_rows - 1
 
 
-def test_no_list_rank_or_baseline_knows_them():
+def test_they_are_in_no_list_rank_or_baseline():
     sequences = tiny.make_sequences(reserved=21)
     trainer, _ = tiny.make_trainer(tiny.CONFIG, sequences, devices=8)
     state, num_rows = trainer.init(), sequences.catalogue.num_rows

@@ -60,7 +60,7 @@ def test_another_checkpoint_takes_the_same_model(saved):
     assert load_trained(folder, "1", mesh(1), first.model).model is first.model
 
 
-def test_orbax_says_nothing_of_a_folder_that_is_read_only(saved, caplog):
+def test_orbax_logs_nothing_about_a_read_only_folder(saved, caplog):
     folder, *_ = saved
     load_trained(folder, "1", mesh(1))
     assert not [record for record in caplog.records if "orbax" in record.pathname]
@@ -159,7 +159,7 @@ def test_damage_of_any_file_never_gives_other_parameters(run, seed):
 
 
 @orphans
-def test_a_resumed_run_puts_aside_what_it_cannot_read(run, trainer):
+def test_a_resumed_run_moves_unreadable_checkpoints_away(run, trainer):
     damage(run, 3)
     outcome = train(tiny.CONFIG, *trainer, 4, run)
     assert outcome.step == 4
@@ -191,7 +191,7 @@ def test_files_beside_the_checkpoints(run):
         load_trained(run, "latest", mesh(1))
 
 
-def test_a_damaged_catalogue_is_made_anew_from_the_data(run, caplog):
+def test_a_damaged_catalogue_is_built_again_from_the_data(run, caplog):
     (run / CATALOGUE).write_bytes(b"PK\3\4 cut off")
     save_catalogue(run, SEQUENCES.catalogue)
     assert "built again from the data" in caplog.text
@@ -204,7 +204,7 @@ def test_a_damaged_catalogue_is_made_anew_from_the_data(run, caplog):
 
 
 @orphans
-def test_where_all_are_damaged_the_error_names_a_way_out(run):
+def test_if_all_are_damaged_the_error_names_a_remedy(run):
     for step in (1, 2, 3):
         damage(run, step)
     with pytest.raises(CheckpointError, match="none of the 3 checkpoints .* from a copy; or move"):

@@ -36,13 +36,13 @@ def begin(workdir, resume_from="", init_from=""):
     return first_state(TRAINER, SEQUENCES.catalogue, workdir, str(resume_from), str(init_from))
 
 
-def test_first_its_own_folder(run, tmp_path):
+def test_a_run_starts_from_its_own_newest_checkpoint(run, tmp_path):
     folder = shutil.copytree(run[0], tmp_path / "own")
     outcome = train(tiny.CONFIG, TRAINER, BATCHES, 10, folder, init=pytest.fail)
     assert_equal(outcome.state, run[1])
 
 
-def test_then_a_run_to_resume_from(run, tmp_path):
+def test_without_one_it_starts_from_the_run_to_resume_from(run, tmp_path):
     folder, last = run
     before = sorted(folder.rglob("*"))
     assert_equal(begin(tmp_path, resume_from=folder, init_from=folder), last)
@@ -63,7 +63,7 @@ def test_what_cannot_be_resumed_from_is_named(run, tmp_path):
         begin(tmp_path, resume_from=tmp_path / "nothing")
 
 
-def test_then_the_parameters_of_another_run(run, tmp_path):
+def test_without_either_it_starts_from_the_parameters_of_another_run(run, tmp_path):
     folder, last = run
     state = begin(tmp_path, init_from=folder)
     assert int(state["step"]) == 0 and (tmp_path / INIT_REPORT).exists()
@@ -72,7 +72,7 @@ def test_then_the_parameters_of_another_run(run, tmp_path):
     assert_equal(state["dense"], best["dense"])
 
 
-def test_else_scratch(tmp_path):
+def test_otherwise_it_starts_from_scratch(tmp_path):
     assert_equal(begin(tmp_path), TRAINER.init())
 
 

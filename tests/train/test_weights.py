@@ -87,7 +87,7 @@ def test_policies_equal_a_plain_loop_over_a_whole_warm_up(policy):
         np.testing.assert_allclose(played(config, history), expected, rtol=1e-4)
 
 
-def test_nothing_is_weighed_by_negatives_that_were_never_seen():
+def test_without_negatives_the_weight_is_zero():
     nothing = dict.fromkeys(NAMES, 0.0) | {"r": 4.0, "loss_positive": 9.0}
     for policy in POLICIES[1:]:
         assert played(loss_config(policy), [nothing] * 12) == [0.0] * 13
@@ -139,7 +139,7 @@ def test_a_frozen_p_has_a_fixed_point_for_any_omega():
         np.testing.assert_allclose(p, 0.01 / (1 + 0.5 * omega / 0.01), rtol=1e-4)
 
 
-def test_a_running_p_has_one_below_the_ratio_of_rates_and_else_only_by_the_cap():
+def test_a_running_p_has_a_fixed_point_below_the_ratio_of_rates_or_at_the_cap():
     # fixed point of p = a / (Λ + ω b / p): p = (a − ω b) / Λ, positive for ω < a / b = .02
     p, _ = p_after("running_p", 0.01, 1e9)
     np.testing.assert_allclose(p, 0.01 - 0.01 * 0.5, rtol=1e-3)

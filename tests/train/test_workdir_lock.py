@@ -27,7 +27,7 @@ def write(folder, **owner):
     return folder / LOCK
 
 
-def test_is_held_beats_and_goes(tmp_path):
+def test_a_lock_is_held_renewed_and_removed(tmp_path):
     folder = tmp_path / "run"
     with locked(folder), locked(folder):
         first = json.loads((folder / LOCK).read_text())
@@ -52,7 +52,7 @@ def test_a_living_process_of_this_machine_is_named(tmp_path):
         {"pid": os.getpid(), "started": "5"},  # its number has gone to another process
     ],
 )
-def test_a_dead_process_of_this_machine_is_followed_at_once(tmp_path, owner, caplog, monkeypatch):
+def test_the_lock_of_a_dead_process_is_taken_over_at_once(tmp_path, owner, caplog, monkeypatch):
     monkeypatch.setattr(lock, "LIMIT_S", 1e6)
     write(tmp_path, machine=lock._machine(), **owner)
     with locked(tmp_path):
@@ -61,7 +61,7 @@ def test_a_dead_process_of_this_machine_is_followed_at_once(tmp_path, owner, cap
 
 
 @pytest.mark.parametrize("clock", [0, 1e9, -1e9])
-def test_a_trainer_of_another_machine_is_known_by_its_beat(tmp_path, clock, monkeypatch):
+def test_a_trainer_on_another_machine_is_recognised_by_its_heartbeat(tmp_path, clock, monkeypatch):
     """Whatever the clocks say: they jump, and two machines' differ."""
     monkeypatch.setattr(lock.time, "time", lambda: clock)
     path = write(tmp_path, beat="000")
@@ -85,14 +85,14 @@ def test_a_trainer_of_another_machine_is_known_by_its_beat(tmp_path, clock, monk
 
 
 @pytest.mark.parametrize("text", ["", "{", "\0\0\0", "[]"])
-def test_a_lock_that_cannot_be_read_is_taken_over_in_the_end(tmp_path, text):
+def test_an_unreadable_lock_is_taken_over_eventually(tmp_path, text):
     (tmp_path / LOCK).write_text(text)
     with locked(tmp_path):
         pass
     assert not (tmp_path / LOCK).exists()
 
 
-def test_an_owner_that_was_given_up_stops_before_it_writes(tmp_path):
+def test_an_owner_that_lost_its_lock_stops_before_it_writes(tmp_path):
     with locked(tmp_path):
         write(tmp_path)
         with pytest.raises(CheckpointError, match="taken over by ann@far"):
@@ -115,7 +115,7 @@ def test_a_folder_that_vanished_is_named(tmp_path):
 
 
 @pytest.mark.system
-def test_of_many_that_follow_a_dead_one_a_single_one_trains(tmp_path):
+def test_only_one_of_many_trainers_takes_over_a_lock(tmp_path):
     write(tmp_path, machine=lock._machine(), pid=2**22 + 1)
     code = (
         "import sys, time; from negflax.train.workdir_lock import *\n"
@@ -131,7 +131,7 @@ def test_of_many_that_follow_a_dead_one_a_single_one_trains(tmp_path):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
-def test_what_cannot_be_written_is_told_in_words(tmp_path, number):
+def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path, number):
     with pytest.raises(CheckpointError, match="config.json cannot be written: .*start again"):
         with locked(tmp_path):
             raise OSError(number, os.strerror(number), str(tmp_path / "config.json"))

@@ -86,7 +86,7 @@ def test_an_error_is_one_warning_and_the_next_values_are_tried(caplog):
     assert len(caplog.records) == 1 and "No space left" in caplog.text
 
 
-def test_a_full_disk_costs_metrics_alone(tmp_path, monkeypatch, caplog):
+def test_a_full_disk_loses_only_metrics(tmp_path, monkeypatch, caplog):
     class Full:
         def __init__(self, *_):
             raise OSError(errno.ENOSPC, "No space left on device")

@@ -52,7 +52,7 @@ def test_a_home_page_is_looked_at_from_the_top_and_opens_one_item_at_most():
     assert 0.15 < clicks < 0.7
 
 
-def test_the_same_seed_gives_two_agents_the_same_luck():
+def test_two_agents_with_the_same_seed_get_the_same_random_draws():
     rng = np.random.default_rng(0)
     action = items_of(rng, 200)
     one, other = Platform(SMALL), Platform(SMALL)
@@ -66,7 +66,7 @@ def test_the_same_seed_gives_two_agents_the_same_luck():
     assert not np.array_equal(one.step(action)[0]["dwell_ms"], results[0]["dwell_ms"])
 
 
-def test_what_is_wrong_is_said():
+def test_mistakes_give_clear_errors():
     with pytest.raises(ConfigError, match="choose from feed, home"):
         Platform(SMALL, "radio")
     environment = Platform(SMALL)

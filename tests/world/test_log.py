@@ -60,7 +60,7 @@ def test_default_sizes_and_rates(default_world):
     assert np.percentile(per_user, 95) - np.percentile(per_user, 5) > 30
 
 
-def test_a_users_own_past_tells_as_much_as_in_the_real_log(default_world):
+def test_a_users_history_predicts_as_much_as_in_the_real_log(default_world):
     found = log_statistics.describe(RawData(*default_world, "synthetic"))
     liked, never = (v for k, v in found.items() if k.startswith("long_view |"))
     assert 0.41 < liked < 0.45 and 0.18 < never < 0.21  # .44 and .19
@@ -145,7 +145,7 @@ def digest(table: pa.Table) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def test_switches_change_the_chances_they_name():
+def test_switches_change_the_probabilities_they_name():
     rare = mechanisms(WorldConfig(dislike_rate=0.01))
     np.testing.assert_allclose(rare.dislike_cluster, 0.2 * Parameters().dislike_cluster)
     np.testing.assert_allclose(rare.dislike_noise, 0.2 * Parameters().dislike_noise)
@@ -154,7 +154,7 @@ def test_switches_change_the_chances_they_name():
     assert mechanisms(WorldConfig(dislikes="random", dislike_rate=0.02)).dislike_noise == 0.02
 
 
-def test_dislikes_of_the_control_have_nothing_to_do_with_taste():
+def test_dislikes_of_the_control_are_unrelated_to_taste():
     config = WorldConfig(num_users=4_000, steps=30, dislikes="random")
     events, _ = world.generate(config)
     population = jax.device_get(world.draw_population(config))

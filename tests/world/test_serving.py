@@ -22,7 +22,7 @@ def candidates():
     return item, jax.random.normal(jax.random.key(2), (USERS, M))
 
 
-def test_without_luck_it_is_the_ranking(candidates):
+def test_without_noise_and_exploration_the_list_is_the_ranking(candidates):
     item, score = candidates
     plain = Serving(temperature=0.0, exploration=0.0)
     listed, explored = serve_list(jax.random.key(0), item, score, 5, plain, NOW)
@@ -72,7 +72,7 @@ def test_exploration_fills_its_share_with_what_is_released(candidates):
     assert (np.asarray(listed)[np.asarray(explored)] < 30).all()
 
 
-def test_the_same_key_gives_two_policies_the_same_luck(candidates):
+def test_two_policies_with_the_same_key_get_the_same_random_draws(candidates):
     item, score = candidates
     one, again = (
         serve_list(jax.random.key(0), item, score, 3, Serving(), NOW)[0] for _ in range(2)

@@ -49,7 +49,7 @@ def target(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["set.zip", "set.tar.gz", "set.tgz", "set.tar"])
-def test_takes_out_what_is_wanted_and_nothing_else(tmp_path, target, name):
+def test_only_the_wanted_files_are_unpacked(tmp_path, target, name):
     make = zipped if name.endswith("zip") else tar
     mode = () if name.endswith("zip") else ("w" if name.endswith("tar") else "w:gz",)
     found = extract(make(tmp_path / name, GOOD.items(), *mode), WANTED, target)
@@ -57,7 +57,7 @@ def test_takes_out_what_is_wanted_and_nothing_else(tmp_path, target, name):
     assert sorted(path.name for path in target.iterdir()) == ["a.csv", "b.csv"]
 
 
-def test_a_folder_more_or_less_does_not_matter(tmp_path, target):
+def test_files_are_found_in_any_folder_of_the_archive(tmp_path, target):
     path = tar(tmp_path / "a.tar.gz", [("./other/set/data/a.csv", b"1")])
     assert extract(path, ["data/a.csv"], target)["data/a.csv"].read_bytes() == b"1"
 
@@ -67,7 +67,7 @@ def test_a_folder_more_or_less_does_not_matter(tmp_path, target):
     ["../a.csv", "/etc/a.csv", "set/../../a.csv", "C:/a.csv", "..\\a.csv", "\\\\host\\a.csv"],
 )
 @pytest.mark.parametrize("make", [tar, zipped])
-def test_a_path_that_leads_out(tmp_path, target, name, make):
+def test_a_path_outside_of_the_folder(tmp_path, target, name, make):
     path = make(tmp_path / f"x.{'zip' if make is zipped else 'tar.gz'}", [(name, b"evil")])
     with pytest.raises(DataError, match=r"x\.(zip|tar\.gz) is refused: .* leads out of its folder"):
         extract(path, ["a.csv"], target)

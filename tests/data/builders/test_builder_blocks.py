@@ -36,7 +36,7 @@ FEATURES = features(SCHEMA)
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(ROW, max_size=8), st.integers(0, 3))
-def test_there_and_back(rows, start):
+def test_a_round_trip_keeps_the_values(rows, start):
     table = pa.Table.from_pylist(rows, SCHEMA).slice(start)
     record = FEATURES.serialize_example(encode(table))
     back = decode(FEATURES.deserialize_example_np(record)).select(SCHEMA.names)
@@ -44,7 +44,7 @@ def test_there_and_back(rows, start):
     assert back.to_pylist() == table.to_pylist()
 
 
-def test_unknown_is_a_value_that_says_so():
+def test_unknown_values_are_marked():
     example = encode(pa.table({"n": [None, 1], "b": [None, True]}))
     np.testing.assert_array_equal(example["n"], [UNKNOWN, 1])
     np.testing.assert_array_equal(example["b"], [-1, 1])

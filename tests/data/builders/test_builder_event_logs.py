@@ -106,7 +106,7 @@ def test_files_of_every_kind_give_the_same_as_one_table(prepared, tmp_path, monk
     assert sum(map(len, users)) == len(set.union(*users)) == 40
 
 
-def test_columns_of_ours_need_no_mapping(prepared, tmp_path):
+def test_columns_with_our_names_need_no_mapping(prepared, tmp_path):
     rows = b"user_id,item_id,timestamp_ms,bought,level\n7,a,1,1,3\n7,b,2,0,4\n8,a,3,,\n"
     events, items = prepared("event_logs/mine", {"log.csv": rows})
     assert items is None

@@ -114,7 +114,7 @@ ACTION = st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 4))
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(ACTION, min_size=1, max_size=12), st.lists(ACTION, max_size=8))
-def test_a_dislike_stands_unless_taken_back_later(given_rows, undone_rows):
+def test_a_dislike_counts_unless_it_is_revoked_later(given_rows, undone_rows):
     def table(rows):
         names = ("uid", "item_id", "timestamp")
         return pa.table(

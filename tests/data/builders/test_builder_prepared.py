@@ -44,7 +44,7 @@ def test_each_builder_says_where_it_comes_from(cls, tmp_path):
     assert "manual_dir" in cls.MANUAL_DOWNLOAD_INSTRUCTIONS
 
 
-def test_as_any_other_builder(write, tmp_path):
+def test_the_builder_works_like_any_tfds_builder(write, tmp_path):
     manual = tfds.download.DownloadConfig(manual_dir=write(FILES))
     builder = tfds.builder(NAME, data_dir=tmp_path / "data")
     builder.download_and_prepare(download_config=manual)
@@ -123,7 +123,7 @@ def test_two_processes_prepare_it_once(write, tmp_path):
     assert prepared.open_prepared(NAME, folder)[0].num_rows == 48
 
 
-def test_names_that_are_none(tmp_path):
+def test_unknown_names(tmp_path):
     with pytest.raises(
         ConfigError, match="data.source = 'movie_lens': did you mean .* choose from synthetic"
     ):

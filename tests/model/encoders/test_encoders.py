@@ -80,7 +80,7 @@ def test_events_in_several_calls_are_as_good_as_in_one(kind, layers):
 
 
 @pytest.mark.parametrize(("kind", "layers"), KINDS)
-def test_a_state_knows_its_users_past_alone(kind, layers):
+def test_a_state_depends_only_on_the_past_of_its_user(kind, layers):
     call, (items, ids, none, reset) = compiled(kind, layers), inputs()
     states, _ = call(items, ids, none, reset)
     later, _ = call(items.at[:, 6:].multiply(-3), ids, none, reset)
@@ -143,7 +143,7 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
-def test_cells_are_those_of_the_papers():
+def test_cells_equal_the_equations_of_the_papers():
     rng = np.random.default_rng(1)
     x, g = rng.normal(size=(2, 5, 4 * 3))
     h, c = rng.normal(size=(2, 5, 3))
@@ -158,7 +158,7 @@ def test_cells_are_those_of_the_papers():
     np.testing.assert_allclose(found, theta * np.tanh(h) + eta * np.tanh(x[:, 6:]), atol=1e-6)
 
 
-def test_the_parallel_scan_is_the_loop():
+def test_the_parallel_scan_equals_a_loop():
     rng = np.random.default_rng(2)
     a, b = rng.random((B, T, 3)), rng.normal(size=(B, T, 3))
     reset, h = rng.random((B, T)) < 0.3, rng.normal(size=(B, 3))
@@ -169,7 +169,7 @@ def test_the_parallel_scan_is_the_loop():
 
 
 @pytest.mark.parametrize("kind", ["lstm", "cfn", "rglru", "attention"])
-def test_nothing_is_ever_not_a_number(kind):
+def test_outputs_and_gradients_are_finite(kind):
     encoder = encoders.build(model_config(kind, 2), {"dislike": 3}, jax.random.key(0))
     graph, parameters = nnx.split(encoder)
     items, *rest = inputs()
