@@ -105,7 +105,7 @@ def test_a_config_opens_it(write, tmp_path, monkeypatch):
 
 def test_a_folder_that_cannot_be_written(write, tmp_path):
     (tmp_path / "data").write_text("a file")
-    with pytest.raises(DataError, match="latest-small cannot be prepared in .*data: .*make room"):
+    with pytest.raises(DataError, match="latest-small cannot be prepared in .*data: .*free space"):
         prepared.prepare(NAME, tmp_path / "data", str(write(FILES)))
 
 
