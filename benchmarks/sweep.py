@@ -35,7 +35,7 @@ from negflax.data import StreamBatches, open_sequences
 from negflax.files import write_json
 from negflax.mesh import make_mesh
 from negflax.model import Recommender
-from negflax.train.members import Population, group_mesh, member_mesh
+from negflax.train.members import MemberTrainer, group_mesh, member_mesh
 from negflax.train.step import Trainer
 from negflax.train.weights import loss_weights
 
@@ -124,7 +124,7 @@ def step_ratio(config: Config, members: int, rounds: int, steps: int) -> dict[st
             )
             for i in range(members)
         ]
-        population = Population(trainer, mesh, weights)
+        population = MemberTrainer(trainer, mesh, weights)
         stream = StreamBatches(sequences, config.batch, config.labels, config.train.splits)
         batches = [jax.device_put(stream.batch(i), meshes.split(mesh)) for i in range(steps)]
         states = {

@@ -51,6 +51,9 @@ RESTARTS = flags.DEFINE_integer(
     "max_restarts", 10, "Restarts after failures; preemptions do not count."
 )
 ARRAY = flags.DEFINE_integer("array", 0, "Members of a sweep, one job each (slurm, jobset).")
+VOLUME = flags.DEFINE_string(
+    "volume", "", "NAME:/PATH, a shared volume with the workdir; see docs/launching.md."
+)
 NAMESPACE = flags.DEFINE_string("namespace", "default", "Kubernetes namespace.")
 ZONE = flags.DEFINE_string("zone", "", "Google Cloud zone (tpu_vm).")
 LABELS = flags.DEFINE_list("labels", [], "Labels of the Kubernetes objects, as KEY=VALUE.")
@@ -96,6 +99,7 @@ def job_of(argv: list[str]) -> Job:
         grace_seconds=GRACE.value,
         max_restarts=RESTARTS.value,
         array=ARRAY.value,
+        volume=VOLUME.value,
         namespace=NAMESPACE.value,
         zone=ZONE.value,
         labels=labels,
@@ -104,11 +108,11 @@ def job_of(argv: list[str]) -> Job:
 
 
 def folder_of(job: Job) -> Path:
-    """Where the rendered files go: the run's folder; runs/NAME where that is on an object store."""
+    """Where the rendered files go; without --out the run's folder, or runs/NAME if not here."""
     if OUT.value:
         return Path(OUT.value)
-    remote = "://" in job.workdir
-    return Path("runs", job.name, "launch") if remote else Path(job.workdir, "launch")
+    elsewhere = job.volume and not Path(job.workdir).exists()
+    return Path("runs", job.name, "launch") if elsewhere else Path(job.workdir, "launch")
 
 
 def planned(job: Job) -> str:

@@ -20,8 +20,9 @@ LABEL = re.compile(r"([A-Za-z0-9]([-\w.]{0,61}[A-Za-z0-9])?)?")
 LABEL_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-\w.]{0,61}[A-Za-z0-9])?")
 WORD = re.compile(r"[A-Za-z0-9][-\w.]*")
 IMAGE = re.compile(r"[a-z0-9][-\w./:@]*")
-PATH = re.compile(r"[\w.~/:@+-]+")  # of a workdir: no space, quote, comma, % or line break
+PATH = re.compile(r"[\w.~/@+=-]+")  # of a workdir: no space, quote, comma, % or line break
 DEVICES = re.compile(r"[A-Za-z][-\w]*(:[1-9]\d*)?")
+VOLUME = re.compile(r"[A-Za-z0-9][-\w./]*(:/[\w./-]+){1,2}")
 TOPOLOGY = re.compile(r"\d+(x\d+){0,2}")
 SECRET_FLAG = re.compile(r"-{0,2}[\w.]*(password|passwd|secret|api_?key|access_?key|token)\b", re.I)
 SECRET_VALUE = re.compile(
@@ -46,7 +47,7 @@ class Job:
       name: of the job, lower-case letters, digits and hyphens.
       module: program, as `launch.train`.
       arguments: of the program.
-      workdir: where it writes; a folder that all machines see, or gs:// or s3://.
+      workdir: where it writes; a folder that all machines see.
       nodes: machines, of one slice on TPUs; one process each.
       accelerator: TYPE or TYPE:COUNT with COUNT devices a machine, in the engine's own words; empty
         for CPUs.
@@ -58,6 +59,8 @@ class Job:
       grace_seconds: between the signal to stop and the end.
       max_restarts: after failures; preemptions that were saved do not count.
       array: members of an array of jobs; 0 for one job.
+      volume: NAME:/PATH, a shared volume that is mounted there; empty where the machines have the
+        workdir's file system anyway.
       namespace: of Kubernetes.
       zone: of Google Cloud.
       labels: of Kubernetes objects.
@@ -80,6 +83,7 @@ class Job:
     grace_seconds: int = 120
     max_restarts: int = 10
     array: int = 0
+    volume: str = ""
     namespace: str = "default"
     zone: str = ""
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -94,6 +98,12 @@ class Job:
         """
         _match("name", self.name, NAME, "lower-case letters, digits, hyphens, at most 40")
         _match("module", self.module, re.compile(r"(launch|benchmarks)\.\w+"), "launch.NAME")
+        if "://" in self.workdir:
+            raise ConfigError(
+                f"--workdir={self.workdir}: a run cannot write to an object store yet; name a "
+                "folder on a file system that all machines see, and mount it with --volume"
+            )
+        _match("volume", self.volume, VOLUME, "NAME:/PATH", optional=True)
         _match("workdir", self.workdir, PATH, "a path without spaces, quotes, commas or %")
         for flag in ("queue", "namespace", "zone"):
             _match(flag, getattr(self, flag), WORD, "letters, digits, . _ and -", optional=True)
@@ -127,6 +137,11 @@ class Job:
     def devices(self) -> int:
         """Devices of the whole job."""
         return self.nodes * self.num_slices * self.devices_per_node
+
+    def mount(self) -> tuple[str, str]:
+        """(volume, path) of --volume; two empty words without."""
+        name, _, path = self.volume.rpartition(":")
+        return name, path
 
     def program(self) -> tuple[str, ...]:
         """The program and its arguments, with --workdir where they name none."""

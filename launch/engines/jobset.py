@@ -115,6 +115,8 @@ def _pod(job: Job) -> dict[str, Any]:
         "terminationGracePeriodSeconds": job.grace_seconds,
         "containers": [container],
     }
+    if job.volume:
+        pod["volumes"], container["volumeMounts"] = kubernetes.volumes(job)
     if job.array:
         container["command"].append("--sweep_member=$(SWEEP_MEMBER)")
     if job.secrets:

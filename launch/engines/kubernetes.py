@@ -43,6 +43,13 @@ def resources(job: Job, name: str) -> dict[str, Any]:
     return {"limits": {name: job.devices_per_node}} if job.accelerator else {}
 
 
+def volumes(job: Job) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Volumes of the pod and mounts of its container: the claim of --volume."""
+    claim, path = job.mount()
+    volume = {"name": "shared", "persistentVolumeClaim": {"claimName": claim}}
+    return [volume], [{"name": "shared", "mountPath": path}]
+
+
 def field(name: str, path: str) -> dict[str, Any]:
     """An environment variable from a field of the pod."""
     return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}

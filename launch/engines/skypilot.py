@@ -38,6 +38,9 @@ def render(job: Job) -> dict[str, str]:
     if job.image:
         resources["image_id"] = f"docker:{job.image}"
     tree: dict[str, Any] = {"name": job.name, "num_nodes": job.nodes, "resources": resources}
+    if job.volume:
+        name, path = job.mount()
+        tree["volumes"] = {path: name}
     if not job.image:  # the working folder travels, and is installed there
         tree |= {"workdir": ".", "setup": "python3 -m pip install --quiet ."}
     run = RUN.format(port=shell.PORT) if job.nodes > 1 else ""

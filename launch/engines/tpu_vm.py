@@ -24,9 +24,10 @@ SCRIPT = """\
 #!/bin/bash
 # Start-up script of {name}, run on every machine of the slice; rendered by launch.submit.
 set -u
-restarts=0
+{mount}restarts=0
 while true; do
-  docker run --rm --name={name} --privileged --net=host --stop-timeout={grace} {image} {program}
+  docker run --rm --name={name} --privileged --net=host --stop-timeout={grace} {bind}\\
+    {image} {program}
   code=$?
   if [ "$code" -ne 0 ] && {{ {restart}; }}; then
     if [ "$code" -ne {preempted} ]; then restarts=$((restarts + 1)); fi
@@ -35,6 +36,10 @@ while true; do
   echo "{name} ended with exit code $code"
   exit "$code"
 done
+"""
+MOUNT = """\
+mkdir -p {path}
+until mountpoint -q {path} || mount -t nfs {source} {path}; do sleep 5; done
 """
 
 
@@ -53,9 +58,12 @@ def render(job: Job) -> dict[str, str]:
         )
     if job.array or job.secrets:
         raise ConfigError("--engine=tpu_vm has no --array and no --secrets: use --engine=jobset")
+    source, path = job.mount()
     script = SCRIPT.format(
         name=job.name,
         grace=job.grace_seconds,
+        mount=MOUNT.format(source=source, path=path) if source else "",
+        bind=f"--volume={path}:{path} " if source else "",
         image=shell.words([job.image]),
         program=shell.words(["python", *job.program()]),
         restart=shell.restart_test("code", "restarts", job.max_restarts),

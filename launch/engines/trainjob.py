@@ -41,6 +41,9 @@ def render(job: Job) -> dict[str, str]:
     pod: dict[str, Any] = {"terminationGracePeriodSeconds": job.grace_seconds}
     if job.accelerator:
         pod["nodeSelector"] = {"cloud.google.com/gke-accelerator": job.device}
+    if job.volume:
+        pod["volumes"], mounts = kubernetes.volumes(job)
+        pod["containers"] = [{"name": "node", "volumeMounts": mounts}]
     node = {"name": "node", "template": {"spec": {"template": {"spec": pod}}}}
     spec: dict[str, Any] = {
         "runtimeRef": {

@@ -18,7 +18,12 @@ SCHEMAS = os.environ.get("NEGFLAX_SCHEMA_DIR", "")
 TPU = {"accelerator": "tpu-v6e-slice", "topology": "4x4", "nodes": 4, "num_slices": 2}
 JOBS = {
     "tpu": TPU,
-    "gpu": {"accelerator": "nvidia-h100-80gb:8", "nodes": 2, "secrets": ("wandb",)},
+    "gpu": {
+        "accelerator": "nvidia-h100-80gb:8",
+        "nodes": 2,
+        "secrets": ("wandb",),
+        "volume": "c:/runs",
+    },
     "cpu": {"time_limit": 3600},
     "array": {"array": 8},
 }

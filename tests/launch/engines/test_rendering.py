@@ -220,6 +220,9 @@ def test_a_tool_that_fails_or_is_missing(tmp_path, submit, monkeypatch):
         ({"module": "os"}, "launch.NAME"),
         ({"workdir": "a b"}, "--workdir"),
         ({"workdir": "a\n#SBATCH --x"}, "--workdir"),
+        ({"workdir": "gs://bucket/run"}, "an object store"),
+        ({"volume": "claim"}, "NAME:/PATH"),
+        ({"volume": "claim:/a b"}, "NAME:/PATH"),
         ({"queue": "q\n#SBATCH --uid=0"}, "--queue"),
         ({"image": "x y"}, "--image"),
         ({"accelerator": "h100:0"}, "TYPE:COUNT"),
@@ -252,7 +255,11 @@ def test_what_a_job_may_be(changes, says):
         ("trainjob", {"image": "x", "array": 2}, "--engine=jobset"),
         ("trainjob", {"image": "x", "secrets": ("s",)}, "training runtime"),
         ("tpu_vm", {"image": "x"}, "--zone is needed"),
-        ("tpu_vm", {"image": "x", "zone": "z", "accelerator": "h100"}, "such as v6e-16"),
+        (
+            "tpu_vm",
+            {"image": "x", "zone": "z", "accelerator": "h100"},
+            "such as v6e-16",
+        ),
         ("skypilot", {"array": 3}, "skypilot runs one job"),
     ],
 )
