@@ -87,6 +87,7 @@ def warm_up(recommender: TrainedRecommender, length: int) -> None:
     item = recommender.trained.catalogue.item_ids[0].item()
     session.add({"item_id": item, "dislike": False})
     session.add({"item_id": item, "dislike": True})
+    recommender.session(state=session.to_bytes())
     items = recommender.trained.catalogue.num_rows - 1
     for users in BATCHES:
         for seen in SEEN:

@@ -54,6 +54,7 @@ def test_the_snippets_run(folder, monkeypatch, capsys):
     assert "['user_id', 'rank', 'item_id', 'score'" in printed
 
 
+@pytest.mark.system  # compiles the programs once more than tests/serve/test_export.py
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 def test_the_export_command(folder, monkeypatch, capsys):
     from programs import run

@@ -204,7 +204,7 @@ def test_requests_beyond_the_queue_get_a_503(server):
     assert server.ask("POST", "/recommend", {"user_id": 1})[0] == 200
 
 
-@pytest.mark.parametrize("kept_in", ["memory", "sqlite"])
+@pytest.mark.parametrize("kept_in", [pytest.param("memory", marks=pytest.mark.system), "sqlite"])
 def test_a_promoted_checkpoint_takes_over_and_no_request_is_dropped(runs, tmp_path, kept_in):
     best, path = tmp_path / "best", str(tmp_path / "users.sqlite") if kept_in == "sqlite" else ""
     best.symlink_to(runs / "first")
