@@ -22,6 +22,7 @@ from negflax.sweep.search import open_study, ranges, search
 from negflax.train import plan as planning
 from negflax.train.loop import DONE, LOWER_IS_BETTER, open_checkpoints
 from negflax.train.restore import Trained, load_trained
+from negflax.train.run_config import compare_config
 
 GENEROUS = 2**28  # bytes of a member beside its state, where no planner has to be asked
 
@@ -66,7 +67,10 @@ def train_all(sweep: Sweep, runs: Mapping[str, Config], sequences: Sequences) ->
 
     Raises:
       ConfigError: settings that one program cannot vary, or members of an array that are missing.
+      CheckpointError: the folder has members of other settings.
     """
+    for name, one in runs.items():  # what is there must be of these settings, if done too
+        compare_config(sweep.workdir / name, one)
     missing = {n: one for n, one in runs.items() if not (sweep.workdir / n / DONE).exists()}
     if sweep.mode == "array" and missing:
         raise ConfigError(
@@ -116,33 +120,38 @@ def together(config: Config, members: int, catalogue: Catalogue) -> int:
 def judged(
     sweep: Sweep, runs: Mapping[str, Config], sequences: Sequences
 ) -> dict[str, dict[str, Any]]:
-    """Validation metrics of each member's best checkpoint, kept in <member>/valid.json."""
+    """Validation metrics of each member's best checkpoint, kept in <member>/valid.json.
+
+    Raises:
+      ConfigError: no member was validated.
+    """
     found, model = {}, None
     for name, one in runs.items():
         folder = sweep.workdir / name
         path = folder / "valid.json"
         if not path.exists():
             trained = best_of(one, folder, model)
+            if trained is None:
+                print(f"{name} is left out: it has no validated checkpoint")
+                continue
             model = trained.model if one.model == sweep.config.model else None
             metrics = evaluation.evaluate_model(trained, "valid", sequences).metrics
             write_json(path, {"step": trained.step} | metrics)
         found[name] = json.loads(path.read_text())
+    if not found:
+        raise ConfigError(
+            f"{sweep.workdir}: no member was validated: set config.train.eval_every above 0"
+        )
     return found
 
 
-def best_of(config: Config, folder: Path, model: Recommender | None = None) -> Trained:
-    """The checkpoint that validated best.
-
-    Raises:
-      ConfigError: none was validated.
-    """
+def best_of(config: Config, folder: Path, model: Recommender | None = None) -> Trained | None:
+    """The checkpoint that validated best, if any did."""
     checkpoints = open_checkpoints(config, folder, read_only=True)
     best = checkpoints.best()
     checkpoints.close()
     if best is None:
-        raise ConfigError(
-            f"{folder}: no checkpoint was validated: set config.train.eval_every above 0"
-        )
+        return None
     return load_trained(folder, str(best[0]), make_mesh(config.mesh), model)
 
 

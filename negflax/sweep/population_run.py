@@ -22,7 +22,7 @@ from negflax.evaluate.circumstances import check_list_lengths
 from negflax.files import write_json
 from negflax.fitting import mesh_of, validation
 from negflax.model import Recommender
-from negflax.train.checkpoint import abstract_state, write_config
+from negflax.train.checkpoint import NonFiniteError, abstract_state, write_config
 from negflax.train.loop import DONE, open_checkpoints, planned_steps, warm_up_steps
 from negflax.train.members import MemberTrainer, group_mesh, member_mesh
 from negflax.train.restore import save_catalogue
@@ -116,7 +116,7 @@ class _Training:
         for name, one in self.checkpoints.items():
             one.close()
             best = one.best()
-            done = max(one.steps())
+            done = max(one.steps(), default=0)
             write_json(
                 self.workdir / name / DONE, {"step": done, "best_step": best[0] if best else done}
             )
@@ -178,7 +178,12 @@ class _Training:
             if writers:
                 found = self.validate(own)
                 writers[name].write(step, "valid", found)
-            self.checkpoints[name].save(step, own, found if counts else None)
+            try:
+                self.checkpoints[name].save(step, own, found if counts else None)
+            except NonFiniteError as error:
+                logging.warning("%s is left behind: %s", name, error)
+                out.add(name)
+                continue
             if writers and self._out_of_patience(name, step):
                 out.add(name)
 
@@ -234,6 +239,8 @@ def _tell(
     for index, name in enumerate(names):
         if name not in out:
             values = {key: float(value[index]) for key, value in metrics.items()}
+            if values.get("skipped"):
+                logging.warning("%s: step %d was skipped, it is not finite", name, step)
             writers[name].write(step, "train", values)
     losses = " ".join(f"{value:.3f}" for value in metrics["loss"])
     logging.info("step %d/%d  loss of the members %s", step, stop, losses)

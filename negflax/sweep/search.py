@@ -93,7 +93,10 @@ def search(
         runs = {_name(trial): _config(config, trial) for trial in asked}
         found = judge(runs)
         for trial, name in zip(asked, runs, strict=True):
-            study.tell(trial.number, [found[name]["hr_p"], found[name]["hr_n"]])
+            if name in found:
+                study.tell(trial.number, [found[name]["hr_p"], found[name]["hr_n"]])
+            else:  # it diverged
+                study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
 
 
 def _name(trial: Any) -> str:

@@ -7,6 +7,7 @@ from programs import figures, run
 
 from launch.sweep import settings
 from negflax.config import Config, ConfigError
+from negflax.train.run_config import CheckpointError
 from negflax.train.writers import read_metrics
 
 # ml_collections loads config files in a way that Python 3.12 deprecates.
@@ -103,6 +104,9 @@ def test_a_grid_as_a_population(tmp_path, capsys):
     assert figures(tmp_path / "valid.json")["hr_p@10"] == pytest.approx(
         found[f"valid/{found['best']}/hr_p@10"]
     )
+
+    with pytest.raises(CheckpointError, match="another config .optimizer.clip_norm"):
+        sweep(tmp_path, *grid, "--config.optimizer.clip_norm=0.5")
 
     alone = tmp_path / "alone"
     with pytest.raises(ConfigError, match="4 of 4 members are not trained.*--array=4"):
