@@ -166,7 +166,7 @@ def _inverse_propensity(events: pa.Table, cap: float, labelled_E: np.ndarray) ->
         row = int(np.argmax(bad_E))
         user, item = events["user_id"][row], events["item_id"][row]
         raise DataError(
-            f"column `propensity`, user {user}, item {item}: {events['propensity'][row]} is no "
+            f"column `propensity`, user {user}, item {item}: {events['propensity'][row]} is not a "
             f"probability ({int(bad_E.sum())} labelled events in all); write a number from 0 to 1 "
             "for every labelled event, or set config.labels.propensity_cap = 0"
         )

@@ -258,7 +258,7 @@ def _way_to(needed: str, names: list[str]) -> str:
     """What to do about a missing column."""
     separator = next((one for one in ";\t|" if len(names) == 1 and one in names[0]), None)
     if separator:
-        return f"its fields are parted by {separator!r}; save it with commas"
+        return f"its fields are separated by {separator!r}; save it with commas"
     return f"rename or add it, or name it, as in config.data.columns = ('{needed}=NAME',)"
 
 

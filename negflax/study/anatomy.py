@@ -104,8 +104,9 @@ def case_outcomes(
 
     Returns:
       For each weight: p of the four items in the second state (`disliked_popular`,
-      `liked_popular`, `cold`, `disliked_rare`), the largest |logit| (`max_logit`), its growth over
-      the last tenth of the steps (`drift`), and whether a value was not finite (`not_finite`).
+      `liked_popular`, `cold`, `disliked_rare`), the largest absolute logit (`max_logit`), its
+      growth over the last tenth of the steps (`drift`), and whether a value was not finite
+      (`not_finite`).
     """
     found = jax.vmap(lambda w: _trained(name, w, case, seed))(jnp.asarray(weights))
     found = jax.device_get(found)

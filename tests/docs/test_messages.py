@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 TABLE = (
-    (ROOT / "docs" / "your_own_logs.md").read_text(encoding="utf-8").split("## When it says no")[1]
+    (ROOT / "docs" / "your_own_logs.md").read_text(encoding="utf-8").split("## Error messages")[1]
 )
 CELLS = re.findall(r"^\| (`.*?`) \| ", TABLE, re.MULTILINE)
 ROWS = [re.findall(r"`([^`]+)`", cell) for cell in CELLS]
