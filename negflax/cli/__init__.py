@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
-from types import TracebackType
+from types import FrameType
 
 
-def tell_ctrl_c_in_one_line() -> None:
-    """From here on Ctrl-C ends the program with a line; the imports of a program take seconds.
+def end_at_ctrl_c() -> None:
+    """From here on Ctrl-C ends the process at once, with one line.
 
-    What a program does once it runs is said in negflax/preemption.py.
+    The imports of a program take seconds, have nothing to lose, and may turn a KeyboardInterrupt
+    into errors of their own. Once a program runs, negflax/preemption.py listens.
     """
-    before = sys.excepthook
 
-    def told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if issubclass(kind, KeyboardInterrupt):
-            print("interrupted: the same command starts again", file=sys.stderr)
-        else:
-            before(kind, error, trace)
+    def end(number: int, frame: FrameType | None) -> None:
+        os.write(2, b"interrupted: the same command starts again\n")
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
 
-    sys.excepthook = told
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not for `nohup … &`
+        signal.signal(signal.SIGINT, end)
 
 
-tell_ctrl_c_in_one_line()
+# `python -m launch.NAME`, as it is imported, or `negflax`; a library changes no signals.
+if sys.argv and (sys.argv[0] == "-m" or os.path.basename(sys.argv[0]) == "negflax"):
+    end_at_ctrl_c()
