@@ -77,7 +77,7 @@ def initialize(several: bool) -> None:
     store, index, count = None, 0, 1
     if spec.count > 1 and not several:
         raise ConfigError(
-            f"this program runs in one process, and the environment says {spec.count} (see "
+            f"this program runs in one process, but the environment sets {spec.count} (see "
             "launch/ranks.py): start it once, with NEGFLAX_NUM_PROCESSES=1"
         )
     if spec.count > 1 or spec.detection:

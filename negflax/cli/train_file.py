@@ -91,7 +91,7 @@ def prepared(arguments: list[str]) -> list[str]:
         settings["data.split"] = split.name
         if split.name == "column" and not pc.any(pc.equal(events["split"], "valid")).as_py():
             settings |= {"data.valid_fraction": 0.0, "train.eval_every": 0, "train.patience": 0}
-            print("no event of the column `split` is `valid`: trains without validation")
+            print("no event of the column `split` is `valid`: training without validation")
         print(f"split: {split.name} ({split.why})")
     settings |= _for_size(events.num_rows)
     flags = [f"--workdir={given.workdir or 'runs/' + _stem(given.file)}"]

@@ -1,4 +1,4 @@
-"""Sweeps: grids of settings, populations that train side by side, the front that they span."""
+"""Sweeps: grids of settings, populations that train together, and the front of their results."""
 
 from negflax.sweep.grid import grid, parse_grid, runs_together
 from negflax.sweep.population_run import at_most, train_population

@@ -33,7 +33,7 @@ def parse_grid(texts: Sequence[str]) -> dict[str, list[str]]:
         if not re.fullmatch(r"\w+\.\w+", key) or "" in words:
             raise ConfigError(f"--grid={text}: write it as section.name=value,value")
         if key in found or len(set(words)) < len(words):
-            raise ConfigError(f"--grid={text}: a setting and a value are named once")
+            raise ConfigError(f"--grid={text}: give each setting and each value only once")
         found[key] = words
     return found
 
@@ -63,7 +63,7 @@ def replaced(config: Config, key: str, text: str) -> Config:
     section, _, name = key.partition(".")
     part = getattr(config, section, None)
     if not hasattr(part, name):
-        raise ConfigError(f"{key}: there is no such setting; write section.name, as loss.omega")
+        raise ConfigError(f"{key} is not a setting; write section.name, such as loss.omega")
     kind = type(getattr(part, name))
     try:
         value = _value(text, kind)

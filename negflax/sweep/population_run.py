@@ -47,8 +47,8 @@ def at_most(peak: int, shared: int, limit: int) -> int:
     """
     if peak > limit:
         raise ConfigError(
-            f"one run takes {peak / 2**30:.2f} GiB of {limit / 2**30:.2f}: "
-            "python -m launch.plan says what to change"
+            f"a single run needs {peak / 2**30:.2f} GiB of memory, but {limit / 2**30:.2f} are "
+            "available: python -m launch.plan says what to change"
         )
     return 1 + (limit - peak) // max(1, peak - shared)
 
@@ -66,14 +66,14 @@ def train_population(runs: Mapping[str, Config], workdir: Path, sequences: Seque
       Preempted: the sweep was asked to leave; all members have saved the step that it names.
     """
     if jax.process_count() > 1:
-        raise ConfigError("--mode=population runs in one process: take array or sequential")
+        raise ConfigError("--mode=population runs in one process: use --mode=array or sequential")
     runs = {name: one for name, one in runs.items() if not (workdir / name / DONE).exists()}
     if runs:
         _Training(runs, workdir, sequences).run()
 
 
 class _Training:
-    """One population from start to end; members that patience ended are left behind."""
+    """Trains one population; members that patience stopped are removed on the way."""
 
     def __init__(self, runs: Mapping[str, Config], workdir: Path, sequences: Sequences):
         self.runs, self.workdir = dict(runs), workdir
@@ -107,7 +107,7 @@ class _Training:
         population = self.population(names)
         state = self._restored(population)
         start = step = int(state["step"])
-        logging.info("%d members side by side, %d steps", len(names), self.stop - start)
+        logging.info("training %d members together for %d steps", len(names), self.stop - start)
         with self._writers(start) as writers, preemption.unsaved():
             out: set[str] = set()
             while step < self.stop and len(out) < len(names):
@@ -181,7 +181,7 @@ class _Training:
             try:
                 self.checkpoints[name].save(step, own, found if counts else None)
             except NonFiniteError as error:
-                logging.warning("%s is left behind: %s", name, error)
+                logging.warning("%s is not trained further: %s", name, error)
                 out.add(name)
                 continue
             if writers and self._out_of_patience(name, step):
@@ -203,7 +203,7 @@ class _Training:
         smaller = self.population([name for _, name in kept])
         state = smaller.stack([population.member(state, index) for index, _ in kept])
         out.clear()
-        logging.info("%d members are left", len(kept))
+        logging.info("%d members remain", len(kept))
         return [name for _, name in kept], smaller, state
 
     def _restored(self, population: MemberTrainer) -> State:

@@ -78,4 +78,4 @@ class Background:
     def _tell(self, problem: str) -> None:
         if not self._told:
             self._told = True
-            logging.warning("%s: %s; training goes on without it", self.name, problem)
+            logging.warning("%s: %s; training continues without it", self.name, problem)

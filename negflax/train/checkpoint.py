@@ -324,7 +324,7 @@ class Checkpoints:
             if saved[name] != value:
                 raise ValueError(
                     f"{name} differs from what was saved: "
-                    + ("catalogue.npz is another run's" if name == VOCABULARY else "damaged")
+                    + ("catalogue.npz belongs to another run" if name == VOCABULARY else "damaged")
                 )
 
     def set_aside_later(self, step: int) -> None:

@@ -104,7 +104,7 @@ def test_a_split_column_without_validation_trains_without_it(tmp_path, capsys):
     path.write_text("\n".join([header + ",split", *rows]))
     found = settings(prepared([str(path), *RULES]))
     assert (found["data.split"], found["train.eval_every"]) == ("column", "0")
-    assert "trains without validation" in capsys.readouterr().out
+    assert "training without validation" in capsys.readouterr().out
 
 
 def test_names_with_blanks_and_an_empty_file_in_the_folder(tmp_path):

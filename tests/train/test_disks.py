@@ -103,7 +103,7 @@ def test_a_full_disk_stops_no_run_that_saves_nothing_meanwhile(disk, undisturbed
     finally:
         TRAINER.step = real
     jax.tree.map(np.testing.assert_array_equal, state, undisturbed)
-    assert caplog.text.count("training goes on without it") <= 3
+    assert caplog.text.count("training continues without it") <= 3
 
 
 def test_a_folder_that_cannot_be_written_from_the_start(disk):

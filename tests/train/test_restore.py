@@ -175,7 +175,7 @@ def test_another_vocabulary_is_refused(run):
             with pytest.raises(CheckpointError, match="has 0 items that it lacks and lacks 2 of"):
                 save_catalogue(run, swapped)
         swapped.save(run / CATALOGUE)
-        with pytest.raises(CheckpointError, match="vocabulary .*catalogue.npz is another run's"):
+        with pytest.raises(CheckpointError, match="vocabulary .*catalogue.npz belongs to another"):
             load_trained(run, "latest", mesh(1))
         SEQUENCES.catalogue.save(run / CATALOGUE)
 
@@ -199,7 +199,7 @@ def test_a_damaged_catalogue_is_built_again_from_the_data(run, caplog):
     (run / CATALOGUE).write_bytes(b"")
     other = dataclasses.replace(SEQUENCES.catalogue, item_ids=SEQUENCES.catalogue.item_ids + 1)
     save_catalogue(run, other)  # what lies there does not tell; the checkpoints do
-    with pytest.raises(CheckpointError, match="catalogue.npz is another run's"):
+    with pytest.raises(CheckpointError, match="catalogue.npz belongs to another run"):
         load_trained(run, "latest", mesh(1))
 
 
