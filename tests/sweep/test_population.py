@@ -197,7 +197,7 @@ def test_names_grids_and_what_differs():
     for text in ("loss.w", "w=1", "loss.w=1,,2", "loss.w=1,1"):
         with pytest.raises(ConfigError, match="--grid"):
             parse_grid([text])
-    with pytest.raises(ConfigError, match="no such setting"):
+    with pytest.raises(ConfigError, match="is not a setting"):
         grid(Config(), {"loss.weight": ["1"]})
     with pytest.raises(ConfigError, match="'much' is not of type float"):
         grid(Config(), {"loss.w": ["much"]})
