@@ -1,6 +1,7 @@
-"""The processes of a run: how they meet, and the codes that every program exits with.
+"""Connects the processes of a run, and defines the exit codes of all programs.
 
-Where they find each other: launch/ranks.py. A single process opens no port. docs/operations.md.
+launch/ranks.py finds the address of the first process. A single process opens no port. See
+docs/operations.md.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ from negflax.config import ConfigError
 from .ranks import Spec, spec_of
 
 EXIT_DONE = 0
-EXIT_USER_ERROR = 1  # told in one line; the same command fails again
-EXIT_PREEMPTED = 42  # asked to leave, and saved: the same command goes on, and no try is counted
-EXIT_PEER_LOST = 134  # as JAX itself ends a process whose run has lost another
-# 128 + signal: abort (a peer is gone), SIGKILL (memory, a lost machine), segmentation fault,
-# SIGTERM before handlers were in place. The same command goes on, and the try is counted.
+EXIT_USER_ERROR = 1  # explained in one line; repeating the command would fail again
+EXIT_PREEMPTED = 42  # stopped by a signal, and saved: start again, without counting the restart
+EXIT_PEER_LOST = 134  # the code with which JAX ends a process if another one is lost
+# 128 + signal: abort (another process is lost), SIGKILL (memory, a lost machine), segmentation
+# fault, SIGTERM before handlers were installed. Start again, and count the restart.
 EXITS_OF_INFRASTRUCTURE = (EXIT_PEER_LOST, 137, 139, 143)
 
-SHUTDOWN_S = 300  # for the others to end as well
-SHUTDOWN_PREEMPTED_S = 20  # the same where all of them save and leave
-SHUTDOWN_FAILED_S = 3  # the same after an error, which the others may not have
+SHUTDOWN_S = 300  # wait for the other processes to end
+SHUTDOWN_PREEMPTED_S = 20  # the same if all of them save and stop
+SHUTDOWN_FAILED_S = 3  # the same after an error that the others may not have
 
 NUM_PROCESSES = flags.DEFINE_integer(
     "num_processes", None, "Number of processes of the run; default: that of the cluster, or one."
@@ -51,15 +52,15 @@ HEARTBEAT_S = 60
 
 
 def initialize(several: bool) -> None:
-    """Joins the run's other processes, and handles signals: for programs, before they use JAX.
+    """Joins the run's other processes and installs signal handlers; called before JAX is used.
 
-    Only the first process prints. Where there is one process, no port is opened.
+    Only the first process prints. A single process opens no port.
 
     Args:
       several: whether the program runs on several processes.
 
     Raises:
-      ConfigError: see `spec_of`; or there are several, and the program runs on one.
+      ConfigError: see `spec_of`; or there are several processes, and the program supports one.
     """
     given = {
         name: str(value)
@@ -105,7 +106,7 @@ def _join(spec: Spec) -> tuple[preemption.Store, int, int]:
             spec.count,
             spec.index,
             spec.local_device_ids,
-            cluster_detection_method="deactivate",  # else JAX takes one GPU a Slurm task
+            cluster_detection_method="deactivate",  # else JAX uses one GPU per Slurm task
             coordinator_bind_address=spec.address if loopback else None,
             **timeouts,
         )
@@ -123,13 +124,13 @@ def _leave_preempted() -> None:
 
 
 def code_of(error: Exception) -> int:
-    """The exit code of an error that is no user's: what a lost peer causes is tried again."""
+    """Returns the exit code of an error that is not a user error."""
     lost = isinstance(error, jax.errors.JaxRuntimeError) and jax.distributed.is_initialized()
     return EXIT_PEER_LOST if lost else EXIT_USER_ERROR
 
 
 def leave(code: int | str | None) -> None:
-    """Ends the process; of several, with a bounded wait for the others and no handlers at exit."""
+    """Ends the process; one of several waits for the others, up to a limit."""
     sys.stdout.flush()
     sys.stderr.flush()
     if not jax.distributed.is_initialized():

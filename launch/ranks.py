@@ -1,9 +1,10 @@
-"""Where a process finds the others of its run: by flags and environment alone.
+"""How a process joins the others of its run, from flags and environment variables.
 
-Number of processes, number of this one and address of the first one, each from the first that says
-it: the flags; NEGFLAX_NUM_PROCESSES, NEGFLAX_PROCESS_ID and NEGFLAX_COORDINATOR_ADDRESS; the same
-with JAX_ (Kubeflow sets them); an indexed Kubernetes job; SkyPilot; Slurm, within srun; JAX's own
-detection of TPU machines and Open MPI. Where nothing says a number, there is one process.
+Three values are needed: the number of processes, the number of this one and the address of the
+first one. Each is taken from the first of these sources that gives it: the flags;
+NEGFLAX_NUM_PROCESSES, NEGFLAX_PROCESS_ID and NEGFLAX_COORDINATOR_ADDRESS; the same variables with
+JAX_ (Kubeflow sets them); an indexed Kubernetes job; SkyPilot; Slurm, within srun; JAX's detection
+of TPU machines and Open MPI. If no source gives a number of processes, there is one process.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Mapping
 
 from negflax.config import ConfigError
 
-PORT = 8476  # of the first process, where an address names none
+PORT = 8476  # of the first process, if the address has no port
 _NAMES = ("num_processes", "process_id", "coordinator_address", "local_device_ids")
 
 
@@ -23,11 +24,11 @@ class Spec:
     """How a process joins its run.
 
     Attributes:
-      count: processes.
-      index: this one.
-      address: host:port of the first one; empty with one process.
-      local_device_ids: devices of the machine that are this process's; None: all that it sees.
-      detection: JAX's own rule that finds the rest; empty: none.
+      count: number of processes.
+      index: number of this process.
+      address: host:port of the first process; empty if there is only one.
+      local_device_ids: devices of the machine that this process uses; None: all visible ones.
+      detection: JAX's cluster detection method that finds the other values; empty: none.
     """
 
     count: int = 1
@@ -38,7 +39,7 @@ class Spec:
 
 
 def spec_of(given: Mapping[str, str], env: Mapping[str, str], tpu: bool = False) -> Spec:
-    """The process's place, by flags and environment alone.
+    """Returns the process's place in the run.
 
     Args:
       given: flags that were set, of num_processes, process_id, coordinator_address and
@@ -47,7 +48,7 @@ def spec_of(given: Mapping[str, str], env: Mapping[str, str], tpu: bool = False)
       tpu: this machine has TPUs.
 
     Raises:
-      ConfigError: part of what is needed is missing, or cannot be.
+      ConfigError: a value is missing or invalid.
     """
     rules = (
         given,
@@ -97,7 +98,7 @@ def _checked(found: Mapping[str, str]) -> Spec:
 
 
 def _kubernetes(env: Mapping[str, str]) -> dict[str, str]:
-    """An indexed job; of several in a JobSet, each counts its own processes from 0."""
+    """Values of an indexed job; each job of a JobSet counts its processes from 0."""
     if "JOB_COMPLETION_INDEX" not in env:
         return {}
     index, job = int(env["JOB_COMPLETION_INDEX"]), int(env.get("NEGFLAX_JOB_INDEX") or 0)
@@ -119,11 +120,11 @@ def _skypilot(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def _slurm(env: Mapping[str, str]) -> dict[str, str]:
-    """A step of srun; the batch script itself is one process, which sees SLURM_PROCID as well."""
+    """Values of a step of srun. The batch script is one process, and also has SLURM_PROCID."""
     if not env.get("SLURM_STEP_ID", "").isdigit() or "SLURM_PROCID" not in env:
         return {}
     count = env.get("SLURM_STEP_NUM_TASKS") or env.get("SLURM_NTASKS", "1")
-    # Ports above those that systems give to clients; steps of one job may run side by side.
+    # Ports above those that systems assign to clients; steps of one job may run at the same time.
     port = 61440 + (int(env["SLURM_JOB_ID"]) * 16 + int(env["SLURM_STEP_ID"])) % 4096
     host = _first_host(env.get("SLURM_STEP_NODELIST") or env["SLURM_JOB_NODELIST"])
     found = {
@@ -136,10 +137,11 @@ def _slurm(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def _slurm_devices(env: Mapping[str, str]) -> str:
-    """This task's part of the GPUs that all tasks of its node see; empty: all that it sees.
+    """Returns this task's share of the GPUs that all tasks of its node see; empty: all it sees.
 
-    With one task on a node all are its own (JAX would take the first alone). With --gpus-per-task
-    or --gpu-bind a task sees only its own, counted from 0 (JAX would take the one of its number).
+    A single task on a node uses all of them (JAX would use only the first). With --gpus-per-task
+    or --gpu-bind a task sees only its own GPUs, counted from 0 (JAX would use the one that has the
+    number of the task).
     """
     if any(env.get(f"SLURM_{name}") for name in ("GPUS_PER_TASK", "TRES_PER_TASK", "GPU_BIND")):
         return ""
@@ -161,13 +163,13 @@ def _slurm_devices(env: Mapping[str, str]) -> str:
 
 
 def _first_host(nodes: str) -> str:
-    """Of Slurm's lists, such as node[001,007-015],other2."""
+    """Returns the first host of a Slurm list, such as node[001,007-015],other2."""
     before, number, after = re.match(r"([^,\[]*)(?:\[([^\],-]+)[^\]]*\])?([^,]*)", nodes).groups()
     return before + (number or "") + after
 
 
 def _detection(env: Mapping[str, str], tpu: bool) -> str:
-    """The name of JAX's rule that suits this machine."""
+    """Returns the name of JAX's cluster detection method for this machine, or an empty text."""
     if tpu and (env.get("TPU_PROCESS_ADDRESSES") or env.get("TPU_WORKER_HOSTNAMES")):
         return "gketpu"
     if tpu and "TPU_SKIP_MDS_QUERY" not in env:

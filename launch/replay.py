@@ -1,11 +1,11 @@
-"""Trains one step alone, from the batch that a run has saved when it stopped.
+"""Repeats one step of training with the batch that a run saved when it stopped.
 
   python -m launch.replay --workdir=runs/mine --batch=runs/mine/skipped/batch-1234.npz
 
-The step starts from the newest checkpoint, with the random numbers of its own number: exactly as in
-the run, where that saved its state as it stopped, which it does unless the parameters themselves
-are not finite. Nothing is written into the run's folder. Rows of the batch whose labels alone give
-a step that is not finite are listed.
+The step starts from the newest checkpoint, with the random numbers of that step. It is exactly the
+step of the run if the run saved its state when it stopped, which it does unless the parameters are
+not finite. Nothing is written into the run's folder. The program lists the rows of the batch that
+give a step that is not finite even without the other rows.
 """
 
 from __future__ import annotations
@@ -77,10 +77,10 @@ def _trainer(workdir: Path, step: int) -> Trainer:
     config = dataclasses.replace(config, mesh=dataclasses.replace(config.mesh, data=0))
     catalogue = Catalogue.load(workdir / CATALOGUE)
     mesh = make_mesh(config.mesh)
-    if config.batch.rows % mesh.size:  # fewer devices than the run had: one takes them all
+    if config.batch.rows % mesh.size:  # not divisible by the devices of this machine: use one
         config = dataclasses.replace(config, mesh=MeshConfig())
         mesh = make_mesh(config.mesh, jax.devices()[:1])
-    # The schedule's length needs the data; it changes the size of the update alone.
+    # The schedule's length depends on the data; it affects only the size of the update.
     steps = max(step, config.train.steps)
     model = Recommender(config.model, catalogue)
     return Trainer(config, model, catalogue.train_count_V, steps, mesh)

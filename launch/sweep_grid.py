@@ -1,4 +1,4 @@
-"""The part of launch.sweep that trains a grid of settings, or searches it."""
+"""Functions of launch.sweep that train a grid of settings, or search it."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from negflax.train.loop import DONE, LOWER_IS_BETTER, open_checkpoints
 from negflax.train.restore import Trained, load_trained
 from negflax.train.run_config import compare_config
 
-GENEROUS = 2**28  # bytes of a member beside its state, where no planner has to be asked
+GENEROUS = 2**28  # bytes of a member besides its state, at most; used without the planner
 
 
 class Sweep(NamedTuple):
-    """What the flags of launch.sweep say.
+    """The flags of launch.sweep.
 
     Attributes:
-      config: what all members have in common.
-      workdir: of the sweep; a folder for each member.
+      config: settings that all members have in common.
+      workdir: folder of the sweep, with a folder for each member.
       mode: `population`, `array` or `sequential`.
       select: validation metric that chooses the best member.
       test: score the best member on the test period.
@@ -45,12 +45,12 @@ class Sweep(NamedTuple):
     test: bool
 
     def sequences(self) -> Sequences:
-        """The data that all members share."""
+        """Opens the data that all members share."""
         return open_sequences(self.config, self.workdir)
 
 
 def train_member(sweep: Sweep, runs: Mapping[str, Config], member: int) -> None:
-    """Trains one member alone, as a task of an array does.
+    """Trains a single member, as a task of an array does.
 
     Raises:
       ConfigError: there is no such member.
@@ -63,13 +63,13 @@ def train_member(sweep: Sweep, runs: Mapping[str, Config], member: int) -> None:
 
 
 def train_all(sweep: Sweep, runs: Mapping[str, Config], sequences: Sequences) -> None:
-    """Trains what is not done yet.
+    """Trains the members that are not finished.
 
     Raises:
       ConfigError: settings that one program cannot vary, or members of an array that are missing.
       CheckpointError: the folder has members of other settings.
     """
-    for name, one in runs.items():  # what is there must be of these settings, if done too
+    for name, one in runs.items():  # existing members, also finished ones, must have these settings
         compare_config(sweep.workdir / name, one)
     missing = {n: one for n, one in runs.items() if not (sweep.workdir / n / DONE).exists()}
     if sweep.mode == "array" and missing:
@@ -94,7 +94,7 @@ def train_all(sweep: Sweep, runs: Mapping[str, Config], sequences: Sequences) ->
 
 
 def together(config: Config, members: int, catalogue: Catalogue) -> int:
-    """Members that fit into the devices at a time, by the planner.
+    """Returns how many members fit into the devices at a time, by the planner.
 
     Raises:
       ConfigError: not even one fits.
@@ -120,7 +120,7 @@ def together(config: Config, members: int, catalogue: Catalogue) -> int:
 def judged(
     sweep: Sweep, runs: Mapping[str, Config], sequences: Sequences
 ) -> dict[str, dict[str, Any]]:
-    """Validation metrics of each member's best checkpoint, kept in <member>/valid.json.
+    """Returns the validation metrics of each member's best checkpoint; stores them in valid.json.
 
     Raises:
       ConfigError: no member was validated.
@@ -146,7 +146,7 @@ def judged(
 
 
 def best_of(config: Config, folder: Path, model: Recommender | None = None) -> Trained | None:
-    """The checkpoint that validated best, if any did."""
+    """Returns the best validated checkpoint, or None."""
     checkpoints = open_checkpoints(config, folder, read_only=True)
     best = checkpoints.best()
     checkpoints.close()
@@ -158,7 +158,7 @@ def best_of(config: Config, folder: Path, model: Recommender | None = None) -> T
 def report(
     sweep: Sweep, runs: Mapping[str, Config], valid: Mapping[str, Any], sequences: Sequences
 ) -> dict[str, Any]:
-    """Prints the tables, writes sweep.html; figures by name."""
+    """Prints the tables, writes sweep.html, and returns the figures by name."""
     sign = -1 if sweep.select.split("@")[0] in LOWER_IS_BETTER else 1
     if sweep.select not in next(iter(valid.values())):
         raise ConfigError(f"--select={sweep.select}: not a metric of the validation period")
@@ -196,7 +196,7 @@ def report(
 
 
 def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
-    """Names of the points that no other one beats in HR_p and HR_n, by growing HR_n."""
+    """Returns the names of the points on the front of HR_p and HR_n, ordered by HR_n."""
     kept = [
         name
         for name, (p, n) in points.items()
@@ -208,7 +208,7 @@ def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
 def run_search(
     sweep: Sweep, values: Mapping[str, list[str]], study: str, trials: int
 ) -> dict[str, Config]:
-    """Trains what Optuna asks for; all trials of the study."""
+    """Trains the trials that Optuna proposes, and returns all trials of the study."""
     sequences, k = sweep.sequences(), sweep.config.eval.ks[0]
     size = together(sweep.config, min(trials, 8), sequences.catalogue)
 

@@ -1,7 +1,7 @@
-"""Where a job runs. An engine renders files and names the commands of the tool it stands on.
+"""Engines run a job: they render files and give the commands of the tool that they use.
 
-There is no scheduler of our own: Slurm, Kueue, Kubeflow, Google Cloud and SkyPilot queue, place and
-restart.
+negflax has no scheduler: Slurm, Kueue, Kubeflow, Google Cloud and SkyPilot queue, place and restart
+jobs.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ Command = list[str]  # run as it is, without a shell
 
 
 class Engine(Protocol):
-    """What a module of this folder offers."""
+    """The functions of an engine, which is a module of this folder."""
 
     def render(self, job: Job) -> Mapping[str, str]:
-        """File name → text; ConfigError where the engine cannot run such a job."""
+        """Returns file name → text; ConfigError if the engine cannot run such a job."""
 
     def submit(self, job: Job, folder: Path) -> Command:
-        """Submits what was rendered into the folder."""
+        """Returns the command that submits the files in the folder."""
 
     def status(self, job: Job, folder: Path) -> Command:
-        """Shows where the job stands."""
+        """Returns the command that shows the state of the job."""
 
     def logs(self, job: Job, folder: Path) -> Command:
-        """Shows what it printed."""
+        """Returns the command that shows the output of the job."""
 
     def cancel(self, job: Job, folder: Path) -> Command:
-        """Ends it."""
+        """Returns the command that ends the job."""
 
 
 ENGINES: dict[str, Engine] = {

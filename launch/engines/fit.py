@@ -1,4 +1,4 @@
-"""Whether a job fits into its devices, asked of the planner before anything is submitted."""
+"""Checks with the planner that a job fits into its devices, before anything is submitted."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ MEMORY_GIB = {
 
 
 def memory_gib(job: Job) -> float:
-    """Of one of the job's devices; 0 where the name says nothing."""
+    """Returns the memory of one of the job's devices; 0 if the name is unknown."""
     name = job.device.lower()
     return next((size for word, size in MEMORY_GIB.items() if word in name), 0)
 
 
 def config_arguments(arguments: Sequence[str]) -> list[str]:
-    """The arguments that make up the config, each as one word."""
+    """Returns the arguments that set the config, each as one word."""
     found, rest = [], iter(arguments)
     for word in rest:
         if word.removeprefix("-").removeprefix("-").split("=")[0].split(".")[0] == "config":
@@ -48,7 +48,7 @@ def config_arguments(arguments: Sequence[str]) -> list[str]:
 
 
 def check_fit(job: Job, limit_gib: float, extra: Mapping[str, int]) -> str:
-    """Runs the planner; one line that says how much of a device the run takes.
+    """Runs the planner, and returns a line that says how much of a device the run needs.
 
     Args:
       job: with the config among its arguments.

@@ -1,4 +1,4 @@
-"""A job as the engines see it: what runs, on how many machines, under which limits.
+"""A job for the engines: its program, number of machines and limits.
 
 Names, labels, limits and paths are checked here, once, so that no engine has to; the program's
 arguments may hold anything but secrets.
@@ -125,32 +125,32 @@ class Job:
 
     @property
     def device(self) -> str:
-        """Type of the accelerator, without its count."""
+        """The type of the accelerator, without its count."""
         return self.accelerator.partition(":")[0]
 
     @property
     def devices_per_node(self) -> int:
-        """Devices of a machine; 1 on CPUs."""
+        """Number of devices of a machine; 1 on CPUs."""
         return int(self.accelerator.partition(":")[2] or 1)
 
     @property
     def devices(self) -> int:
-        """Devices of the whole job."""
+        """Number of devices of the whole job."""
         return self.nodes * self.num_slices * self.devices_per_node
 
     def mount(self) -> tuple[str, str]:
-        """(volume, path) of --volume; two empty words without."""
+        """Returns (volume, path) of --volume, or two empty texts."""
         name, _, path = self.volume.rpartition(":")
         return name, path
 
     def program(self) -> tuple[str, ...]:
-        """The program and its arguments, with --workdir where they name none."""
+        """Returns the program and its arguments; adds --workdir if they have none."""
         named = any(re.match(r"--?workdir(=|$)", argument) for argument in self.arguments)
         own = () if named else (f"--workdir={self.workdir}",)
         return ("-m", self.module, *self.arguments, *own)
 
     def check_topology(self, chips_per_node: int) -> None:
-        """Raises ConfigError where the machines do not make up the topology of a slice."""
+        """Raises ConfigError if the number of machines does not match the topology of a slice."""
         chips = math.prod(map(int, self.topology.split("x")))
         if chips != self.nodes * chips_per_node:
             raise ConfigError(
@@ -159,13 +159,13 @@ class Job:
             )
 
     def need(self, flag: str, why: str) -> None:
-        """Raises ConfigError where an engine needs a flag that was not given."""
+        """Raises ConfigError if an engine needs a flag that was not given."""
         if not getattr(self, flag):
             raise ConfigError(f"--{flag} is needed: {why}")
 
 
 def seconds(text: str) -> int:
-    """Seconds of `90`, `30m`, `4h`, `2d` or `HH:MM:SS`; 0 of an empty text.
+    """Returns the seconds of `90`, `30m`, `4h`, `2d` or `HH:MM:SS`; 0 for an empty text.
 
     Raises:
       ConfigError: it is none of these.

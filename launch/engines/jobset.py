@@ -57,7 +57,7 @@ def render(job: Job) -> dict[str, str]:
     return {f"{job.name}.yaml": kubernetes.manifest(tree)}
 
 
-# The first rule that matches is followed; a failure that none matches restarts and counts.
+# The first rule that matches applies; a failure that no rule matches restarts and is counted.
 RULES = [
     {
         "name": "preempted",
@@ -133,7 +133,7 @@ def _pod(job: Job) -> dict[str, Any]:
 
 
 def _environment(job: Job) -> list[dict[str, Any]]:
-    """TPU pods find one another by what GKE sets; others by these three."""
+    """Returns the three variables that connect pods; GKE sets those of TPU pods itself."""
     if job.array:
         return [kubernetes.field("SWEEP_MEMBER", INDEX)]
     if job.topology or job.nodes == 1:

@@ -1,4 +1,4 @@
-"""What JobSet and TrainJob share: manifests, containers and kubectl.
+"""Functions shared by JobSet and TrainJob: manifests, containers and kubectl.
 
 Kubernetes expands $(NAME) in a container's command and arguments, and reads $$ as $.
 """
@@ -16,7 +16,7 @@ QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 
 
 def manifest(tree: dict[str, Any]) -> str:
-    """The object as YAML, keys in our order."""
+    """Returns the object as YAML, with its keys in the given order."""
     return yaml.safe_dump(tree, sort_keys=False, width=100)
 
 
@@ -29,12 +29,12 @@ def metadata(job: Job) -> dict[str, Any]:
 
 
 def literal(word: str) -> str:
-    """A word that arrives as it is."""
+    """Returns the word so that Kubernetes passes it unchanged."""
     return word.replace("$", "$$")
 
 
 def command(job: Job) -> list[str]:
-    """The container's command; `python` is that of the image."""
+    """Returns the container's command; `python` is that of the image."""
     return ["python", *map(literal, job.program())]
 
 
@@ -44,19 +44,19 @@ def resources(job: Job, name: str) -> dict[str, Any]:
 
 
 def volumes(job: Job) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Volumes of the pod and mounts of its container: the claim of --volume."""
+    """Returns the volumes of the pod and the mounts of its container, from --volume."""
     claim, path = job.mount()
     volume = {"name": "shared", "persistentVolumeClaim": {"claimName": claim}}
     return [volume], [{"name": "shared", "mountPath": path}]
 
 
 def field(name: str, path: str) -> dict[str, Any]:
-    """An environment variable from a field of the pod."""
+    """Returns an environment variable whose value is a field of the pod."""
     return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
 
 
 def kubectl(job: Job, *arguments: str) -> list[str]:
-    """kubectl in the job's namespace."""
+    """Returns a kubectl command in the job's namespace."""
     return ["kubectl", f"--namespace={job.namespace}", *arguments]
 
 

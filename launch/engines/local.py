@@ -1,4 +1,4 @@
-"""This machine: a script that starts the processes, hands signals on and restarts what was stopped.
+"""This machine: a script that starts the processes, forwards signals and restarts after a stop.
 
 With --nodes=N there are N processes, which meet on a port of the loopback device.
 """

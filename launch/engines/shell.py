@@ -1,4 +1,4 @@
-"""Shell scripts: words that arrive as they are, whatever they hold."""
+"""Quoting for shell scripts, so that words with any characters are passed unchanged."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ PORT = 12355  # of the coordinator, where an engine does not choose one
 
 
 def words(parts: Iterable[str]) -> str:
-    """The words as one line of shell, each quoted where it needs it."""
+    """Returns the words as one line of shell, quoted where necessary."""
     return " ".join(map(shlex.quote, parts))
 
 
 def restart_test(code: str, restarts: str, most: int) -> str:
-    """A shell condition: saved and preempted, or ended from outside fewer than `most` times."""
+    """Returns a shell condition: preempted, or ended from outside fewer than `most` times."""
     codes = " ] || [ ".join(f'"${code}" -eq {number}' for number in EXITS_OF_INFRASTRUCTURE)
     return (
         f'[ "${code}" -eq {EXIT_PREEMPTED} ] || {{ [ "${{{restarts}:-0}}" -lt {most} ] && '

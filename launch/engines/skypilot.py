@@ -50,7 +50,7 @@ def render(job: Job) -> dict[str, str]:
 
 
 def submit(job: Job, folder: Path) -> list[str]:
-    """Hands it to the jobs controller; sky reads the secrets' values from its own environment."""
+    """Submits to the jobs controller; sky reads the values of secrets from its environment."""
     secrets = [word for name in job.secrets for word in ("--secret", name)]
     if any("." in name or "-" in name for name in job.secrets):
         raise ConfigError("--secrets: names of environment variables, for --engine=skypilot")
@@ -59,7 +59,7 @@ def submit(job: Job, folder: Path) -> list[str]:
 
 
 def status(job: Job, folder: Path) -> list[str]:
-    """All managed jobs; sky cannot be asked for one name."""
+    """Shows all managed jobs, as sky cannot show a single one by name."""
     del job, folder
     return ["sky", "jobs", "queue"]
 

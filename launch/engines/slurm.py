@@ -1,4 +1,4 @@
-"""Slurm: a batch script, one task a node.
+"""Slurm: a batch script, one task per node.
 
 A run that was preempted, or that its time limit is about to end, gets SIGTERM, saves and exits with
 42; the script then puts the job back into the queue. What ended from outside (a node or a process
@@ -79,17 +79,17 @@ def _options(job: Job) -> list[str]:
 
 
 def submit(job: Job, folder: Path) -> list[str]:
-    """Queues the script; sbatch says the job's number."""
+    """Queues the script; sbatch prints the job's number."""
     return ["sbatch", str(folder / f"{job.name}.sbatch")]
 
 
 def test_only(job: Job, folder: Path) -> list[str]:
-    """Asks Slurm whether it would take the job, and when it would start."""
+    """Checks whether Slurm would accept the job, and when it would start."""
     return ["sbatch", "--test-only", str(folder / f"{job.name}.sbatch")]
 
 
 def status(job: Job, folder: Path) -> list[str]:
-    """The queue, this job alone."""
+    """Shows this job in the queue."""
     del folder
     return ["squeue", f"--name={job.name}", "--format=%i %T %M %R"]
 

@@ -95,7 +95,7 @@ def submit(job: Job, folder: Path) -> list[str]:
 
 
 def status(job: Job, folder: Path) -> list[str]:
-    """Whether the request was met."""
+    """Shows the state of the request."""
     del folder
     return _gcloud("describe", job)
 

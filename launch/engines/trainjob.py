@@ -1,4 +1,4 @@
-"""TrainJob of Kubeflow Trainer v2 on its runtime `jax-distributed`, which tells JAX its ranks.
+"""TrainJob of Kubeflow Trainer v2, with its runtime `jax-distributed`, which sets JAX's ranks.
 
 Restarts and pods' failure policies are the runtime's, which a job cannot change: there, a preempted
 run counts as a failed one, up to the runtime's limit.
