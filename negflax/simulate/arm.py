@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from negflax.data import Batch, features
 from negflax.model import Recommender
 from negflax.serve.scoring import scored_tables
+from negflax.serve.topk import top_k_of_rows
 from negflax.train.restore import Trained
 
 BRANCHES = ("none", "dislike", "skip", "dismissal")
@@ -151,8 +151,7 @@ def best(
     model: Recommender, arm: Arm, state_SD: jax.Array, taken_SN: jax.Array, length: int
 ) -> tuple[jax.Array, jax.Array]:
     """Returns the best items not consumed yet: rows (S, M) int32 and scores (S, M)."""
-    weights_VD, bias_V = model.output_vectors(arm.rows[model.output_table][: model.num_rows])
-    score_SV = state_SD @ weights_VD.T + bias_V.at[0].set(-jnp.inf)
-    score_SV = score_SV.at[jnp.arange(len(state_SD))[:, None], taken_SN].set(-jnp.inf)
-    score_SM, row_SM = lax.top_k(score_SV, length)
-    return row_SM.astype(jnp.int32), score_SM
+    if model.config.item_bias:  # the rows' last column, times one
+        state_SD = jnp.pad(state_SD, ((0, 0), (0, 1)), constant_values=1)
+    rows = arm.rows[model.output_table]
+    return top_k_of_rows(state_SD, rows, taken_SN, num_rows=model.num_rows, k=length)

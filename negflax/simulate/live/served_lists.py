@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from negflax.model import Recommender
+from negflax.serve.topk import top_k_of_scores
 from negflax.simulate.arm import Arm
 from negflax.simulate.walk import CANDIDATES, MEMORY, PLATFORM
 from negflax.world import Context, Parameters, Population, Serving, behaviour, serve_list
@@ -106,7 +107,7 @@ def lists(
             creator_BN = jnp.where(dropped_BN >= 0, items.creator_I[dropped_BN], -1)
             wanted_BA = _without(jnp.zeros((len(user_B), creators)), creator_BN) == 0
             score_BI = jnp.where(wanted_BA[:, items.creator_I], score_BI, UNWANTED)
-        best_BM, item_BM = lax.top_k(score_BI, min(CANDIDATES, len(bias_I)))
+        best_BM, item_BM = top_k_of_scores(score_BI, min(CANDIDATES, len(bias_I)))
 
         def one(user, item_M, score_M, shown_R, now):
             context = Context(items.release_s_I, now[None], items.cluster_I, shown_R[None])
