@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
     pyarrow.csv.write_csv(table, folder / "my_events.csv")
     changes = {
         "data": {"split": "user_fraction", "min_item_events": 1},
-        "batch": {"rows": 4, "length": 10},
+        "batch": {"rows": 8, "length": 10},
         "model": {"hidden": 8, "embedding": 8},
         "loss": {"positives_only_steps": 2, "ramp_steps": 1},
         "optimizer": {"warmup_steps": 1},
