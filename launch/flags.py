@@ -1,4 +1,4 @@
-"""Flags and start-up that the programs share."""
+"""Flags and start-up shared by the programs."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ IMPORT = flags.DEFINE_multi_string(
 
 
 class _TupleParser(tuple_parser.TupleParser):
-    """Tuples as plain text too: --config.labels.negative="returned: 2; rating <= 2".
+    """Parses tuples, also from plain text: --config.labels.negative="returned: 2; rating <= 2".
 
-    ml_collections asks for the type, as such a flag may be given several times.
+    ml_collections requires this class, as such a flag may be given several times.
     """
 
     def parse(self, argument: Any) -> tuple[Any, ...]:
@@ -107,7 +107,7 @@ def run(main: Callable[[list[str]], None], *, several: bool = False) -> None:
 
 
 def import_modules(names: list[str]) -> None:
-    """Imports what --import names, from this folder too, wherever the program itself lies.
+    """Imports the modules that --import names, also from the current folder.
 
     Raises:
       ConfigError: there is no such module.
@@ -119,7 +119,7 @@ def import_modules(names: list[str]) -> None:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
             if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-                raise  # the module is there, and lacks another one
+                raise  # the module exists, but another one that it imports does not
             raise ConfigError(
                 f"--import={name}: there is no module {error.name!r} in this folder or among the "
                 "installed packages; give its name as an import statement does, without .py"
@@ -127,7 +127,7 @@ def import_modules(names: list[str]) -> None:
 
 
 def _parse(argv: list[str]) -> list[str]:
-    for argument in argv:  # ml_collections says it only when the config is first used
+    for argument in argv:  # ml_collections would notice it only when the config is first used
         found = re.fullmatch(r"--?config=([^:]+)(:.*)?", argument)
         if found and not Path(found[1]).exists():
             sys.exit(f"ConfigError: --config={found[1]}: there is no such file")
@@ -141,7 +141,7 @@ def _parse(argv: list[str]) -> list[str]:
 
 
 def _unknown_setting(message: str, argv: list[str]) -> str:
-    """What ml_collections says of a --config.… that names no setting, in our words, or ""."""
+    """Returns a clear message for an unknown setting, from that of ml_collections, or ""."""
     names = re.findall(r"['\"](\w+)\\?['\"]", message)
     for argument in argv:
         key = argument.split("=")[0].lstrip("-")

@@ -1,12 +1,11 @@
-"""Takes a run from the laptop to a machine: renders its files, checks the fit, submits.
+"""Submits a run to a cluster: renders the files, checks that the run fits, and submits.
 
   python -m launch.submit --engine=slurm --name=first --nodes=2 --workdir=/shared/runs/first \
       --dry_run -- launch.train --config=configs/synthetic.py
 
-What follows `--` is the program and its arguments, as they stand behind `python -m`. --dry_run
-prints the files and the command and submits nothing. --action=status, logs or cancel ask for the
-job of that --name later. Engines: local, slurm, jobset, trainjob, tpu_vm, skypilot
-(docs/launching.md).
+The program and its arguments follow `--`, as after `python -m`. --dry_run prints the files and the
+command and submits nothing. Later, --action=status, logs or cancel applies to the job with that
+--name. Engines: local, slurm, jobset, trainjob, tpu_vm, skypilot (docs/launching.md).
 """
 
 from __future__ import annotations
@@ -73,7 +72,7 @@ OUT = flags.DEFINE_string("out", "", "Folder for the rendered files; default: <w
 
 
 def job_of(argv: list[str]) -> Job:
-    """The job that the flags and the words after `--` describe.
+    """Returns the job that the flags and the words after `--` describe.
 
     Raises:
       ConfigError: a flag is missing or wrong.
@@ -108,7 +107,7 @@ def job_of(argv: list[str]) -> Job:
 
 
 def folder_of(job: Job) -> Path:
-    """Where the rendered files go; without --out the run's folder, or runs/NAME if not here."""
+    """Returns the folder for rendered files: --out, the run's folder, or runs/NAME."""
     if OUT.value:
         return Path(OUT.value)
     elsewhere = job.volume and not Path(job.workdir).exists()
@@ -116,7 +115,7 @@ def folder_of(job: Job) -> Path:
 
 
 def planned(job: Job) -> str:
-    """What the planner says of the job; why it was not asked, where it was not."""
+    """Returns what the planner says about the job, or why the planner was not used."""
     limit = MEMORY.value or fitting.memory_gib(job)
     if not PLAN.value:
         return "not checked (--noplan)"

@@ -1,7 +1,7 @@
 """A job for the engines: its program, number of machines and limits.
 
-Names, labels, limits and paths are checked here, once, so that no engine has to; the program's
-arguments may hold anything but secrets.
+Names, labels, limits and paths are checked here, so that engines need no checks. The program's
+arguments may contain anything except secrets.
 """
 
 from __future__ import annotations
@@ -44,29 +44,29 @@ class Job:
     """One job.
 
     Attributes:
-      name: of the job, lower-case letters, digits and hyphens.
-      module: program, as `launch.train`.
-      arguments: of the program.
-      workdir: where it writes; a folder that all machines see.
-      nodes: machines, of one slice on TPUs; one process each.
-      accelerator: TYPE or TYPE:COUNT with COUNT devices a machine, in the engine's own words; empty
-        for CPUs.
-      topology: of a TPU slice, as `4x4`.
-      num_slices: TPU slices.
+      name: name of the job: lower-case letters, digits and hyphens.
+      module: the program, such as `launch.train`.
+      arguments: arguments of the program.
+      workdir: the folder to which it writes; all machines can access it.
+      nodes: number of machines, on TPUs of one slice; each runs one process.
+      accelerator: TYPE or TYPE:COUNT with COUNT devices per machine, as the engine names them;
+        empty for CPUs.
+      topology: topology of a TPU slice, such as `4x4`.
+      num_slices: number of TPU slices.
       image: container image.
       queue: Slurm partition, or Kueue queue.
       time_limit: seconds; 0 for none.
-      grace_seconds: between the signal to stop and the end.
-      max_restarts: after failures; preemptions that were saved do not count.
-      array: members of an array of jobs; 0 for one job.
-      volume: NAME:/PATH, a shared volume that is mounted there; empty where the machines have the
-        workdir's file system anyway.
-      namespace: of Kubernetes.
-      zone: of Google Cloud.
-      labels: of Kubernetes objects.
-      secrets: names of environment variables (of a Kubernetes secret: its name) that the job gets;
-        their values are never read here.
-      python: interpreter where no image is used.
+      grace_seconds: time between the signal to stop and the kill.
+      max_restarts: restarts after failures; preemptions that were saved do not count.
+      array: number of members of an array of jobs; 0 for one job.
+      volume: NAME:/PATH, a shared volume that is mounted there; empty if the machines have the
+        workdir's file system already.
+      namespace: Kubernetes namespace.
+      zone: Google Cloud zone.
+      labels: labels of Kubernetes objects.
+      secrets: names of environment variables, or of Kubernetes secrets, that the job gets; their
+        values are never read here.
+      python: the interpreter, if no image is used.
     """
 
     name: str

@@ -1,6 +1,6 @@
 """This machine: a script that starts the processes, forwards signals and restarts after a stop.
 
-With --nodes=N there are N processes, which meet on a port of the loopback device.
+With --nodes=N there are N processes, which communicate over the loopback device.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Slurm: a batch script, one task per node.
 
-A run that was preempted, or that its time limit is about to end, gets SIGTERM, saves and exits with
-42; the script then puts the job back into the queue. What ended from outside (a node or a process
-that died) is requeued as well, at most --max_restarts times.
+A run that is preempted, or close to its time limit, gets SIGTERM, saves and exits with 42; the
+script then requeues the job. A job that ended from outside (because a node or a process died) is
+also requeued, at most --max_restarts times.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """TPU VMs of Google Cloud, as a queued resource whose machines start the program by themselves.
 
-Every machine of the slice runs the start-up script: the container in a loop that starts again what
-was preempted. The machines stay until the resource is deleted with --action=cancel.
+Every machine of the slice runs the start-up script, a loop that starts the container again after a
+preemption. The machines run until the resource is deleted with --action=cancel.
 """
 
 from __future__ import annotations

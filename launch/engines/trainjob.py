@@ -1,6 +1,6 @@
 """TrainJob of Kubeflow Trainer v2, with its runtime `jax-distributed`, which sets JAX's ranks.
 
-Restarts and pods' failure policies are the runtime's, which a job cannot change: there, a preempted
+The runtime defines restarts and failure policies of pods, and a job cannot change them: a preempted
 run counts as a failed one, up to the runtime's limit.
 """
 
