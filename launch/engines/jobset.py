@@ -22,7 +22,7 @@ CHIPS = 4  # of a TPU machine, unless --accelerator=TYPE:COUNT says otherwise
 
 
 def render(job: Job) -> dict[str, str]:
-    """The manifest.
+    """Returns the manifest.
 
     Raises:
       ConfigError: no image, or machines that do not make up the topology.
@@ -152,7 +152,7 @@ def submit(job: Job, folder: Path) -> list[str]:
 
 
 def status(job: Job, folder: Path) -> list[str]:
-    """The set and its pods."""
+    """Shows the set and its pods."""
     del folder
     return kubernetes.kubectl(
         job, "get", "jobset,pods", f"--selector=jobset.sigs.k8s.io/jobset-name={job.name}"
@@ -160,7 +160,7 @@ def status(job: Job, folder: Path) -> list[str]:
 
 
 def logs(job: Job, folder: Path) -> list[str]:
-    """What the first pod printed."""
+    """Shows the output of the first pod."""
     del folder
     return kubernetes.kubectl(job, "logs", "--tail=200", f"job/{job.name}-workers-0")
 

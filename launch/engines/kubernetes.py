@@ -21,7 +21,7 @@ def manifest(tree: dict[str, Any]) -> str:
 
 
 def metadata(job: Job) -> dict[str, Any]:
-    """Name, namespace and labels; the queue is a label to Kueue."""
+    """Returns name, namespace and labels; for Kueue the queue is a label."""
     labels = dict(job.labels)
     if job.queue:
         labels[QUEUE_LABEL] = job.queue
@@ -39,7 +39,7 @@ def command(job: Job) -> list[str]:
 
 
 def resources(job: Job, name: str) -> dict[str, Any]:
-    """`name` is the devices' resource; none on CPUs."""
+    """Returns the devices of a container; `name` is their resource; none on CPUs."""
     return {"limits": {name: job.devices_per_node}} if job.accelerator else {}
 
 
@@ -61,5 +61,5 @@ def kubectl(job: Job, *arguments: str) -> list[str]:
 
 
 def apply(job: Job, path: Path) -> list[str]:
-    """Strictly: a field that the cluster does not know is an error, not left out."""
+    """Applies the manifest; a field that the cluster does not know is an error."""
     return kubectl(job, "apply", "--validate=strict", f"--filename={path}")

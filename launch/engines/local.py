@@ -64,7 +64,7 @@ RANKS = """
 
 
 def render(job: Job) -> dict[str, str]:
-    """The script.
+    """Returns the script.
 
     Raises:
       ConfigError: the job asks for what this machine alone does not do.
@@ -89,12 +89,12 @@ def submit(job: Job, folder: Path) -> list[str]:
 
 
 def status(job: Job, folder: Path) -> list[str]:
-    """The process and for how long it has run."""
+    """Shows the process and for how long it has run."""
     return ["ps", "-o", "pid,stat,etime,args", "-p", _pid(job, folder)]
 
 
 def logs(job: Job, folder: Path) -> list[str]:
-    """What the first process printed."""
+    """Shows the output of the first process."""
     return ["tail", "-n", "200", str(folder / f"{job.name}.0.out")]
 
 

@@ -19,7 +19,7 @@ export JAX_PROCESS_ID="$SKYPILOT_NODE_RANK"
 
 
 def render(job: Job) -> dict[str, str]:
-    """The task.
+    """Returns the task.
 
     Raises:
       ConfigError: the job asks for what a managed job does not do.
@@ -65,7 +65,7 @@ def status(job: Job, folder: Path) -> list[str]:
 
 
 def logs(job: Job, folder: Path) -> list[str]:
-    """What it printed."""
+    """Shows the output."""
     del folder
     return ["sky", "jobs", "logs", "--no-follow", f"--name={job.name}"]
 

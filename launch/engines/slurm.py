@@ -35,7 +35,7 @@ exit "$code"
 
 
 def render(job: Job) -> dict[str, str]:
-    """The batch script.
+    """Returns the batch script.
 
     Raises:
       ConfigError: the job asks for what Slurm does not have.
@@ -95,7 +95,7 @@ def status(job: Job, folder: Path) -> list[str]:
 
 
 def logs(job: Job, folder: Path) -> list[str]:
-    """What was printed; of the first member of an array."""
+    """Shows the output, for an array that of its first member."""
     del folder
     member = "-0" if job.array else ""
     return ["tail", "-n", "200", f"{job.workdir}/{job.name}{member}.out"]

@@ -44,7 +44,7 @@ until mountpoint -q {path} || mount -t nfs {source} {path}; do sleep 5; done
 
 
 def render(job: Job) -> dict[str, str]:
-    """The start-up script.
+    """Returns the start-up script.
 
     Raises:
       ConfigError: no image, zone or known accelerator.
@@ -101,7 +101,7 @@ def status(job: Job, folder: Path) -> list[str]:
 
 
 def logs(job: Job, folder: Path) -> list[str]:
-    """What the first machine printed."""
+    """Shows the output of the first machine."""
     del folder
     return [
         "gcloud",

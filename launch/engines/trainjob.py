@@ -18,7 +18,7 @@ RUNTIME = "jax-distributed"
 
 
 def render(job: Job) -> dict[str, str]:
-    """The manifest.
+    """Returns the manifest.
 
     Raises:
       ConfigError: no image, or what the runtime does not do.
@@ -76,13 +76,13 @@ def submit(job: Job, folder: Path) -> list[str]:
 
 
 def status(job: Job, folder: Path) -> list[str]:
-    """The job."""
+    """Shows the job."""
     del folder
     return kubernetes.kubectl(job, "get", "trainjob", job.name)
 
 
 def logs(job: Job, folder: Path) -> list[str]:
-    """What the first node printed."""
+    """Shows the output of the first node."""
     del folder
     return kubernetes.kubectl(job, "logs", "--tail=200", f"job/{job.name}-node-0")
 

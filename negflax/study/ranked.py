@@ -24,7 +24,7 @@ _MODES = {"masked": True, "kept": False}
 
 
 def _ranks(greater_J: np.ndarray, ties_J: np.ndarray, eligible_J: np.ndarray) -> Ranks:
-    """Ranks without probabilities and lists."""
+    """Returns the ranks without probabilities and lists."""
     unknown_J = np.full(len(greater_J), np.nan)
     lists = np.zeros((0, 0), np.int32)
     return Ranks(greater_J, ties_J, unknown_J, unknown_J, eligible_J, lists)
@@ -42,7 +42,7 @@ def write_ranks(path: Path, ranks: Mapping[bool, Ranks]) -> None:
 
 
 def read_ranks(path: Path) -> dict[bool, Ranks]:
-    """What `write_ranks` stored."""
+    """Returns the ranks that `write_ranks` stored."""
     with np.load(path.with_name(f"{path.name}.npz")) as stored:
         arrays = dict(stored)
     return {

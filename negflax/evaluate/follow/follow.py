@@ -163,7 +163,7 @@ class Follower:
 
 
 def _nothing() -> None:
-    """What all processes but the first do meanwhile."""
+    """Does nothing; used by all processes except the first."""
 
 
 def wait_for_run(workdir: Path, poll: float, timeout: float = 0) -> None:
