@@ -42,12 +42,14 @@ class Reading:
       empty_files: without events, beside others that have some.
       files_left_out: of another kind.
       columns_left_out: that neither the schema nor a label rule asks for.
+      item_columns_left_out: of the item table, that the schema does not know.
       repairs: counts of what was repaired (schema.conform).
     """
 
     empty_files: list[str] = dataclasses.field(default_factory=list)
     files_left_out: list[str] = dataclasses.field(default_factory=list)
     columns_left_out: set[str] = dataclasses.field(default_factory=set)
+    item_columns_left_out: set[str] = dataclasses.field(default_factory=set)
     repairs: Counter[str] = dataclasses.field(default_factory=Counter)
 
     def report(self) -> dict[str, Any]:
@@ -56,6 +58,7 @@ class Reading:
             "empty_files": self.empty_files,
             "files_left_out": self.files_left_out,
             "columns_left_out": sorted(self.columns_left_out),
+            "item_columns_left_out": sorted(self.item_columns_left_out),
         }
         return {name: names for name, names in told.items() if names}
 
@@ -94,8 +97,15 @@ def read_events(
     return as_signals(events, binary(kinds.spans)), read_items(items_path, item_columns)
 
 
-def read_items(path: str, columns: tuple[str, ...] = ()) -> pa.Table | None:
+def read_items(
+    path: str, columns: tuple[str, ...] = (), reading: Reading | None = None
+) -> pa.Table | None:
     """Reads an item table; None where the path is empty.
+
+    Args:
+      path: a .parquet or .csv file.
+      columns: that have other names, as config.data.item_columns.
+      reading: takes what was left aside.
 
     Raises:
       DataError: as `read_events`.
@@ -103,7 +113,11 @@ def read_items(path: str, columns: tuple[str, ...] = ()) -> pa.Table | None:
     if not path:
         return None
     names = renaming(columns, "config.data.item_columns")
-    return numeric_ids(validate_items(names.apply(read_table(path, names), path), path))
+    table = names.apply(read_table(path, names), path)
+    items = validate_items(table, path)
+    if reading is not None:
+        reading.item_columns_left_out |= set(table.column_names) - set(items.column_names)
+    return numeric_ids(items)
 
 
 def event_files(path: str, items_path: str = "", reading: Reading | None = None) -> list[Path]:

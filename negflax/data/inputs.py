@@ -97,8 +97,8 @@ class _Files:
         return _stamps([*self._files, *([Path(self._items_path)] if self._items_path else [])])
 
     def prepare(self, scratch: Path, config: Config, *rest: Any) -> dict[str, Any]:
-        items, name = read_items(self._items_path, self._item_columns), config.data.source
-        how, reading = asked(config.labels), copy.deepcopy(self._reading)
+        name, how, reading = config.data.source, asked(config.labels), copy.deepcopy(self._reading)
+        items = read_items(self._items_path, self._item_columns, reading)
         names = renaming(self._columns)
         chunks = event_chunks(self._files, CHUNK_EVENTS, how, reading, names)
         parts, repairs = partition(chunks, count_events(self._files), scratch, name)

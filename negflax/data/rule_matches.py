@@ -49,6 +49,14 @@ def match_report(
             if not num:
                 silent[key[2]] = _values(key[2], log.parts, items, labels)
                 logging.warning("%s: no event matches `%s`: %s", log.name, key[2], silent[key[2]])
+    first = {parse_rule(text).signal for text in labels.negative}
+    unused = [n for n in labels.explicit if n not in first and n not in LabelConfig().explicit]
+    if unused:
+        logging.warning(
+            "%s: config.labels.explicit names %s, and no negative rule begins with it",
+            log.name,
+            ", ".join(unused),
+        )
     return {"rule_matches": matches} | ({"rules_without_match": silent} if silent else {})
 
 

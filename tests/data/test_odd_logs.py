@@ -1,5 +1,6 @@
 """Logs as people have them: what is read, what is counted, and what is refused in a sentence."""
 
+import dataclasses
 import datetime
 import decimal
 
@@ -338,3 +339,22 @@ def test_numbers_as_a_spreadsheet_writes_them_and_times_beyond_all_bounds():
     far = pa.table(base | {"timestamp_ms": pa.array([2**62], pa.timestamp("s"))})
     with pytest.raises(DataError, match="`timestamp_ms`: a time out of range"):
         validate(far, "log")
+
+
+def test_what_an_item_table_holds_besides_and_a_misspelt_explicit_signal_are_told(
+    tmp_path, make_config, caplog
+):
+    (tmp_path / "log.csv").write_text(text())
+    (tmp_path / "items.csv").write_text("item_id,title,genres\na,A,x\nb,B,y\n")
+    config = make_config(
+        "leave_one_out",
+        ("like",),
+        ("like == 0",),
+        source="event_log",
+        path=str(tmp_path / "log.csv"),
+        items_path=str(tmp_path / "items.csv"),
+    )
+    labels = dataclasses.replace(config.labels, explicit=("dislike", "lke"))
+    found = open_sequences(dataclasses.replace(config, labels=labels), tmp_path / "run")
+    assert found.report["item_columns_left_out"] == ["genres"]
+    assert "config.labels.explicit names lke" in caplog.text
