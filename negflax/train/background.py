@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from absl import logging
 
 WAITING = 1000  # calls that wait at most; more are dropped
-CLOSE_S = 5.0  # for what waits to be written as a run ends
+CLOSE_S = 20.0  # for what waits as a run ends; services upload their last values then
 
 
 class Sink(Protocol):

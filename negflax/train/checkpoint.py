@@ -23,7 +23,6 @@ import orbax.checkpoint as ocp
 from absl import logging
 from jax.experimental import multihost_utils
 
-from negflax.config import ConfigError
 from negflax.processes import is_first
 from negflax.tables.stored import as_stored, plain
 from negflax.train import checkpoint_files as files
@@ -31,6 +30,7 @@ from negflax.train.checkpoint_files import FINGERPRINTS, METRICS
 from negflax.train.fingerprint import VOCABULARY, Identity
 from negflax.train.finite import non_finite
 from negflax.train.run_config import CheckpointError, compare_config, read_config, write_config
+from negflax.train.validations import Validations
 
 __all__ = [
     "CheckpointError",
@@ -81,13 +81,13 @@ class Checkpoints:
         # Orbax logs dozens of lines per checkpoint through absl's logger; its errors alone pass.
         logging.get_absl_logger().addFilter(_not_orbax)
         self.metric, self.folder = metric, Path(workdir).resolve() / "checkpoints"
-        self._sign = -1 if lower_is_better else 1
         self._keep, self._read_only, self._identity = keep_latest, read_only, identity
         if read_only and not self.folder.is_dir():
             raise CheckpointError(f"{self.folder} does not exist: train first, or check --workdir")
         self._writing: int | None = None
         self._manager = self._open()
-        self._metrics = {s: files.read_validation(self._path(s)) for s in self.steps()}
+        found = {step: files.read_validation(self._path(step)) for step in self.steps()}
+        self._validations = Validations(metric, lower_is_better, found)
 
     def _open(self) -> ocp.CheckpointManager:
         options = ocp.CheckpointManagerOptions(
@@ -118,7 +118,7 @@ class Checkpoints:
           NonFiniteError: the state has values that are not finite; nothing was written.
           CheckpointError: it, or the one before it, could not be written; the message says why.
         """
-        metrics, state = self._checked(metrics), plain(state)
+        metrics, state = self._validations.checked(metrics), plain(state)
         items = {"state": ocp.args.PyTreeSave(state)}
         if self._identity:
             if bad := non_finite(state):
@@ -129,11 +129,11 @@ class Checkpoints:
             items[FINGERPRINTS] = ocp.args.JsonSave(self._identity.of(state))
         if metrics is not None:
             items[METRICS] = ocp.args.JsonSave(metrics)
-        before, self._metrics[step] = self._metrics.get(step), metrics
+        before, self._validations.found[step] = self._validations.found.get(step), metrics
         with self._told(step):
             saved = self._manager.save(step, args=ocp.args.Composite(**items))
         if not saved:
-            self._metrics[step] = before
+            self._validations.found[step] = before
             newest = max(self.steps(), default=None)
             raise CheckpointError(
                 f"step {step} was not saved: {self._path(newest)} exists, but was not written by "
@@ -144,13 +144,13 @@ class Checkpoints:
 
     def validated(self, step: int, metrics: dict[str, float] | None) -> None:
         """Adds the metrics of a checkpoint that was saved without, see `save`."""
-        if (metrics := self._checked(metrics)) is not None:
+        if (metrics := self._validations.checked(metrics)) is not None:
             files.write_validation(self._path(step), metrics)
-            self._metrics[step] = metrics
+            self._validations.found[step] = metrics
 
     def metrics(self, step: int) -> dict[str, float] | None:
         """Of a checkpoint; None where it was not validated."""
-        return self._metrics.get(step)
+        return self._validations.found.get(step)
 
     def restore(self, step: int, target: Any) -> Any:
         """The checkpoint of that step, as the arrays of `target`.
@@ -190,7 +190,8 @@ class Checkpoints:
         Raises:
           CheckpointError: none can be read; or see `choose`.
         """
-        first_error, line = None, self._in_line(which)
+        line = self._validations.in_line(which, self.steps(), self.folder)
+        first_error = None
         for step in line:
             state, error = None, None
             try:
@@ -220,8 +221,7 @@ class Checkpoints:
 
     def best(self) -> tuple[int, dict[str, float]] | None:
         """(step, metrics) of the best validated checkpoint; of equals the earliest."""
-        found = [(s, m) for s, m in self._metrics.items() if m and m.get(self.metric) is not None]
-        return max(found, key=lambda x: (self._sign * x[1][self.metric], -x[0]), default=None)
+        return self._validations.best()
 
     def choose(self, which: str) -> int:
         """The step that `latest`, `best` or a number names.
@@ -229,7 +229,7 @@ class Checkpoints:
         Raises:
           CheckpointError: there is none of that name; the message lists those on disk.
         """
-        return self._in_line(which)[0]
+        return self._validations.in_line(which, self.steps(), self.folder)[0]
 
     def wait(self) -> None:
         """Waits for what is being written.
@@ -271,43 +271,13 @@ class Checkpoints:
             ) from error
 
     def _advice(self, but: int | None = None) -> str:
-        whole = [s for s in self._metrics if s != but and self._path(s).is_dir()]
+        whole = [s for s in self._validations.found if s != but and self._path(s).is_dir()]
         newest = max(whole, default=None)
         begins = "from the start" if newest is None else f"from the checkpoint of step {newest}"
         return f"The same command then goes on {begins}"
 
-    def _checked(self, metrics: dict[str, float] | None) -> dict[str, float] | None:
-        if metrics is not None and self.metric not in metrics:
-            raise ConfigError(
-                f"config.train.metric = {self.metric!r} is not measured; choose from "
-                f"{', '.join(sorted(metrics))}"
-            )
-        if metrics is not None and metrics[self.metric] is None:
-            return None  # undefined in this validation: no claim to be the best
-        return metrics
-
     def _path(self, step: int | None) -> Path:
         return self.folder / str(step)
-
-    def _in_line(self, which: str) -> list[int]:
-        """`choose`, and what stands in for it, in order."""
-        steps = self.steps()
-        if not steps:
-            raise CheckpointError(f"{self.folder} has no finished checkpoint yet")
-        if which == "latest":
-            return steps[::-1]
-        if which == "best":
-            return sorted(steps, key=self._merit, reverse=True)
-        if which.isdigit() and int(which) in steps:
-            return [int(which)]
-        raise CheckpointError(
-            f"checkpoint {which!r} is not in {self.folder}: choose latest, best or one of {steps}"
-        )
-
-    def _merit(self, step: int) -> tuple:
-        """Order: validated ones by their metric, the earliest of equals, then the newest."""
-        value = (self._metrics.get(step) or {}).get(self.metric)
-        return (False, 0.0, step) if value is None else (True, self._sign * value, -step)
 
     def _compare(self, step: int, state: Any) -> None:
         if not self._identity:
@@ -333,7 +303,7 @@ class Checkpoints:
             return
         for bad in [s for s in self.steps() if s > step]:
             files.move_aside(self._path(bad), self.folder.parent / "unreadable")
-            self._metrics.pop(bad, None)
+            self._validations.found.pop(bad, None)
         self._manager.close()
         self._manager = self._open()
 

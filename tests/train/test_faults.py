@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import tiny
 
-from negflax import preemption
+from negflax import files, preemption
 from negflax.train import loop, saving
 from negflax.train.checkpoint import CheckpointError, NonFiniteError
 from negflax.train.failed_batch import load_batch
 from negflax.train.goodput_log import account
 from negflax.train.loop import open_checkpoints, train
+from negflax.train.restore import save_catalogue
 from negflax.train.run_config import read_config, write_config
 from negflax.train.workdir_lock import locked
 from negflax.train.writers import read_metrics
@@ -254,6 +255,31 @@ def test_a_full_disk_stops_a_checkpoint_in_words(tmp_path, monkeypatch, undistur
     monkeypatch.undo()
     outcome = train(tiny.CONFIG, TRAINER, BATCHES, 20, tmp_path, quality)
     jax.tree.map(np.testing.assert_array_equal, outcome.state, undisturbed[1].state)
+
+
+@pytest.mark.parametrize("name", ["config.json", "catalogue.npz", "done.json", "batch-8.npz"])
+def test_a_full_disk_stops_other_files_in_words(tmp_path, monkeypatch, name):
+    real = files.sync
+
+    def full(path):
+        if name in str(path):
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        real(path)
+
+    def run(batches):
+        with locked(tmp_path):
+            write_config(tmp_path, config)
+            save_catalogue(tmp_path, SEQUENCES.catalogue)
+            return train(config, TRAINER, batches, 10, tmp_path)
+
+    config = tiny.changed(train={"max_skipped": 3})
+    batches = Spoiled({5, 6, 7}) if name.startswith("batch") else BATCHES
+    monkeypatch.setattr(files, "sync", full)
+    with pytest.raises(CheckpointError, match=f"{name}.* cannot be written: No space.*start again"):
+        run(batches)
+    assert not list(tmp_path.rglob(f"*{name}*"))  # nothing half is left
+    monkeypatch.undo()
+    assert run(BATCHES).step == 10
 
 
 def test_a_folder_that_vanishes_is_named(tmp_path):
