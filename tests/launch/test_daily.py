@@ -210,7 +210,7 @@ def test_new_items_take_reserved_rows_and_are_recommended(days, tmp_path):
 
 def test_another_shape_is_refused(days, tmp_path):
     first, _ = days
-    with pytest.raises(ConfigError, match="another config.model.hidden, config.model.tied"):
+    with pytest.raises(ConfigError, match="differs in config.model.hidden, config.model.tied"):
         day(
             tmp_path,
             3,
