@@ -43,6 +43,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.system  # trains a run for them
 def test_the_snippets_run(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     codes = re.findall(r"^```python\n(.*?)^```", PAGE, re.M | re.S)

@@ -19,8 +19,9 @@ from negflax.train.step import Trainer
 
 BUILT_IN = ["gru", "gru_memory", "lstm", "cfn", "rglru", "attention"]
 # One of each way to go on, or not; the others take long to compile.
-LONG = [pytest.param(name, marks=pytest.mark.system) for name in ("lstm", "cfn", "rglru")]
-ENCODERS = ["gru", "gru_memory", "attention", "newest", "forgetful", *LONG]
+OTHERS = ("lstm", "cfn", "rglru", "attention")
+LONG = [pytest.param(name, marks=pytest.mark.system) for name in OTHERS]
+ENCODERS = ["gru", "gru_memory", "newest", "forgetful", *LONG]
 
 
 class Newest(nnx.Module):
