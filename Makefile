@@ -44,7 +44,7 @@ train: $(SETUP) ## Train and evaluate on the embedded synthetic platform
 test: $(SETUP_TEST) ## Run all tests
 	$(RUN) -m pytest -q -n 2 --dist worksteal
 
-test-system: $(SETUP_TEST) ## Run the tests that need root or chromium, kill many processes or take long
+test-system: $(SETUP_TEST) ## Run the tests that need root, chromium or Slurm, kill many processes or take long
 	$(RUN) -m pytest -q -rs -m system
 
 $(SETUP_AOT): requirements-accelerators.txt requirements.txt

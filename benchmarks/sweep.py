@@ -160,6 +160,12 @@ def step_ratio(config: Config, members: int, rounds: int, steps: int) -> dict[st
     }
 
 
+def tell(figures: dict[str, float]) -> None:
+    """One line each."""
+    for name, value in figures.items():
+        print(f"{name:40s} {value:.3f}", flush=True)
+
+
 def main(argv: list[str]) -> None:
     """See the module."""
     del argv
@@ -169,9 +175,11 @@ def main(argv: list[str]) -> None:
         config = Config(world=dataclasses.replace(Config().world, **small))
         figures = step_ratio(config, 2, 1, 2)
     else:
-        figures = step_ratio(config, 8, ROUNDS.value, 4) | end_to_end()
-    for name, value in figures.items():
-        print(f"{name:40s} {value:.3f}")
+        figures = step_ratio(config, 8, ROUNDS.value, 4)
+    tell(figures)
+    if not QUICK.value:
+        tell(more := end_to_end())
+        figures |= more
     if JSON.value:
         write_json(JSON.value, figures)
 

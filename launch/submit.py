@@ -152,7 +152,7 @@ def main(argv: list[str]) -> None:
         for name, text in files.items():
             write_text(folder / name, text)
     print(f"fit: {fit}\n$ {shell.words(command)}")
-    if engine is jobset and not job.array:
+    if engine is jobset and not job.array and job.num_slices == 1:
         print(f"or, with the Cluster Toolkit:\n$ {shell.words(jobset.gcluster(job))}")
     if shared.JSON.value:
         write_json(shared.JSON.value, {"command": command, "files": dict(files), "fit": fit})

@@ -7,6 +7,7 @@ exit code 1, an error that the user can mend, ends it; all else counts against -
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,11 @@ from .job import Job
 INDEX = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
 TOPOLOGY = "alpha.jobset.sigs.k8s.io/exclusive-topology"
 CONTAINER = "negflax"
+COMPUTE_TYPES = {
+    "tpu-v6e-slice": "v6e",
+    "tpu-v5-lite-podslice": "v5litepod",
+    "tpu-v5p-slice": "v5p",
+}
 CHIPS = 4  # of a TPU machine, unless --accelerator=TYPE:COUNT says otherwise
 
 
@@ -172,11 +178,15 @@ def cancel(job: Job, folder: Path) -> list[str]:
 
 
 def gcluster(job: Job) -> list[str]:
-    """The same job for Google's Cluster Toolkit, for those who have it."""
+    """Returns the command of Google's Cluster Toolkit for the same job, which supports one slice.
+
+    Its --mount has to be added.
+    """
     command = shell.words(["python", *job.program()])
+    kind = job.device or "n2-standard-32"
+    if job.topology:  # by its number of chips, as v6e-16
+        chips = math.prod(map(int, job.topology.split("x")))
+        kind = f"{COMPUTE_TYPES.get(job.device, job.device)}-{chips}"
     found = ["gcluster", "job", "submit", f"--name={job.name}", f"--image={job.image}"]
-    found += [f"--command={command}", f"--compute-type={job.device or 'CPU'}"]
-    found += [f"--num-nodes={job.nodes}"]
-    if job.topology:
-        found += [f"--topology={job.topology}", f"--num-slices={job.num_slices}"]
+    found += [f"--command={command}", f"--compute-type={kind}", f"--num-nodes={job.nodes}"]
     return found + ([f"--queue={job.queue}"] if job.queue else [])

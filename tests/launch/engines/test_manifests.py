@@ -80,6 +80,13 @@ def test_slices_ranks_and_members():
     assert container["env"][0]["name"] == "SWEEP_MEMBER"
 
 
+def test_the_command_of_the_cluster_toolkit():
+    job = Job("first", "launch.train", **TPU | {"num_slices": 1, "image": "x/y:1", "queue": "q"})
+    words = ENGINES["jobset"].gcluster(job)
+    assert {"--compute-type=v6e-16", "--num-nodes=4", "--queue=q"} <= set(words)
+    assert "--command=python -m launch.train --workdir=runs/job" in words
+
+
 @pytest.mark.parametrize("changes", [{}, JOBS["gpu"] | {"secrets": ()}, JOBS["cpu"]])
 def test_a_trainjob_is_what_its_model_knows(changes):
     tree = manifest("trainjob", **changes)
