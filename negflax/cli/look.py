@@ -13,7 +13,10 @@ from negflax.config import DataConfig, LabelConfig
 from negflax.data import DataError
 from negflax.data.cells import NUMBER
 from negflax.data.columns import factorize, integers, is_number, is_text
-from negflax.data.labelling import label_weights
+from negflax.data.labelling import match, weights_of
+from negflax.data.parts import Parts
+from negflax.data.rule_matches import match_report, require_matches
+from negflax.data.sequences import ValidLog
 from negflax.data.splits import effective_times, split_by_time, split_moments
 from negflax.data.times import wrong_unit
 
@@ -95,9 +98,13 @@ def summary(events: pa.Table, items: pa.Table | None, labels: LabelConfig) -> li
 
     Raises:
       ConfigError: a rule that cannot be used.
-      DataError: no event is a positive label.
+      DataError: no rule of a sign matches an event; it names the values that there are.
     """
-    positive_E, negative_E = label_weights(events, labels, items)
+    matches = match(events, labels, items)
+    log = ValidLog("the log", Parts([lambda: events]), items, {})
+    counts = {("rule", *rule): num for rule, num in matches.counts.items()}
+    require_matches(match_report(counts, log, items, labels) | {"source": log.name})
+    positive_E, negative_E = weights_of(matches, events, labels)
     positive, negative = int(np.sum(positive_E > 0)), int(np.sum(negative_E > 0))
     num, users = events.num_rows, len(factorize(events["user_id"])[1])
     found = [
@@ -106,11 +113,6 @@ def summary(events: pa.Table, items: pa.Table | None, labels: LabelConfig) -> li
         f"{positive:,} ({positive / num:.1%}) positive, {negative:,} ({negative / num:.1%}) "
         f"negative, {num - positive - negative:,} neither",
     ]
-    if not positive:
-        raise DataError(
-            f"no event matches --like={', '.join(labels.positive)!r}: compare its threshold with "
-            "the values of the column"
-        )
     for count, sign, rules in (
         (positive, "--like", labels.positive),
         (negative, "--dislike", labels.negative),

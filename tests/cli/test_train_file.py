@@ -124,6 +124,11 @@ def test_the_unit_of_times_is_found_among_words(time):
     assert look.unit_of(pa.chunked_array([time]), "x.csv: column `ts`") in ("ms", "s")
 
 
+def test_a_rule_that_matches_nothing_is_told_with_the_values(tmp_path):
+    with pytest.raises(DataError, match=r"`stars >= 40` \(stars lies from 1 to 5\)"):
+        prepared([log(tmp_path / "r.csv"), "--like=stars >= 40"])
+
+
 def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device", "runs/r")
