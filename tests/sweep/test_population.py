@@ -130,6 +130,7 @@ def replica_groups(text):
     return ids.reshape([int(x) for x in shape.split(",")]).tolist()
 
 
+@pytest.mark.system
 def test_members_are_runs(data, tmp_path):
     runs = grid(config(), parse_grid(["loss.omega=1,100"]))
     train_population(runs, tmp_path, data)
