@@ -18,6 +18,7 @@ from negflax.train.checkpoint import CheckpointError, NonFiniteError
 from negflax.train.failed_batch import load_batch
 from negflax.train.goodput_log import account
 from negflax.train.loop import open_checkpoints, train
+from negflax.train.progress import Progress
 from negflax.train.restore import save_catalogue
 from negflax.train.run_config import read_config, write_config
 from negflax.train.workdir_lock import locked
@@ -166,13 +167,14 @@ def test_a_restart_rolls_back_past_checkpoints_that_are_not_finite(tmp_path, und
     assert [x.name for x in (folder / "unreadable").iterdir()] == ["20"]
 
 
-def test_divergence_is_reported_once(tmp_path, caplog):
-    config = tiny.changed(
-        optimizer={"learning_rate": 300.0, "table_learning_rate": 300.0, "clip_norm": 0.0}
-    )
-    trainer, batches = tiny.make_trainer(config, SEQUENCES)
-    train(config, trainer, batches, 20, tmp_path)
+def test_divergence_is_reported_once(caplog):
+    progress = Progress(0, 100, 1, items=1000, writer=None, log=None)
+    names = ("loss", "loss_positive", "loss_negative", "push")
+    for step, loss in enumerate((6.9, 30.0, 1.4e6, 1.4e6, 7.0, 1e9), start=1):
+        values = dict.fromkeys(names, jnp.float32(loss))
+        progress.read(step, values | {"labels": jnp.int32(5), "skipped": jnp.int32(0)})
     assert caplog.text.count("training has diverged") == 1
+    assert "step 3: " in caplog.text
 
 
 # Checkpoints that are not what they seem
