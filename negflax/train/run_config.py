@@ -27,7 +27,6 @@ from negflax.files import write_json
 CONFIG = "config.json"
 # Settings that a restart may change: what is trained does not depend on them.
 FREE = {
-    "name",
     "batch.prefetch",
     "data.cache_dir",
     "mesh.data",
