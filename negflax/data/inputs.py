@@ -101,7 +101,7 @@ class _Files:
         items = read_items(self._items_path, self._item_columns, reading)
         names = renaming(self._columns)
         chunks = event_chunks(self._files, CHUNK_EVENTS, how, reading, names)
-        parts, repairs = partition(chunks, count_events(self._files), scratch, name)
+        parts, repairs = partition(chunks, count_events(self._files), scratch, name, how)
         log = ValidLog(name, parts, items, repairs | reading.repairs)
         found = prepare(log, config, *rest)
         found["report"] |= reading.report()
@@ -123,8 +123,9 @@ class _Builder:
     def prepare(self, scratch: Path, config: Config, *rest: Any) -> dict[str, Any]:
         name = config.data.source
         mended: Counter[str] = Counter()
-        chunks = self._chunks(name, asked(config.labels), mended)
-        parts, repairs = partition(chunks, self._num_events, scratch, name)
+        how = asked(config.labels)
+        chunks = self._chunks(name, how, mended)
+        parts, repairs = partition(chunks, self._num_events, scratch, name, how)
         log = ValidLog(name, parts, self._items, repairs | mended)
         return prepare(log, config, *rest)
 

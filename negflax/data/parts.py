@@ -11,7 +11,7 @@ import os
 import time
 import zlib
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,11 @@ def in_order(jobs: Iterable[Callable[[], Any]], workers: int) -> Iterator[Any]:
 
 
 def partition(
-    chunks: Iterable[pa.Table], num_events: int, folder: Path, name: str
+    chunks: Iterable[pa.Table],
+    num_events: int,
+    folder: Path,
+    name: str,
+    asked: Mapping[str, str] | None = None,
 ) -> tuple[Parts, dict[str, int]]:
     """Spreads a log over files by user and sorts each of them.
 
@@ -87,6 +91,7 @@ def partition(
       num_events: about how many there are.
       folder: empty; for about as many bytes as the events take in memory.
       name: of the log, for messages.
+      asked: as schema.order.
 
     Returns:
       (the parts, validated, which read from the folder; counted repairs, as schema.validate).
@@ -107,7 +112,7 @@ def partition(
 
     def sort(part: int) -> tuple[Path, dict[str, int], int]:
         files = spread.files(part)
-        events, found = finish([_read(file) for file in files], schema, signals)
+        events, found = finish([_read(file) for file in files], schema, signals, asked)
         path = folder / f"part-{part:05d}.arrow"
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, events.schema) as writer:
             writer.write_table(events)
@@ -126,7 +131,10 @@ def partition(
 
 
 def finish(
-    tables: list[pa.Table], schema: pa.Schema, signals: list[str]
+    tables: list[pa.Table],
+    schema: pa.Schema,
+    signals: list[str],
+    asked: Mapping[str, str] | None = None,
 ) -> tuple[pa.Table, dict[str, int]]:
     """Puts the chunks of one part together: sorted, without duplicates.
 
@@ -134,11 +142,12 @@ def finish(
       tables: conforming events of whole users.
       schema: of the whole log (Kinds.schema).
       signals: integer columns that are signals (schema.binary of Kinds.spans).
+      asked: as schema.order.
 
     Returns:
       (events, counted repairs), as `schema.validate`.
     """
-    return order(as_signals(put_together(tables, schema).combine_chunks(), signals))
+    return order(as_signals(put_together(tables, schema).combine_chunks(), signals), asked)
 
 
 def put_together(tables: list[pa.Table], schema: pa.Schema) -> pa.Table:

@@ -68,7 +68,7 @@ def validate(
     """
     repairs: Counter[str] = Counter()
     table = numeric_ids(conform(table, name, asked=asked, repairs=repairs))
-    table, found = order(as_signals(table, binary(spans(table))))
+    table, found = order(as_signals(table, binary(spans(table))), asked)
     return table, found | repairs
 
 
@@ -183,8 +183,15 @@ def as_signals(table: pa.Table, names: list[str]) -> pa.Table:
     return pa.table(columns)
 
 
-def order(table: pa.Table) -> tuple[pa.Table, dict[str, int]]:
+def order(
+    table: pa.Table, asked: Mapping[str, str] | None = None
+) -> tuple[pa.Table, dict[str, int]]:
     """Sorts conforming events and drops exact duplicates.
+
+    Args:
+      table: the events.
+      asked: as `validate`; given, number columns that nothing reads tell no two events apart, as
+        text columns do not: a log to serve from may lack them.
 
     Returns:
       (table, counted repairs), as `validate`.
@@ -197,7 +204,11 @@ def order(table: pa.Table) -> tuple[pa.Table, dict[str, int]]:
     rows = np.lexsort((key_E, user_E)) if unsorted else by_user
     if np.any(np.diff(rows) != 1):
         table, user_E, key_E = table.take(rows), user_E[rows], key_E[rows]
-    table, duplicates = _drop_duplicates(table, user_E, key_E)
+    read = table.column_names
+    if asked is not None:
+        ids = ("user_id", "item_id")
+        read = [n for n in read if n in READ or n in ids or n in asked or times.is_time(n)]
+    table, duplicates = _drop_duplicates(table, read, user_E, key_E)
     return table, {"unsorted_events": unsorted, "duplicate_events": duplicates}
 
 
@@ -273,14 +284,14 @@ def _split(column: pa.Array, cell: cells.Place) -> pa.Array:
 
 
 def _drop_duplicates(
-    table: pa.Table, user_E: np.ndarray, key_E: np.ndarray
+    table: pa.Table, read: list[str], user_E: np.ndarray, key_E: np.ndarray
 ) -> tuple[pa.Table, int]:
     tie = (np.diff(user_E) == 0) & (np.diff(key_E) == 0)
     if not tie.any():
         return table, 0
     near = np.flatnonzero(np.append(tie, False) | np.append(False, tie))  # only ties can be equal
     code = np.zeros(len(near), np.int64)
-    for column in table.take(near).columns:
+    for column in table.select(read).take(near).columns:
         column = flat(column)
         if is_list(column.type):
             texts = pc.cast(column, pa.list_(pa.string()))

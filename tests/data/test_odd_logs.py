@@ -358,3 +358,11 @@ def test_what_an_item_table_holds_besides_and_a_misspelt_explicit_signal_are_tol
     found = open_sequences(dataclasses.replace(config, labels=labels), tmp_path / "run")
     assert found.report["item_columns_left_out"] == ["genres"]
     assert "config.labels.explicit names lke" in caplog.text
+
+
+def test_a_column_that_nothing_reads_tells_no_two_events_apart(opened):
+    columns = {"item_id": ["a", "a", "b", "c"], "timestamp_ms": [T, T, T + 1, T + 2]}
+    for more in ({}, {"row": [1, 2, 3, 4]}, {"note": list("wxyz")}):
+        assert len(opened(columns | more).item_E) == 3
+    found = opened(columns | {"row": [1, 2, 3, 4]}, positive=("row >= 2",))
+    assert len(found.item_E) == 4
