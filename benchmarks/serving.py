@@ -122,7 +122,7 @@ def random_events(count: int, items: int, seed: int = 0) -> list[dict[str, Any]]
 def measure_lists(quick: bool) -> dict[str, float]:
     """Single users, sessions and batches, exactly."""
     from negflax.serve import ListRules, TrainedRecommender
-    from negflax.serve.list_rules import Listener
+    from negflax.serve.list_rules import UserHistory
     from negflax.serve.one_event import encode_event
 
     found: dict[str, float] = {}
@@ -145,7 +145,7 @@ def measure_lists(quick: bool) -> dict[str, float]:
         users = 256
         states_RD = np.repeat(session.state[None], users, axis=0)
         states_RD += np.random.default_rng(0).normal(size=states_RD.shape).astype(np.float32) / 8
-        crowd = [Listener(user.seen, user.disliked)] * users
+        crowd = [UserHistory(user.seen, user.disliked)] * users
 
         def batch(served=served, states_RD=states_RD, crowd=crowd):
             return served.lists.of_states(states_RD, crowd, K, ListRules())

@@ -13,7 +13,7 @@ import numpy as np
 
 import negflax
 from negflax.serve import ListRules, Session, StateError, TrainedRecommender
-from negflax.serve.list_rules import Listener
+from negflax.serve.list_rules import UserHistory
 from negflax.serve.list_table import list_table
 
 BATCHES = (1, 4, 16, 32)  # users that are searched together; a batch is filled up to one of these
@@ -92,7 +92,7 @@ def warm_up(recommender: TrainedRecommender, length: int) -> None:
     for users in BATCHES:
         for seen in SEEN:
             rows = np.arange(1, 1 + min(seen, items))
-            nobody = [Listener(rows, np.zeros(0, int))] * users
+            nobody = [UserHistory(rows, np.zeros(0, int))] * users
             states_RD = np.repeat(session.state[None], users, axis=0)
             recommender.lists.of_states(states_RD, nobody, length, ListRules())
 

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from negflax.data import Sequences, history_batch
-from negflax.serve.list_rules import Listener
+from negflax.serve.list_rules import UserHistory
 from negflax.serve.lists import SMALLEST, power_of_two
 from negflax.serve.one_event import CODES, batch_of
 from negflax.serve.scoring import step_function
@@ -92,7 +92,7 @@ class Encoding:
         return Progress(*self(batch_of(codes_F[None], 1), before.last))
 
 
-def listeners(histories: Sequences, user_R: np.ndarray) -> list[Listener]:
+def user_histories(histories: Sequences, user_R: np.ndarray) -> list[UserHistory]:
     """What the users have had and disliked."""
     found = []
     for user in user_R:
@@ -100,5 +100,5 @@ def listeners(histories: Sequences, user_R: np.ndarray) -> list[Listener]:
         item_n = histories.item_E[events]
         said_no = (histories.dislike_E[events] == 2) | (histories.dismissal_E[events] == 2)
         known = item_n > 0
-        found.append(Listener(np.unique(item_n[known]), item_n[known & said_no]))
+        found.append(UserHistory(np.unique(item_n[known]), item_n[known & said_no]))
     return found

@@ -87,7 +87,7 @@ def rules_of(settings: Mapping[str, Any]) -> ListRules:
 
 
 @dataclasses.dataclass(frozen=True)
-class Listener:
+class UserHistory:
     """Whom a list is for.
 
     Attributes:
@@ -105,7 +105,7 @@ class Listener:
 
 
 def excluded_rows(
-    user: Listener, rules: ListRules, exclude_rows: np.ndarray
+    user: UserHistory, rules: ListRules, exclude_rows: np.ndarray
 ) -> list[tuple[np.ndarray, str]]:
     """The rows that no list of the user may have, with the reason; of several the last counts."""
     found = [(user.seen, SEEN)] if rules.exclude_seen else []
@@ -117,7 +117,7 @@ def excluded_rows(
 def walk(
     row_M: np.ndarray,
     near_M: np.ndarray,
-    user: Listener,
+    user: UserHistory,
     rules: ListRules,
     catalogue: Catalogue,
     excluded: Mapping[int, str],

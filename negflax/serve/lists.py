@@ -19,7 +19,7 @@ import numpy as np
 
 from negflax.config import ConfigError
 from negflax.serve import list_rules
-from negflax.serve.list_rules import Listener, ListRules
+from negflax.serve.list_rules import ListRules, UserHistory
 from negflax.serve.one_event import rows_of
 from negflax.serve.scoring import (
     ModelError,
@@ -82,7 +82,7 @@ class Lists:
     def of_states(
         self,
         states_RD: Any,
-        users: Sequence[Listener],
+        users: Sequence[UserHistory],
         k: int,
         rules: ListRules,
         explain: bool = False,
@@ -132,7 +132,7 @@ class Lists:
     def _walked(
         self,
         states_RD: Any,
-        users: Sequence[Listener],
+        users: Sequence[UserHistory],
         k: int,
         rules: ListRules,
         excluded: list[Any],
@@ -165,7 +165,9 @@ class Lists:
             for i, (listed, left_out) in enumerate(walks)
         ]
 
-    def _near(self, row_RM: np.ndarray, users: Sequence[Listener], rules: ListRules) -> np.ndarray:
+    def _near(
+        self, row_RM: np.ndarray, users: Sequence[UserHistory], rules: ListRules
+    ) -> np.ndarray:
         """(R, M) whether items are near what their user disliked lately."""
         if not rules.aversion or not rules.recent:
             return np.zeros(row_RM.shape, bool)

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from negflax.serve.encoding import Progress
-from negflax.serve.list_rules import Listener, rules_of
+from negflax.serve.list_rules import UserHistory, rules_of
 from negflax.serve.list_table import list_table
 from negflax.serve.one_event import CODES, encode_event
 from negflax.serve.session_bytes import StateError, pack, unpack
@@ -89,10 +89,10 @@ class Session:
         lists = self._of.lists.of_states(state_1D, [user], k, rules_of(rules), explain)
         return list_table(lists, self._of.trained.catalogue, explain=explain)
 
-    def now(self) -> tuple[np.ndarray, Listener]:
+    def now(self) -> tuple[np.ndarray, UserHistory]:
         """(state (1, D), what the user has had), for lists of several sessions at once."""
         with self._lock:
-            user = Listener(np.array(list(self._seen), np.int32), np.array(self._disliked, int))
+            user = UserHistory(np.array(list(self._seen), np.int32), np.array(self._disliked, int))
             return np.asarray(self._progress.state_1D), user
 
     @property
@@ -140,7 +140,7 @@ class Session:
             self._disliked = arrays["disliked"].tolist()
         return self
 
-    def start_from(self, codes_nF: np.ndarray, user: Listener, time_ms: int) -> Session:
+    def start_from(self, codes_nF: np.ndarray, user: UserHistory, time_ms: int) -> Session:
         """A newcomer reads a whole encoded history at once."""
         with self._lock:
             self._read(codes_nF)

@@ -22,7 +22,7 @@ from negflax.config import MeshConfig
 from negflax.data import DataError, Sequences, history_batch
 from negflax.data.tabular import Data, read_histories
 from negflax.mesh import make_mesh
-from negflax.serve.encoding import Encoding, listeners
+from negflax.serve.encoding import Encoding, user_histories
 from negflax.serve.list_rules import ListRules, rules_of
 from negflax.serve.list_table import list_table
 from negflax.serve.lists import Lists, UserList, power_of_two
@@ -140,7 +140,7 @@ class TrainedRecommender:
         batch = history_batch(histories, np.array([end]), user_1, events_n)
         codes_nF = codes_of(batch, 0, events_n)
         time_ms = int(histories.time_E[end - 1])
-        return session.start_from(codes_nF, listeners(histories, user_1)[0], time_ms)
+        return session.start_from(codes_nF, user_histories(histories, user_1)[0], time_ms)
 
     def recommend(
         self,
@@ -203,7 +203,7 @@ class TrainedRecommender:
             user_R = np.minimum(np.arange(start, start + size), users - 1)
             end_R = histories.offsets_U1[user_R + 1]
             states_RD = self.encoding.of_histories(histories, user_R, end_R, self.history)
-            asked = listeners(histories, user_R[: stop - start])
+            asked = user_histories(histories, user_R[: stop - start])
             found += self.lists.of_states(states_RD, asked, k, rules, explain)
             if progress is not None:
                 progress(stop, users)

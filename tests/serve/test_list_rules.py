@@ -6,7 +6,7 @@ import pytest
 
 from negflax.config import ConfigError
 from negflax.serve import TrainedRecommender, list_rules
-from negflax.serve.list_rules import Listener, ListRules, rules_of, walk
+from negflax.serve.list_rules import ListRules, UserHistory, rules_of, walk
 
 
 def log(items, disliked=()):
@@ -105,7 +105,7 @@ def test_a_walk_by_hand(trained):
     )
     near_M = np.array([False, False, False, False, True, False])
     rules = ListRules(cap_per_creator=2, cap_per_cluster=1)
-    nobody = Listener(np.zeros(0, int), np.zeros(0, int))
+    nobody = UserHistory(np.zeros(0, int), np.zeros(0, int))
     listed, left = walk(np.array([1, 2, 3, 4, 5, 6]), near_M, nobody, rules, catalogue, {}, 4)
     assert listed == [0, 2]
     assert left == [
