@@ -41,7 +41,7 @@ class ExportedModel:
         if self.manifest.get("version") != VERSION:
             raise ExportError(
                 f"{folder}: export of version {self.manifest.get('version')}, this file reads "
-                f"version {VERSION}: take examples/serve/from_export.py of the same negflax"
+                f"version {VERSION}: use examples/serve/from_export.py of the same negflax version"
             )
         for name, said in self.manifest["files"].items():
             path = self.folder / name

@@ -129,14 +129,14 @@ def _check_precision(config: Config) -> None:
     named = f"config.loss.implementation = {kernel!r}"
     if model.precision == "bfloat16" and model.dtype == "float64":
         raise ConfigError(
-            "config.model.precision = 'bfloat16' beside config.model.dtype = 'float64': products "
-            "of bfloat16 are summed in float32; set dtype to 'float32', or precision to 'float32'"
+            "config.model.precision = 'bfloat16' cannot be used with config.model.dtype = "
+            "'float64', as products of bfloat16 are summed in float32; set one of them to 'float32'"
         )
     if kernel == "mosaic_gpu" and (model.precision != "bfloat16" or model.embedding > 256):
         raise ConfigError(
             f"{named} multiplies bfloat16 vectors of at most 256 values: set "
             "config.model.precision = 'bfloat16' and config.model.embedding to 256 or less, or "
-            "take 'auto'"
+            "use 'auto'"
         )
     if kernel == "mosaic_tpu" and model.dtype == "float64":
         raise ConfigError(f"{named} has no float64: set config.model.dtype = 'float32'")

@@ -114,8 +114,8 @@ def graph_of(config: ModelConfig, feature_sizes: dict[str, int]) -> nnx.GraphDef
     for path, variable in nnx.to_flat_state(parameters):
         if not isinstance(variable, nnx.Param):
             raise ConfigError(
-                f"{said} holds a {type(variable).__name__} at {'.'.join(map(str, path))}: encoders "
-                "hold nnx.Param alone; for dropout use negflax.model.dropout with dropout_seed"
+                f"{said} has a {type(variable).__name__} at {'.'.join(map(str, path))}: encoders "
+                "may have only nnx.Param; for dropout use negflax.model.dropout with dropout_seed"
             )
     rows, steps, width = 2, 3, config.embedding
     ids = {name: jnp.zeros((rows, steps), jnp.int32) for name in feature_sizes}
@@ -133,7 +133,7 @@ def graph_of(config: ModelConfig, feature_sizes: dict[str, int]) -> nnx.GraphDef
         jnp.zeros((rows, steps), bool),
     )
     if not isinstance(found, tuple) or len(found) != 2:
-        raise ConfigError(f"{said} returns a {type(found).__name__}: (states_BTD, last) is needed")
+        raise ConfigError(f"{said} returns a {type(found).__name__}: return (states_BTD, last)")
     states, last = found
     if states.shape != (rows, steps, width) or states.dtype != config.dtype:
         raise ConfigError(
