@@ -31,6 +31,10 @@ def test_the_plan_is_within_a_tenth_of_the_compiled_step(chip):
     assert plan.checkpoint_bytes == pytest.approx(memory.alias_size_in_bytes, rel=0.02)
 
 
+@pytest.mark.xfail(
+    reason="serve/topk.py takes (V, D) and looks rows up in it, for which a TPU copies the shard",
+    strict=True,
+)
 def test_lists_of_a_billion_rows_compile_without_a_copy(record_property):
     rows, width, queries = 10**9, 64, 64
     mesh = make_mesh(MeshConfig(), compiled.devices("tpu_v5e", 64))
