@@ -8,6 +8,7 @@ computes what another one does. With several processes the devices are those of 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,6 +48,11 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
         )
     grid = np.asarray(devices).reshape(data, config.table)
     return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * 2)
+
+
+def exact_products() -> contextlib.AbstractContextManager[None]:
+    """Products traced within this are those of float32 on TPUs too, which round to bfloat16."""
+    return jax.default_matmul_precision("highest")
 
 
 def split(mesh: Mesh, axes: tuple[str, ...] = AXES) -> NamedSharding:

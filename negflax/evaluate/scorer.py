@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from negflax import preemption, tables
 from negflax.data import Sequences, history_batch
 from negflax.evaluate.protocol import LazyScores, Queries, Scorer
-from negflax.mesh import COPIED, SPLIT, to_host
+from negflax.mesh import COPIED, SPLIT, exact_products, to_host
 from negflax.model import Recommender
 from negflax.serve.scoring import scored_tables, state_function
 
@@ -31,7 +31,8 @@ def column_function(model: Recommender, mesh: Mesh, width: int) -> Any:
     def on_device(states_RD: jax.Array, rows: jax.Array, first: jax.Array) -> jax.Array:
         rows_CD = tables.gather(rows, first + jnp.arange(width))
         weights_CD, bias_C = model.output_vectors(rows_CD)
-        return states_RD @ weights_CD.T + bias_C
+        with exact_products():
+            return states_RD @ weights_CD.T + bias_C
 
     return jax.jit(
         jax.shard_map(

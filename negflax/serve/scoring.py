@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from negflax import tables
 from negflax.data import Batch
-from negflax.mesh import AXES, COPIED, SPLIT
+from negflax.mesh import AXES, COPIED, SPLIT, exact_products
 from negflax.model import Recommender
 from negflax.serve.topk import CHUNK, top_k_function
 from negflax.train.finite import non_finite
@@ -159,6 +159,11 @@ def _last_states(
 
 def _on_devices(function: Any, mesh: Mesh, in_specs: Any) -> Any:
     """The function, jitted and mapped over the devices; every device gives the whole result."""
+
+    def exact(*arguments: Any) -> Any:
+        with exact_products():
+            return function(*arguments)
+
     return jax.jit(
-        jax.shard_map(function, mesh=mesh, check_vma=False, in_specs=in_specs, out_specs=COPIED)
+        jax.shard_map(exact, mesh=mesh, check_vma=False, in_specs=in_specs, out_specs=COPIED)
     )

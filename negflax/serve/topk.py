@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh
 
-from negflax.mesh import AXES, COPIED, SPLIT
+from negflax.mesh import AXES, COPIED, SPLIT, exact_products
 
 BLOCK = 16  # rows behind one maximum
 GROUP = 32  # maxima behind one maximum of the second level
@@ -58,9 +58,10 @@ def top_k_function(
     def on_shard(queries_RD: jax.Array, rows_vD: jax.Array, excluded_RH: jax.Array) -> Any:
         if bias:
             queries_RD = jnp.pad(queries_RD, ((0, 0), (0, 1)), constant_values=1)
-        return top_k_of_shard(
-            queries_RD, rows_vD, excluded_RH, num_rows=num_rows, k=k, recall=recall
-        )
+        with exact_products():
+            return top_k_of_shard(
+                queries_RD, rows_vD, excluded_RH, num_rows=num_rows, k=k, recall=recall
+            )
 
     return jax.jit(
         jax.shard_map(
