@@ -195,7 +195,7 @@ def test_your_own_logs(follow, tmp_path):
     assert "evaluation-valid.html" in evaluated
     assert "wrote 200 lists to recommendations.csv; 0 of 8,000 events" in listed
     lines = (tmp_path / "recommendations.csv").read_text().splitlines()
-    assert lines[0].replace('"', "") == "user_id,rank,item_id,score,title"
+    assert lines[0].replace('"', "") == "user_id,rank,item_id,score,title,clusters"
     assert len(lines) == 1 + 200 * 10
     assert "200 users, 0 events on unknown items" in in_python
 
