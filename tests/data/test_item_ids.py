@@ -35,7 +35,7 @@ def test_the_report_counts_items_that_the_table_describes(random_log, make_confi
     found = build_sequences(RawData(random_log(0), items, "log"), make_config())
     assert found.report["item_table"] == {"rows": 3, "items_described": 2}
     assert found.catalogue.titles[1:3].tolist() == ["zero", "one"]
-    assert "describes 2 of 9 items" in caplog.text
+    assert "the item table has 2 of 9 items" in caplog.text
 
 
 def test_seconds_are_told_by_training(random_log, make_config, caplog):

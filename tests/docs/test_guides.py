@@ -140,6 +140,12 @@ def nothing_registered():
             *(objectives._REGISTERED, encoders._ENCODERS),
         ):
             stack.enter_context(mock.patch.dict(known))
+        for registry, built in (
+            (OBJECTIVES, objectives._REGISTERED),
+            (ENCODERS, encoders._ENCODERS),
+        ):
+            for name in list(registry.modules):
+                del registry.traits[name], registry.modules[name], built[name]
         try:
             yield
         finally:

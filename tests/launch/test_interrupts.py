@@ -19,13 +19,18 @@ PROGRAMS = sorted(
 def interrupted(command, after_s=0.0, ready=b""):
     """(code, stderr) of a program that gets SIGINT after some seconds, or once it is ready."""
     pipe = subprocess.PIPE
-    process = subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe)
+    process = subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, preexec_fn=_heard)
     if ready:
         assert process.stdout.readline().strip() == ready
     time.sleep(after_s)
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=120)
     return process.returncode, told.decode()
+
+
+def _heard():
+    """A test run in the background may have been started with SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize(("name", "package"), [("-m", "launch"), ("bin/negflax", "negflax.cli")])
@@ -48,7 +53,8 @@ except BaseException:
 
 def test_a_library_changes_no_signals():
     code = "import signal, launch; print(signal.getsignal(2) is signal.default_int_handler)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, preexec_fn=_heard)
     assert done.stdout.strip() == "True"
 
 

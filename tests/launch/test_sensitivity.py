@@ -44,5 +44,5 @@ def test_what_was_asked_before_is_kept(asked, tmp_path, capsys):
 
 
 def test_a_mechanism_that_does_not_exist_is_named(tmp_path):
-    with pytest.raises(ConfigError, match="`boredom` is none of"):
+    with pytest.raises(ConfigError, match="unknown mechanism `boredom`"):
         sensitivity.run(Config(), str(tmp_path), Settings(), False, ["boredom"])
