@@ -19,7 +19,7 @@ PROGRAMS = sorted(
 def interrupted(command, after_s=0.0, ready=b""):
     """(code, stderr) of a program that gets SIGINT after some seconds, or once it is ready."""
     pipe = subprocess.PIPE
-    process = subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, preexec_fn=_heard)
+    process = subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe)
     if ready:
         assert process.stdout.readline().strip() == ready
     time.sleep(after_s)
@@ -28,9 +28,15 @@ def interrupted(command, after_s=0.0, ready=b""):
     return process.returncode, told.decode()
 
 
-def _heard():
-    """A test run in the background may have been started with SIGINT ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+@pytest.fixture(autouse=True)
+def heard():
+    """Programs that the tests start hear SIGINT, even if the tests run in the background.
+
+    A shell starts those with the signal ignored, and so would be what they start.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize(("name", "package"), [("-m", "launch"), ("bin/negflax", "negflax.cli")])
@@ -54,7 +60,7 @@ except BaseException:
 def test_a_library_changes_no_signals():
     code = "import signal, launch; print(signal.getsignal(2) is signal.default_int_handler)"
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, preexec_fn=_heard)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "True"
 
 
