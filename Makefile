@@ -67,6 +67,7 @@ format: $(SETUP_TEST) ## Mend style and format
 	$(RUN) -m ruff format .
 
 docs: $(SETUP_TEST) ## Build the documentation into docs/_build, warnings as errors
+	rm -rf docs/api/_generated  # pages of modules that are no more
 	$(RUN) -m sphinx -W --keep-going -E -b html docs docs/_build
 
 bench: $(SETUP) ## List the benchmarks and how to run them
