@@ -8,14 +8,25 @@ import pytest
 from negflax.config import EvalConfig
 from negflax.evaluate import build_queries, evaluate_scorer
 from negflax.evaluate.baselines import BASELINES, baseline_names, item_based
-from negflax.evaluate.baselines.ease import ease_scorer, fit_ease
+from negflax.evaluate.baselines.ease import fit_ease, profile_scorer
 from negflax.evaluate.baselines.interactions import TIE_BREAK, interactions, profiles
-from negflax.evaluate.baselines.item_knn import item_knn_scorer, nearest
+from negflax.evaluate.baselines.interactions import tie_break as popularity
+from negflax.evaluate.baselines.item_knn import nearest, neighbour_scorer
 from negflax.evaluate.baselines.markov import default_baselines
 from negflax.evaluate.baselines.popularity import random_scorer
 from negflax.evaluate.baselines.rate_adjusted import model_baselines
 
 CONFIG = EvalConfig(ks=(5,), bootstrap=20)
+
+
+def ease_scorer(sequences, splits, l2, c=0.0):
+    matrix = interactions(sequences, splits, sequences.positive_weight_E)
+    return profile_scorer(sequences, fit_ease(matrix, l2), popularity(matrix), c)
+
+
+def item_knn_scorer(sequences, splits, k):
+    matrix = interactions(sequences, splits, sequences.positive_weight_E)
+    return neighbour_scorer(sequences, nearest(matrix, k), k, popularity(matrix))
 
 
 def dense(sequences, splits, sign):

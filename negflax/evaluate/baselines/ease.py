@@ -20,7 +20,7 @@ from scipy import sparse
 from scipy.linalg import lapack
 
 from negflax.data import Sequences
-from negflax.evaluate.baselines.interactions import interactions, profiles, tie_break
+from negflax.evaluate.baselines.interactions import profiles
 from negflax.evaluate.protocol import Queries, Scorer
 
 ROWS_PER_BLOCK = 1024  # number of rows of the inverse that are mirrored at a time
@@ -80,19 +80,6 @@ def fit_ease(matrix_UV: sparse.csr_array, l2: float) -> Ease:
     weights_AA /= -weights_AA[diagonal].copy()
     weights_AA[diagonal] = 0
     return Ease(item_A, weights_AA, matrix_UV.shape[1])
-
-
-def ease_scorer(sequences: Sequences, splits: tuple[str, ...], l2: float, c: float = 0.0) -> Scorer:
-    """Returns a scorer whose B is fitted to the positive feedback of `splits`.
-
-    Args:
-      sequences: events of all users.
-      splits: splits whose events B and popularity, which breaks ties, are fitted to.
-      l2: λ, in units of co-occurring users.
-      c: weight of the negative feedback in a query's history.
-    """
-    matrix_UV = interactions(sequences, splits, sequences.positive_weight_E)
-    return profile_scorer(sequences, fit_ease(matrix_UV, l2), tie_break(matrix_UV), c)
 
 
 def profile_scorer(

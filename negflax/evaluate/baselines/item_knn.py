@@ -18,7 +18,7 @@ import numpy as np
 from scipy import sparse
 
 from negflax.data import Sequences
-from negflax.evaluate.baselines.interactions import interactions, profiles, tie_break
+from negflax.evaluate.baselines.interactions import profiles
 from negflax.evaluate.protocol import Queries, Scorer
 
 COSINES_ALIVE = 2**22
@@ -71,18 +71,6 @@ def nearest(matrix_UV: sparse.csr_array, k: int) -> Neighbours:
         item_VK[rows] = np.take_along_axis(chosen_CK, order_CK, axis=1)
         cosine_VK[rows] = np.take_along_axis(cosine_CV, item_VK[rows], axis=1)
     return Neighbours(item_VK, cosine_VK)
-
-
-def item_knn_scorer(sequences: Sequences, splits: tuple[str, ...], k: int) -> Scorer:
-    """Returns a scorer that sums the cosines of an item's k neighbours liked in the history.
-
-    Args:
-      sequences: events of all users.
-      splits: splits whose events are used for cosines and popularity.
-      k: neighbours per item.
-    """
-    matrix_UV = interactions(sequences, splits, sequences.positive_weight_E)
-    return neighbour_scorer(sequences, nearest(matrix_UV, k), k, tie_break(matrix_UV))
 
 
 def neighbour_scorer(
