@@ -79,16 +79,17 @@ def account(workdir: str | Path) -> Account:
 
 
 def log_summary(found: Account) -> None:
-    """One line for people."""
+    """Logs one line: the share of each phase that took at least a hundredth of the time."""
     total = sum(found.seconds.values())
     if total:
         phases = sorted(found.seconds.items(), key=lambda item: -item[1])
+        phases = [(phase, value) for phase, value in phases if value >= total / 100]
         logging.info(
             "goodput %.0f %% of %.1f s in %d start(s): %s",
             100 * found.goodput,
             total,
             found.starts,
-            ", ".join(f"{phase} {100 * value / total:.1f} %" for phase, value in phases),
+            ", ".join(f"{phase} {100 * value / total:.0f} %" for phase, value in phases),
         )
 
 
