@@ -29,6 +29,7 @@ from negflax.train.restore import save_catalogue
 from negflax.train.state import State
 from negflax.train.step import Trainer
 from negflax.train.weights import loss_weights
+from negflax.train.workdir_lock import locked
 from negflax.train.writers import MetricWriter
 
 Validate = Callable[[State], dict[str, float]]
@@ -62,14 +63,18 @@ def train_population(runs: Mapping[str, Config], workdir: Path, sequences: Seque
       sequences: their data.
 
     Raises:
+      CheckpointError: another process is training a member.
       ConfigError: settings that do not suit the data or the devices, or more than one process.
       Preempted: the sweep was asked to leave; all members have saved the step that it names.
     """
     if jax.process_count() > 1:
         raise ConfigError("--mode=population runs in one process: use --mode=array or sequential")
     runs = {name: one for name, one in runs.items() if not (workdir / name / DONE).exists()}
-    if runs:
-        _Training(runs, workdir, sequences).run()
+    with contextlib.ExitStack() as locks:
+        for name in runs:
+            locks.enter_context(locked(workdir / name))
+        if runs:
+            _Training(runs, workdir, sequences).run()
 
 
 class _Training:

@@ -1,6 +1,8 @@
 """A population is its members, trained alone: same losses, same folders; it stops and goes on."""
 
 import dataclasses
+import json
+import os
 import re
 
 import jax
@@ -15,9 +17,11 @@ from negflax.fitting import train_run
 from negflax.mesh import make_mesh
 from negflax.model import Recommender
 from negflax.sweep import at_most, grid, parse_grid, runs_together, train_population
+from negflax.train import workdir_lock
 from negflax.train.loop import DONE, open_checkpoints
 from negflax.train.members import MemberTrainer, group_mesh, member_mesh
 from negflax.train.restore import load_trained
+from negflax.train.run_config import CheckpointError
 from negflax.train.step import Trainer
 from negflax.train.weights import loss_weights
 from negflax.train.writers import read_metrics
@@ -173,6 +177,18 @@ def test_a_population_that_was_stopped_goes_on(data, tmp_path, monkeypatch):
     for name in runs:
         whole, parts = (read_metrics(tmp_path / x / name)[-1] for x in ("whole", "parts"))
         assert whole == parts
+
+
+def test_members_that_another_process_trains_are_left_to_it(data, tmp_path):
+    runs = grid(config(), parse_grid(["loss.omega=1,100"]))
+    folder, parent = tmp_path / list(runs)[1], os.getppid()
+    folder.mkdir()
+    owner = {"token": "other", "user": "ann", "host": "here", "pid": parent}
+    owner |= {"machine": workdir_lock._machine(), "started": workdir_lock._started(parent)}
+    (folder / workdir_lock.LOCK).write_text(json.dumps(owner))
+    with pytest.raises(CheckpointError, match=rf"process {parent}\) is training there"):
+        train_population(runs, tmp_path, data)
+    assert os.listdir(tmp_path) == [folder.name]
 
 
 @pytest.mark.system
