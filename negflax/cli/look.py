@@ -13,10 +13,10 @@ from negflax.config import DataConfig, LabelConfig
 from negflax.data import DataError
 from negflax.data.cells import NUMBER
 from negflax.data.columns import factorize, integers, is_number, is_text
+from negflax.data.event_arrays import ValidLog
 from negflax.data.labelling import match, weights_of
 from negflax.data.parts import Parts
 from negflax.data.rule_matches import match_report, require_matches
-from negflax.data.sequences import ValidLog
 from negflax.data.splits import effective_times, split_by_time, split_moments
 from negflax.data.times import wrong_unit
 

@@ -2,9 +2,10 @@
 
 schema.py and cells.py say what an event log is and check it; event_files.py and sources.py read it;
 rules.py, signals.py and labelling.py turn feedback into label weights; splits.py, catalogue.py,
-features.py and sequences.py build per-user arrays, parts.py for logs larger than memory, and
-histories.py those to serve from; inputs.py, cache.py and column_files.py keep them on disk;
-batches.py and prefetch.py feed the device. columns.py converts columns.
+features.py, event_arrays.py and sequences.py build per-user arrays, parts.py for logs larger than
+memory, and histories.py those to serve from; data_report.py says what was found; inputs.py,
+cache.py and column_files.py keep them on disk; batches.py and prefetch.py feed the device.
+columns.py converts columns.
 
 inspect/ shows and judges a data set; it is imported by name.
 """

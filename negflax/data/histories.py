@@ -8,9 +8,10 @@ import pyarrow as pa
 from negflax.config import LabelConfig
 from negflax.data.catalogue import Catalogue
 from negflax.data.columns import factorize
+from negflax.data.event_arrays import encode_features
 from negflax.data.rules import asked
 from negflax.data.schema import validate
-from negflax.data.sequences import Sequences, encode_features
+from negflax.data.sequences import Sequences
 
 NO_RULES = LabelConfig(positive=(), negative=())
 

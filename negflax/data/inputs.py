@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from negflax.config import Config
 from negflax.data.cells import DataError
+from negflax.data.event_arrays import ValidLog, prepare
 from negflax.data.event_files import (
     CHUNK_EVENTS,
     Reading,
@@ -28,7 +29,6 @@ from negflax.data.parts import Parts, partition
 from negflax.data.renaming import renaming
 from negflax.data.rules import asked
 from negflax.data.schema import conform, validate
-from negflax.data.sequences import ValidLog, prepare
 from negflax.data.sources import builder_dir, import_prepared, open_source
 
 WHOLE_BYTES = 64 * 2**20  # files up to this size are hashed whole
@@ -42,12 +42,12 @@ class Input(Protocol):
         """Differs where the data does."""
 
     def prepare(self, scratch: Path, config: Config, *rest: Any) -> dict[str, Any]:
-        """What sequences.prepare returns.
+        """What event_arrays.prepare returns.
 
         Args:
           scratch: an empty folder, for about the bytes that the events take in memory.
           config: the run's.
-          *rest: catalogue, write and known of sequences.prepare.
+          *rest: catalogue, write and known of event_arrays.prepare.
         """
 
 

@@ -34,7 +34,7 @@ def match_report(
 
     Args:
       accumulator: ("rule", sign, text) → events that it matches by itself, of the whole log.
-      log: sequences.ValidLog.
+      log: event_arrays.ValidLog.
       items: validated item table.
       labels: the rules.
 
