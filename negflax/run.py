@@ -95,6 +95,7 @@ class Run:
         events: Data,
         k: int = 10,
         *,
+        at: Any = None,
         explain: bool = False,
         progress: Callable[[int, int], Any] | None = None,
         **rules: Any,
@@ -105,6 +106,9 @@ class Run:
           events: a file or folder, a pyarrow.Table or any object with `__arrow_c_stream__`, with
             the columns of the training log (a missing feedback column counts as unknown).
           k: length of the lists.
+          at: time of the request, for models with config.model.request: a datetime, ISO 8601
+            text (both in UTC where they name no zone) or milliseconds since 1970. None: a minute
+            after the last event of each user.
           explain: with `p`, the probability over the catalogue, and with the better items that a
             rule left out: their `rank` is null and `reason` says why.
           progress: called with (users done, users) after every block of users.
@@ -119,7 +123,8 @@ class Run:
           DataError: unusable events; it names column and row.
           ModelError: the checkpoint has values that are not finite.
         """
-        return self.recommender.recommend(events, k, explain=explain, progress=progress, **rules)[0]
+        serve = self.recommender.recommend
+        return serve(events, k, at=at, explain=explain, progress=progress, **rules)[0]
 
     def session(
         self,

@@ -12,6 +12,7 @@ from negflax.config.registry import Registry
 Feature = Literal[
     "dislike", "dismissal", "dwell", "watch_ratio", "gap", "surface", "creator", "cluster"
 ]
+RequestFeature = Literal["gap", "hour", "weekday"]
 FEATURES: tuple[str, ...] = typing.get_args(Feature)
 _BUILT_IN = ("gru", "gru_memory", "lstm", "cfn", "rglru", "attention")
 ENCODERS = Registry("model.encoder", "negflax.register_encoder", dict.fromkeys(_BUILT_IN))
@@ -37,6 +38,9 @@ class ModelConfig:
         left out here.
       latent_cross: the step's item vector is multiplied by 1 + W c, c the features' embeddings
         (Beutel et al. 2018): a dislike may then turn it around, which a sum cannot.
+      request: what the state is told of the time at which a list is asked for, any of `gap` (since
+        the user's last event), `hour` and `weekday` (UTC): known before the list is shown. In
+        training it is the time of the next event, in evaluation that of the query.
       tied: one item table for input and output, or one each.
       composed: what an item's vector holds besides its own row, on both sides: the row of its
         `creator`, the mean of those of its clusters (`cluster`), both or neither.
@@ -58,6 +62,7 @@ class ModelConfig:
     feature_dim: Count = 8
     features: tuple[Feature, ...] = ("dislike", "dwell", "watch_ratio", "gap")
     latent_cross: bool = False
+    request: tuple[RequestFeature, ...] = ()
     tied: bool = True
     composed: tuple[Literal["creator", "cluster"], ...] = ()
     item_bias: bool = True

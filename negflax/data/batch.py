@@ -1,6 +1,6 @@
 """What a training step is given: a batch of rows, each a stretch of users' events.
 
-Shapes: B rows, T steps, L labels a step.
+Shapes: B rows, T steps, L labels a step, R request features.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ class Batch(NamedTuple):
       label_ids_BTL: int32 rows of the labels, 0 = absent.
       positive_weight_BTL: float32 r.
       negative_weight_BTL: float32 w.
+      request_BTR: int32 codes of the time at which the state after this step is asked for a list
+        (features.request_codes); None where nobody knows.
     """
 
     item_ids_BT: np.ndarray
@@ -43,3 +45,4 @@ class Batch(NamedTuple):
     label_ids_BTL: np.ndarray
     positive_weight_BTL: np.ndarray
     negative_weight_BTL: np.ndarray
+    request_BTR: np.ndarray | None = None

@@ -2,7 +2,8 @@
 
 A user's n events give n steps: step 1 reads the start (item 0) and predicts the first event, step t
 reads event t-1 with its feedback and predicts event t. So the feedback of a target is never in its
-own input (docs/method.md §5.3).
+own input (docs/method.md §5.3). Its time is, as that of the request: it is known when a list is
+asked for.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import math
 import numpy as np
 
 from negflax.config import BatchConfig, LabelConfig
+from negflax.data import features
 from negflax.data.batch import Batch
 from negflax.data.schema import SPLITS
 from negflax.data.sequences import Sequences
 
 BLOCK = 2**20  # steps, or users, that are counted at a time
+DELAY_MS = 60_000  # after the last event, where a list is asked for at no given time
 
 
 class StreamBatches:
@@ -85,7 +88,23 @@ class StreamBatches:
         seen_BT.ravel()[: len(event_N)] = np.where(is_first_N, -1, event_N - 1)
         label_ML = np.full((seen_BT.size, label_NL.shape[1]), -1, np.int64)
         label_ML[: len(event_N)] = label_NL
-        return _gather(self._sequences, seen_BT, label_ML)
+        asked_BT = np.full(shape, -1, np.int64)
+        asked_BT.ravel()[: len(event_N)] = event_N
+        request_BTR = features.request_codes(
+            _times(self._sequences, asked_BT), _times(self._sequences, seen_BT)
+        )
+        return _gather(self._sequences, seen_BT, label_ML, request_BTR)
+
+    def targets(self, i: int) -> np.ndarray:
+        """(rows, T) int64 event that each step of batch i predicts, −1 in the padding."""
+        epoch, b = divmod(i, self.steps_per_epoch)
+        length, first = self._config.length, b * self._config.rows
+        event_N, *_ = self._steps(
+            epoch, (first + self._rows.start) * length, (first + self._rows.stop) * length
+        )
+        event_BT = np.full((len(self._rows), length), -1, np.int64)
+        event_BT.ravel()[: len(event_N)] = event_N
+        return event_BT
 
     def _steps(self, epoch: int, start: int, stop: int) -> tuple[np.ndarray, ...]:
         """Of the steps at these positions: (target event, is a user's first, label events (N, L)).
@@ -175,7 +194,11 @@ def _count_per_user(sequences: Sequences, wanted: np.ndarray) -> np.ndarray:
 
 
 def history_batch(
-    sequences: Sequences, end_R: np.ndarray, user_R: np.ndarray, length: int
+    sequences: Sequences,
+    end_R: np.ndarray,
+    user_R: np.ndarray,
+    length: int,
+    at_R: np.ndarray | None = None,
 ) -> Batch:
     """Histories of R queries, right-aligned: the state after the last column answers the query.
 
@@ -187,6 +210,9 @@ def history_batch(
       end_R: int64 index, over all events, one after the last event that the query may see.
       user_R: index of the user in sequences.user_ids.
       length: T.
+      at_R: int64 milliseconds of the queries, -1 = unknown. None: each one's user asks when the
+        log says that the user came back, at the time of the event end_R, of which nothing else is
+        read; or, if there is none, a minute after the last event.
 
     Returns:
       A batch of R rows without labels (L = 1, all 0).
@@ -200,10 +226,36 @@ def history_batch(
         raise ValueError("end_R: an index outside the events of its user")
     event_RT = end_R[:, None] + np.arange(-length, 0)
     seen_RT = np.where(event_RT >= begin_R[:, None], event_RT, -1)
-    return _gather(sequences, seen_RT, np.full((seen_RT.size, 1), -1))
+    before_RT = _times(sequences, seen_RT)
+    if at_R is None:
+        at_R = _next_times(sequences, end_R, user_R, before_RT[:, -1])
+    next_RT = np.concatenate([before_RT[:, 1:], np.asarray(at_R, np.int64)[:, None]], axis=1)
+    request_RTR = features.request_codes(next_RT, before_RT)
+    return _gather(sequences, seen_RT, np.full((seen_RT.size, 1), -1), request_RTR)
 
 
-def _gather(sequences: Sequences, seen_BT: np.ndarray, label_NL: np.ndarray) -> Batch:
+def asked_after(last_ms: np.ndarray) -> np.ndarray:
+    """Times of requests at no given time, by those of the users' last events, -1 = unknown."""
+    return np.where(last_ms >= 0, last_ms + DELAY_MS, -1)
+
+
+def _next_times(
+    sequences: Sequences, end_R: np.ndarray, user_R: np.ndarray, last_R: np.ndarray
+) -> np.ndarray:
+    there_R = end_R < sequences.offsets_U1[user_R + 1]
+    return np.where(there_R, _times(sequences, np.where(there_R, end_R, -1)), asked_after(last_R))
+
+
+def _times(sequences: Sequences, event: np.ndarray) -> np.ndarray:
+    """Times of events, -1 where the event is -1 or its time unknown."""
+    if not len(sequences.time_E):
+        return np.full(event.shape, -1, np.int64)
+    return np.where(event < 0, -1, sequences.time_E[np.maximum(event, 0)])
+
+
+def _gather(
+    sequences: Sequences, seen_BT: np.ndarray, label_NL: np.ndarray, request_BTR: np.ndarray
+) -> Batch:
     """The batch whose steps read the events seen_BT and predict label_NL (-1 = none)."""
     label_BTL = label_NL.reshape(*seen_BT.shape, -1)
     unseen_BT, absent_BTL = seen_BT < 0, label_BTL < 0
@@ -243,4 +295,5 @@ def _gather(sequences: Sequences, seen_BT: np.ndarray, label_NL: np.ndarray) -> 
         label_ids_BTL=labels(sequences.item_E),
         positive_weight_BTL=labels(sequences.positive_weight_E),
         negative_weight_BTL=labels(sequences.negative_weight_E),
+        request_BTR=request_BTR,
     )

@@ -16,6 +16,7 @@ WATCH_RATIO_EDGES = np.array(
 )
 # Time since the user's previous event: octaves from 1 s to about 3 weeks.
 GAP_EDGES_S = 2.0 ** np.arange(22)
+HOUR_MS, DAYS_TO_MONDAY = 3_600_000, 3  # 1 January 1970 was a Thursday
 SURFACES = 30  # surfaces 0..29 have codes of their own, any other shares the last one
 
 NUM_VALUES = {
@@ -26,6 +27,7 @@ NUM_VALUES = {
     "gap": len(GAP_EDGES_S) + 2,
     "surface": SURFACES + 2,
 }
+REQUEST_VALUES = {"gap": len(GAP_EDGES_S) + 2, "hour": 25, "weekday": 8}  # columns of their codes
 
 
 def bits(value_E: np.ndarray) -> np.ndarray:
@@ -64,6 +66,29 @@ def gap_codes(time_ms_E: np.ndarray, first_E: np.ndarray) -> np.ndarray:
     gap_s_E = np.diff(time_ms_E, prepend=0) / 1000.0
     known = (time_ms_E >= 0) & (np.append(-1, time_ms_E[:-1]) >= 0) & ~first_E & (gap_s_E >= 0)
     return buckets(np.where(known, gap_s_E, np.nan), GAP_EDGES_S)
+
+
+def request_codes(time_ms: np.ndarray, before_ms: np.ndarray) -> np.ndarray:
+    """Codes int32 (…, 3) of requests: gap, hour 1..24 and weekday 1..7 from Monday, in UTC.
+
+    Args:
+      time_ms: int64 milliseconds of the requests, -1 = unknown.
+      before_ms: of the user's last event before each, -1 = unknown or none.
+
+    Returns:
+      The codes; 0 unknown, and of the gap also where the two times run backwards.
+    """
+    time_ms, before_ms = np.asarray(time_ms, np.int64), np.asarray(before_ms, np.int64)
+    known = time_ms >= 0
+    gap_s = np.where(known & (before_ms >= 0), time_ms - before_ms, -1) / 1000.0
+    hours = time_ms // HOUR_MS
+    weekday = 1 + (hours // 24 + DAYS_TO_MONDAY) % 7
+    codes = (
+        buckets(np.where(gap_s >= 0, gap_s, np.nan), GAP_EDGES_S),
+        np.where(known, 1 + hours % 24, 0),
+        np.where(known, weekday, 0),
+    )
+    return np.stack(codes, axis=-1).astype(np.int32)
 
 
 def surface_codes(surface_E: np.ndarray) -> np.ndarray:

@@ -6,6 +6,8 @@ and zone, and ISO 8601 text, say themselves what they are; without a zone they a
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -62,6 +64,26 @@ def wrong_unit(newest: int) -> str:
     if newest >= _MICROSECONDS:
         return "microseconds"
     return "seconds" if 0 <= newest < EARLY_MS else ""
+
+
+def request_ms(at: Any) -> int:
+    """The time of a request as milliseconds since 1970.
+
+    Args:
+      at: a datetime, ISO 8601 text or milliseconds; without a zone it is UTC.
+
+    Raises:
+      DataError: it is none of these, or lies before 1970.
+    """
+    place = cells.Place("the request", "at")
+    try:
+        column = pa.array([at])
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+        raise place.error(None, f"{at!r} is no time", REMEDY) from error
+    value = None if pa.types.is_null(column.type) else milliseconds(column, place)[0].as_py()
+    if value is None:
+        raise place.error(None, f"{at!r} is no time", REMEDY)
+    return value
 
 
 def _from_text(column: pa.Array, place: cells.Place) -> pa.Array:

@@ -15,13 +15,14 @@ from flax import nnx
 
 from negflax.config import ModelConfig
 from negflax.data.batch import Batch
-from negflax.model import encoders, related_items
+from negflax.model import encoders, related_items, request_time
 from negflax.model.encoders.products import precision
 from negflax.model.items import Items
 from negflax.tables.table import TableSpec
 
 TABLE_FEATURES = ("creator", "cluster")
-BEHAVIOUR_HEAD = "behaviour_head"  # (D, D), beside the encoder's parameters
+# Beside the encoder's parameters: (D, D), and what model/request_time.py has.
+BEHAVIOUR_HEAD, REQUEST_TIME = "behaviour_head", "request_time"
 
 Dense = dict[str, Any]  # parameters of the encoder, a plain nested dict
 Vectors = dict[str, jax.Array]  # "input", "label", "candidate", "creator", "cluster"
@@ -73,6 +74,8 @@ class Recommender:
         dense = nnx.to_pure_dict(nnx.split(encoder)[1])
         if self.config.behaviour_head:
             dense[BEHAVIOUR_HEAD] = jnp.eye(self.config.embedding, dtype=self.config.dtype)
+        if self.config.request:
+            dense[REQUEST_TIME] = request_time.init(self.config, jax.random.fold_in(key, 1))
         return dense
 
     def lookups(
@@ -115,10 +118,25 @@ class Recommender:
         self, dense: Dense, vectors: Vectors, batch: Batch, **encoder_options: Any
     ) -> tuple[jax.Array, jax.Array]:
         """(states_BTD, last) from looked-up vectors; options as in negflax/model/encoders/."""
+        states_BTD, last = self.states_of_events(dense, vectors, batch, **encoder_options)
+        return self.at_request(dense, states_BTD, batch.request_BTR), last
+
+    def at_request(self, dense: Dense, states: jax.Array, codes: Any) -> jax.Array:
+        """States (…, D) of users who ask at the times of the codes (…, R)."""
+        if not self.config.request:
+            return states
+        with precision(self.config.precision):
+            return request_time.apply(dense[REQUEST_TIME], states, codes, self.config)
+
+    def states_of_events(
+        self, dense: Dense, vectors: Vectors, batch: Batch, **encoder_options: Any
+    ) -> tuple[jax.Array, jax.Array]:
+        """`states` before the time of the request is known."""
         width = self.config.embedding
         # Unit variance in: rows are N(0, 1/D), so that s·v starts small as well.
         items_BTD = vectors["input"][..., :width] * math.sqrt(width)
-        encoder = nnx.merge(self._graph, {k: v for k, v in dense.items() if k != BEHAVIOUR_HEAD})
+        beside = (BEHAVIOUR_HEAD, REQUEST_TIME)
+        encoder = nnx.merge(self._graph, {k: v for k, v in dense.items() if k not in beside})
         ids = {name: getattr(batch, f"{name}_BT") for name in self._dense_sizes}
         with precision(self.config.precision):
             return encoder(items_BTD, ids, vectors, batch.reset_BT, **encoder_options)

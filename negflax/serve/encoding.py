@@ -15,7 +15,7 @@ from negflax.data import Sequences, history_batch
 from negflax.serve.list_rules import UserHistory
 from negflax.serve.lists import SMALLEST, power_of_two
 from negflax.serve.one_event import CODES, batch_of
-from negflax.serve.scoring import step_function
+from negflax.serve.scoring import request_function, step_function
 from negflax.train.restore import Trained
 
 _SAME = 1e-4  # an encoder that goes on gives the states of the whole history up to this
@@ -25,7 +25,7 @@ class Progress(NamedTuple):
     """How far the events of a user were read.
 
     Attributes:
-      state_1D: the user's state.
+      state_1D: the user's state, without the time of a request.
       last: what the encoder needs to go on; None where it cannot.
     """
 
@@ -50,15 +50,30 @@ class Encoding:
         return self._read(self.trained.state["dense"], self._tables, batch, last)
 
     def of_histories(
-        self, histories: Sequences, user_R: np.ndarray, end_R: np.ndarray, history: int
+        self,
+        histories: Sequences,
+        user_R: np.ndarray,
+        end_R: np.ndarray,
+        history: int,
+        at_ms: int | None = None,
     ) -> jax.Array:
         """(R, D) states by the newest `history` events; steps are a power of two, or `history`.
 
-        A row with room for the start of its user gives the same state however long it is.
+        A row with room for the start of its user gives the same state however long it is. `at_ms`
+        is the time of the request; None: see `history_batch`.
         """
         longest = int((end_R - histories.offsets_U1[user_R]).max(initial=0))
         steps = min(history, power_of_two(longest + 1, SMALLEST))
-        return self(history_batch(histories, end_R, user_R, steps))[0]
+        at_R = None if at_ms is None else np.full(len(user_R), at_ms, np.int64)
+        batch = history_batch(histories, end_R, user_R, steps, at_R)
+        return self.at_request(self(batch)[0], batch.request_BTR[:, -1])
+
+    def at_request(self, states_RD: jax.Array, codes_R3: np.ndarray) -> jax.Array:
+        """The states of users who ask at the times of the codes (features.request_codes)."""
+        if not self.trained.config.model.request:
+            return states_RD
+        function = request_function(self.trained.model)
+        return function(self.trained.state["dense"], states_RD, codes_R3)
 
     @functools.cached_property
     def newcomer(self) -> Progress:

@@ -99,11 +99,17 @@ def write_export(
       The report.
 
     Raises:
-      ConfigError: a package of the extra `serve` is not installed.
+      ConfigError: a package of the extra `serve` is not installed, or the model reads the time of
+        requests.
     """
     if importlib.util.find_spec("flatbuffers") is None:  # what jax.export serialises by
         raise ConfigError("an export needs flatbuffers: pip install 'negflax[serve]'")
     out, trained = Path(out), recommender.trained
+    if trained.config.model.request:
+        raise ConfigError(
+            "an export cannot be told the time of a request yet: serve the run with negflax, or "
+            "train with config.model.request = ()"
+        )
     out.mkdir(parents=True, exist_ok=True)
     (out / names.MANIFEST).unlink(missing_ok=True)
     programs = Programs(recommender)

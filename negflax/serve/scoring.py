@@ -56,6 +56,7 @@ def state_function(model: Recommender, mesh: Mesh) -> Any:
 
     def on_device(dense: Any, state_tables: Any, batch: Batch) -> jax.Array:
         states_RD, _ = _last_states(model, dense, state_tables, batch, None)
+        states_RD = _at_request(model, dense, states_RD, batch)
         return jnp.pad(states_RD, ((0, -len(states_RD) % mesh.size), (0, 0)))
 
     return _on_devices(on_device, mesh, (COPIED, SPLIT, COPIED))
@@ -65,11 +66,21 @@ def state_function(model: Recommender, mesh: Mesh) -> Any:
 def step_function(model: Recommender, mesh: Mesh) -> Any:
     """Jitted (dense, tables, batch of R rows, start) → (user states (R, D), last).
 
-    `start` is the `last` of the events before, None where there are none: a session reads one event
-    at a time, and a long history piece by piece (negflax/model/encoders/__init__.py).
+    The states do not know the time of the request yet (`request_function`). `start` is the `last`
+    of the events before, None where there are none: a session reads one event at a time, and a long
+    history piece by piece (negflax/model/encoders/__init__.py).
     """
     on_device = functools.partial(_last_states, model)
     return _on_devices(on_device, mesh, (COPIED, SPLIT, COPIED, COPIED))
+
+
+@functools.lru_cache(maxsize=8)
+def request_function(model: Recommender) -> Any:
+    """Jitted (dense, states (R, D) of `step_function`, request codes (R, 3)) → user states (R, D).
+
+    For models that read the time of requests (negflax/model/request_time.py).
+    """
+    return jax.jit(model.at_request)
 
 
 def list_function(model: Recommender, mesh: Mesh, k: int) -> Any:
@@ -83,6 +94,7 @@ def list_function(model: Recommender, mesh: Mesh, k: int) -> Any:
 
     def lists(dense: Any, state_tables: Any, batch: Batch, excluded_RH: Any) -> Any:
         states_RD, _ = states(dense, state_tables, batch, None)
+        states_RD = _at_request(model, dense, states_RD, batch)
         return search(states_RD, state_tables[model.output_table]["rows"], excluded_RH)
 
     return lists
@@ -153,8 +165,13 @@ def _last_states(
             if use != "label":
                 rows = tables.gather(state_tables[name]["rows"], ids.reshape(-1))
                 vectors[use] = rows.reshape(*ids.shape, -1)
-    states_RTD, last = model.states(dense, vectors, batch, start=start)
+    states_RTD, last = model.states_of_events(dense, vectors, batch, start=start)
     return states_RTD[:, -1], last
+
+
+def _at_request(model: Recommender, dense: Any, states_RD: jax.Array, batch: Batch) -> jax.Array:
+    codes_BTR = batch.request_BTR
+    return model.at_request(dense, states_RD, None if codes_BTR is None else codes_BTR[:, -1])
 
 
 def _on_devices(function: Any, mesh: Mesh, in_specs: Any) -> Any:

@@ -13,6 +13,9 @@ import jax
 import numpy as np
 import pyarrow as pa
 
+from negflax.data import features
+from negflax.data.batches import asked_after
+from negflax.data.times import request_ms
 from negflax.serve.encoding import Progress
 from negflax.serve.list_rules import UserHistory, rules_of
 from negflax.serve.list_table import list_table
@@ -69,11 +72,14 @@ class Session:
             self._note(row, bool(event.get("dislike")) or bool(event.get("dismissal")), time_ms)
         return True
 
-    def recommend(self, k: int = 10, *, explain: bool = False, **rules: Any) -> pa.Table:
+    def recommend(
+        self, k: int = 10, *, at: Any = None, explain: bool = False, **rules: Any
+    ) -> pa.Table:
         """The k best items now.
 
         Args:
           k: length of the list.
+          at: time of the request, as for `Run.recommend`.
           explain: with `p`, the probability over the catalogue, and with the better items that a
             rule left out: their `rank` is null and `reason` says why.
           **rules: what is left out (negflax/serve/list_rules.py).
@@ -85,20 +91,26 @@ class Session:
           ConfigError: k is below 1 or above the number of items, or an unknown rule.
           ModelError: a score is not finite.
         """
-        state_1D, user = self.now()
+        state_1D, user = self.now(at)
         lists = self._of.lists.of_states(state_1D, [user], k, rules_of(rules), explain)
         return list_table(lists, self._of.trained.catalogue, explain=explain)
 
-    def now(self) -> tuple[np.ndarray, UserHistory]:
+    def now(self, at: Any = None) -> tuple[np.ndarray, UserHistory]:
         """(state (1, D), what the user has had), for lists of several sessions at once."""
         with self._lock:
             user = UserHistory(np.array(list(self._seen), np.int32), np.array(self._disliked, int))
-            return np.asarray(self._progress.state_1D), user
+            return np.asarray(self._state(at)), user
+
+    def _state(self, at: Any) -> Any:
+        last_1 = np.array([self._time_ms])
+        at_1 = asked_after(last_1) if at is None else np.array([request_ms(at)])
+        codes_13 = features.request_codes(at_1, last_1)
+        return self._of.encoding.at_request(self._progress.state_1D, codes_13)
 
     @property
     def state(self) -> np.ndarray:
-        """(D,) the user state, float32."""
-        return np.asarray(self._progress.state_1D, np.float32)[0]
+        """(D,) the user state, float32, of a request at no given time."""
+        return np.asarray(self._state(None), np.float32)[0]
 
     def to_bytes(self) -> bytes:
         """Everything that the session knows; `Run.session(state=…)` goes on from it."""

@@ -21,6 +21,7 @@ from jax.sharding import Mesh
 from negflax.config import MeshConfig
 from negflax.data import DataError, Sequences, history_batch
 from negflax.data.tabular import Data, read_histories
+from negflax.data.times import request_ms
 from negflax.mesh import make_mesh
 from negflax.serve.encoding import Encoding, user_histories
 from negflax.serve.list_rules import ListRules, rules_of
@@ -148,6 +149,7 @@ class TrainedRecommender:
         k: int = 10,
         *,
         name: str = "",
+        at: Any = None,
         explain: bool = False,
         progress: Callable[[int, int], Any] | None = None,
         **rules: Any,
@@ -163,6 +165,7 @@ class TrainedRecommender:
             the columns of the training log (a missing feedback column counts as unknown).
           k: list length.
           name: of the log, for error messages; by default its path, or `events`.
+          at: time of the request, as for `Run.recommend`.
           explain: with `p`, the probability over the catalogue, and with the better items that a
             rule left out: their `rank` is null and `reason` says why.
           progress: called with (users done, users) after every block of users.
@@ -182,7 +185,8 @@ class TrainedRecommender:
         chosen = rules_of(rules)
         self.lists.check_k(k)
         histories = read_histories(events, self.trained.config, self.trained.catalogue, name)
-        found = self._blocks(histories, k, chosen, explain, progress)
+        at_ms = None if at is None else request_ms(at)
+        found = self._blocks(histories, k, chosen, explain, progress, at_ms)
         short = sum(len(one.rows) < k for one in found)
         result = list_table(found, self.trained.catalogue, histories.user_ids, explain)
         return result, histories.report | {"short_lists": short}
@@ -194,6 +198,7 @@ class TrainedRecommender:
         rules: ListRules,
         explain: bool,
         progress: Callable[[int, int], Any] | None,
+        at_ms: int | None,
     ) -> list[UserList]:
         """The lists of all users, block by block of one size."""
         users, found = len(histories.user_ids), []
@@ -202,7 +207,7 @@ class TrainedRecommender:
             stop = min(start + size, users)
             user_R = np.minimum(np.arange(start, start + size), users - 1)
             end_R = histories.offsets_U1[user_R + 1]
-            states_RD = self.encoding.of_histories(histories, user_R, end_R, self.history)
+            states_RD = self.encoding.of_histories(histories, user_R, end_R, self.history, at_ms)
             asked = user_histories(histories, user_R[: stop - start])
             found += self.lists.of_states(states_RD, asked, k, rules, explain)
             if progress is not None:

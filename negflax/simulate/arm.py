@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from negflax.config import ConfigError
 from negflax.data import Batch, features
 from negflax.model import Recommender
 from negflax.serve.scoring import scored_tables
@@ -60,7 +61,14 @@ def arm_of(trained: Trained, has_dwell: bool) -> Arm:
     Args:
       trained: the checkpoint.
       has_dwell: whether the log has dwell times; if not, simulated events have none either.
+
+    Raises:
+      ConfigError: the model reads the time of requests.
     """
+    if trained.config.model.request:
+        raise ConfigError(
+            "simulated requests have no time: use a run with config.model.request = ()"
+        )
     catalogue = trained.catalogue
     duration_V = catalogue.duration_V
     if duration_V is None:

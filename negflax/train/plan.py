@@ -22,6 +22,7 @@ from jax.sharding import Mesh
 
 from negflax.config import Config, ConfigError
 from negflax.data import Batch
+from negflax.data.features import REQUEST_VALUES
 from negflax.mesh import split
 from negflax.model import Recommender
 from negflax.tables import all_to_all
@@ -179,7 +180,7 @@ def abstract_batch(config: Config, mesh: Mesh) -> Batch:
     """Shapes and dtypes of a training batch."""
     labels = 1 if config.labels.horizon == 1 else 2
     shape = {"BT": (config.batch.rows, config.batch.length)}
-    shape["BTL"] = (*shape["BT"], labels)
+    shape |= {"BTL": (*shape["BT"], labels), "BTR": (*shape["BT"], len(REQUEST_VALUES))}
 
     def array(name: str) -> jax.ShapeDtypeStruct:
         dtype = {"reset": jnp.bool_, "weight": jnp.float32}

@@ -79,7 +79,8 @@ def test_shapes_and_dtypes(make_sequences):
     for horizon, slots in ((1, 1), (3, 2)):
         batch = stream(s, rows=2, length=3, horizon=horizon).batch(0)
         for name, column in zip(Batch._fields, batch, strict=True):
-            shape = (2, 3, slots) if name.endswith("L") else (2, 3)
+            last = {"L": (slots,), "R": (3,)}.get(name[-1], ())
+            shape = (2, 3, *last)
             kind = np.float32 if "weight" in name else bool if name == "reset_BT" else np.int32
             assert (column.shape, column.dtype) == (shape, kind), name
 
