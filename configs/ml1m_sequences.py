@@ -24,6 +24,7 @@ def get_config():
     config.model.hidden = 128
     config.model.embedding = 128
     config.model.features = ()
+    config.model.precision = "auto"
     config.loss.objective = "ssm"
     config.loss.candidates = "uniform"
     config.loss.num_candidates = 2048

@@ -84,7 +84,7 @@ def virtual_devices(number: int) -> list[jax.Device]:
 def machine_of(config: Config) -> planning.Machine:
     """Returns the rates of a device: those that flags give, else the chip's for these products."""
     chip = chips.CHIPS["h200" if PLATFORM.value == "cpu" else PLATFORM.value]
-    share = 1 if config.model.precision == "bfloat16" else chip.float32_share
+    share = 1 if config.model.precision != "float32" else chip.float32_share
     return planning.Machine(
         (TFLOPS.value or chip.tflops * share) * 1e12,
         (MEMORY_GBPS.value or chip.memory_gbps) * 1e9,

@@ -132,7 +132,7 @@ def _check_precision(config: Config) -> None:
             "config.model.precision = 'bfloat16' cannot be used with config.model.dtype = "
             "'float64', as products of bfloat16 are summed in float32; set one of them to 'float32'"
         )
-    if kernel == "mosaic_gpu" and (model.precision != "bfloat16" or model.embedding > 256):
+    if kernel == "mosaic_gpu" and (model.precision == "float32" or model.embedding > 256):
         raise ConfigError(
             f"{named} multiplies bfloat16 vectors of at most 256 values: set "
             "config.model.precision = 'bfloat16' and config.model.embedding to 256 or less, or "

@@ -50,6 +50,7 @@ class ModelConfig:
       dtype: of parameters, states and sums, `float32` or `float64` (needs jax_enable_x64).
       precision: of the products of encoder and loss. `float32`: those of `dtype`, on every
         platform. `bfloat16`: their operands are rounded to bfloat16, their sums are float32.
+        `auto`: bfloat16 where the processor multiplies it faster, else float32.
       behaviour_head: estimate the logging policy from the state, for the objective `reinforce`.
     """
 
@@ -69,5 +70,5 @@ class ModelConfig:
     dropout_input: Share = 0.1
     dropout_output: Share = 0.1
     dtype: Literal["float32", "float64"] = "float32"
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
     behaviour_head: bool = False

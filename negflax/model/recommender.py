@@ -16,7 +16,7 @@ from flax import nnx
 from negflax.config import ModelConfig
 from negflax.data.batch import Batch
 from negflax.model import encoders, related_items, request_time
-from negflax.model.encoders.products import precision
+from negflax.model.encoders.products import in_force, precision
 from negflax.model.items import Items
 from negflax.tables.table import TableSpec
 
@@ -125,7 +125,7 @@ class Recommender:
         """States (…, D) of users who ask at the times of the codes (…, R)."""
         if not self.config.request:
             return states
-        with precision(self.config.precision):
+        with precision(in_force(self.config)):
             return request_time.apply(dense[REQUEST_TIME], states, codes, self.config)
 
     def states_of_events(
@@ -138,7 +138,7 @@ class Recommender:
         beside = (BEHAVIOUR_HEAD, REQUEST_TIME)
         encoder = nnx.merge(self._graph, {k: v for k, v in dense.items() if k not in beside})
         ids = {name: getattr(batch, f"{name}_BT") for name in self._dense_sizes}
-        with precision(self.config.precision):
+        with precision(in_force(self.config)):
             return encoder(items_BTD, ids, vectors, batch.reset_BT, **encoder_options)
 
     def composed(self, rows: dict[str, jax.Array]) -> dict[str, jax.Array]:

@@ -19,6 +19,7 @@ from negflax.loss.candidates import Candidates
 from negflax.loss.labels import ExtraColumns, LabelBatch, first_of_equals, margins
 from negflax.loss.logsumexp import CandidateSet, KernelOptions, label_logsumexp
 from negflax.loss.total import objective_sum
+from negflax.model.encoders.products import in_force
 from negflax.model.recommender import BEHAVIOUR_HEAD, Recommender, Vectors
 from negflax.train.weights import LossWeights
 
@@ -143,7 +144,7 @@ def _options(config: Config) -> KernelOptions:
         impl=config.loss.implementation,
         block_elements=config.loss.block_elements,
         split_over=config.mesh.rows if config.loss.candidates == "full" else (),
-        precision=config.model.precision,
+        precision=in_force(config.model),
     )
 
 

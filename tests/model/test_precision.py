@@ -1,16 +1,18 @@
 """config.model.precision: bfloat16 products, float32 around them."""
 
 import dataclasses
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from negflax.config import Config, ConfigError
+from negflax.config import Config, ConfigError, ModelConfig
 from negflax.config.checks import check
 from negflax.mesh import make_mesh
 from negflax.model import Recommender
+from negflax.model.encoders import products
 from negflax.model.encoders.products import matmul, precision
 from negflax.train.plan import Sizes
 from negflax.train.step import Trainer
@@ -84,3 +86,24 @@ def test_a_kernel_of_another_platform_is_an_error():
     sizes = Sizes(20, dict.fromkeys(config.model.features, 3))
     with pytest.raises(ConfigError, match="runs on a tpu"):
         Trainer(config, Recommender(config.model, sizes), np.ones(20), 1, make_mesh(config.mesh))
+
+
+@pytest.mark.parametrize(
+    ("platform", "flags", "dtype", "expected"),
+    [
+        ("cpu", "avx2 avx512_bf16", "float32", "bfloat16"),
+        ("cpu", "amx_bf16", "float32", "bfloat16"),
+        ("cpu", "avx2 avx512f", "float32", "float32"),
+        ("cpu", "amx_bf16", "float64", "float32"),
+        ("tpu", "", "float32", "bfloat16"),
+    ],
+)
+def test_auto_is_what_the_devices_are_fast_at(platform, flags, dtype, expected):
+    config = ModelConfig(precision="auto", dtype=dtype)
+    products._cpu_multiplies_bfloat16.cache_clear()
+    with (
+        mock.patch.object(products, "platform", return_value=platform),
+        mock.patch.object(products.Path, "read_text", return_value=flags),
+    ):
+        assert products.in_force(config) == expected
+    products._cpu_multiplies_bfloat16.cache_clear()

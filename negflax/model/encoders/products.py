@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from negflax.config import ModelConfig
+from negflax.mesh import platform
 
 _PRECISION = contextvars.ContextVar("precision of an encoder's products", default="float32")
 
@@ -29,6 +34,26 @@ def precision(name: str) -> Iterator[None]:
             yield
     finally:
         _PRECISION.reset(token)
+
+
+def in_force(config: ModelConfig) -> str:
+    """`float32` or `bfloat16`: config.model.precision, with `auto` decided by the devices.
+
+    `auto` is bfloat16 on GPUs and TPUs, and on CPUs that multiply it (AVX512-BF16 or AMX on Linux).
+    """
+    if config.precision != "auto":
+        return config.precision
+    fast = config.dtype == "float32" and (platform() != "cpu" or _cpu_multiplies_bfloat16())
+    return "bfloat16" if fast else "float32"
+
+
+@functools.cache
+def _cpu_multiplies_bfloat16() -> bool:
+    try:
+        said = Path("/proc/cpuinfo").read_text()
+    except OSError:  # another system
+        return False
+    return "avx512_bf16" in said or "amx_bf16" in said
 
 
 def current() -> str:
