@@ -22,8 +22,14 @@ set -u
 # A signal to this shell waits until srun has returned; the tasks get their own.
 trap : TERM
 cd {root} || exit 1
+# srun returns the highest code, also of tasks that it killed because another had failed. The code
+# that decides is that of the first to fail.
+first={folder}/{name}.$SLURM_JOB_ID.exit
+rm -f "$first"
 {srun}
 code=$?
+if [ "$code" -ne 0 ] && [ -s "$first" ]; then code=$(cat "$first"); fi
+rm -f "$first"
 job="${{SLURM_ARRAY_JOB_ID:+${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}}}"
 if {restart}; then
   echo "exit code $code: requeueing" >&2
@@ -32,6 +38,11 @@ if {restart}; then
 fi
 exit "$code"
 """
+# Runs a task's words ("$@"), and writes the code of the first that fails to the file "$0".
+TASK = (
+    'trap : TERM INT HUP; "$@"; code=$?; '
+    '[ "$code" -eq 0 ] || (set -C; echo "$code" > "$0") 2> /dev/null; exit "$code"'
+)
 
 
 def render(job: Job) -> dict[str, str]:
@@ -43,7 +54,9 @@ def render(job: Job) -> dict[str, str]:
     if job.topology or job.num_slices > 1:
         raise ConfigError("--engine=slurm has no TPU slices: leave out --topology and --num_slices")
     program = [job.python, *job.program()]
-    line = f"srun --kill-on-bad-exit=1 {shell.words(program)}"
+    line = (
+        f'srun --kill-on-bad-exit=1 bash -c {shell.words([TASK])} "$first" {shell.words(program)}'
+    )
     if job.image:  # of the plugin pyxis, which most clusters with containers have
         line = line.replace("srun ", f"srun --container-image={shell.words([job.image])} ", 1)
     if job.array:
@@ -51,6 +64,8 @@ def render(job: Job) -> dict[str, str]:
     script = SCRIPT.format(
         directives="\n".join(f"#SBATCH --{option}" for option in _options(job)),
         root=shell.words([str(Path.cwd())]),
+        folder=shell.words([str(Path(job.workdir).absolute())]),
+        name=job.name,
         srun=line,
         restart=shell.restart_test("code", "SLURM_RESTART_COUNT", job.max_restarts),
     )

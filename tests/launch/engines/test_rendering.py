@@ -124,10 +124,37 @@ def test_hostile_arguments_arrive_through_slurm_tpu_vm_and_sky(tmp_path):
     expected = ["-m", "launch.train", *HOSTILE, "--workdir=runs/first"]
     for tool, files in made.items():
         (text,) = files.values()
-        path = f"{tmp_path}:/usr/bin:/bin"
-        subprocess.run(["bash", "-c", text], env={"PATH": path}, check=True, cwd=tmp_path)
+        env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "7"}
+        subprocess.run(["bash", "-c", text], env=env, check=True, cwd=tmp_path)
         assert json.loads((tmp_path / f"{tool}.json").read_text())[-len(expected) :] == expected
     assert not (tmp_path / "pwned").exists()
+
+
+SRUN = """#!/bin/bash
+shift  # --kill-on-bad-exit=1
+for rank in 0 1; do SLURM_PROCID=$rank "$@"; done
+exit 137
+"""
+
+
+@pytest.mark.parametrize(("first", "code"), [(1, 1), (42, 42), (134, 134), (139, 139)])
+def test_slurm_decides_by_the_first_task_that_failed(tmp_path, first, code):
+    """srun returns 137 where it killed the other tasks, which is no reason to try again."""
+    workdir = tmp_path / "run"
+    workdir.mkdir()
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nif [ "$SLURM_PROCID" = 0 ]; then exit {first}; fi\nexit 137\n')
+    (tmp_path / "srun").write_text(SRUN)
+    (tmp_path / "scontrol").write_text('#!/bin/sh\necho "$@" > requeued\n')
+    for program in ("python", "srun", "scontrol"):
+        (tmp_path / program).chmod(0o755)
+    (text,) = ENGINES["slurm"].render(job(python=str(python), workdir=str(workdir))).values()
+    text = text.replace(f"cd {ROOT}", f"cd {tmp_path}")
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_ID": "7"}
+    found = subprocess.run(["bash", "-c", text], env=env, cwd=tmp_path)
+    assert found.returncode == code
+    assert (tmp_path / "requeued").exists() == (code != 1)
+    assert not list(workdir.iterdir())
 
 
 def expanded(word, known):
