@@ -82,6 +82,8 @@ class WorldConfig:
     """The embedded synthetic short-video platform (negflax/world/).
 
     Attributes:
+      name: a world of negflax/world/named_worlds.py: `heedless` (the default), `grumble`, `loose`,
+        `reacting`, `reacting_weakly` or `control`. The other settings add to it or replace parts.
       seed: of users, items and behaviour.
       num_users: users, at least 1.
       num_items: items in the catalogue.
@@ -98,6 +100,9 @@ class WorldConfig:
         `aversion_loss = 3.0`; for sensitivity, another world than the default.
     """
 
+    name: Literal["heedless", "grumble", "loose", "reacting", "reacting_weakly", "control"] = (
+        "heedless"
+    )
     seed: Natural = 0
     num_users: Count = 12_000
     num_items: Count = 5_000

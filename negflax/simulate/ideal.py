@@ -4,7 +4,9 @@ The observer knows every mechanism, every item and each user's lasting taste. Li
 to infer aversions from feedback, which it does by Bayes' rule (negflax/simulate/observer.py). Its
 lists change after a dislike or a skip by as much as the distribution of the log justifies; a model
 that imitates the log and changes more overreacts. For the objective with dislikes as labels, p is
-the stationary point of the objective (docs/method.md §3). Freshness is left out.
+the stationary point of the objective (docs/method.md §3), at the weight w that a run has frozen, or
+at the w that an ω means for the observer. The two differ: w = ω / p̄, and the observer's p of what
+is disliked next is larger than a model's. Freshness is left out.
 
 Shapes: S users, T events, I items of the world in its own order, C clusters, V catalogue rows, K
 list length.
@@ -12,6 +14,7 @@ list length.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -29,11 +32,27 @@ from negflax.world.population import Array
 SESSION_S = 3_600.0  # a longer pause begins a new session
 
 
+@dataclasses.dataclass(frozen=True)
+class Aim:
+    """What the observer's lists are best for.
+
+    Attributes:
+      w: weight of the negative term, of the objective with dislikes as labels; 0: positives only.
+      omega: above 0, w is this ω / p̄ with the observer's own p̄.
+      session_goes_on: the next event is in the same session for certain. Otherwise the session may
+        end, more likely after a dislike, which rests the user's boredom with the cluster.
+    """
+
+    w: float = 0.0
+    omega: float = 0.0
+    session_goes_on: bool = False
+
+
 def ideal_lists(
     sequences: Sequences,
     event_ST: np.ndarray,
     world: WorldConfig,
-    omega: float,
+    aim: Aim,
     length: int,
     signal: str = "dislike",
 ) -> np.ndarray:
@@ -46,7 +65,7 @@ def ideal_lists(
       sequences: log of the world.
       event_ST: indices of the users' events in the log, the newest last.
       world: settings of the world.
-      omega: ω of the objective with negative labels, w = ω / p̄; 0: positives only.
+      aim: objective of the lists.
       length: list length K.
       signal: one of walk.SIGNALS.
 
@@ -62,11 +81,18 @@ def ideal_lists(
     known_I = np.zeros(len(place_I), bool)
     known_I[place_V[1:]] = True
     run = functools.partial(
-        _lists, population, histories, known_I, p=p, length=length, signal=signal
+        _lists,
+        population,
+        histories,
+        known_I,
+        p=p,
+        length=length,
+        signal=signal,
+        goes_on=aim.session_goes_on,
     )
-    found_S2K, p_negative_S2, negative_S2 = run(w=0.0)
-    if omega:
-        found_S2K, *_ = run(w=omega * negative_S2[:, 0].sum() / p_negative_S2[:, 0].sum())
+    found_S2K, p_negative_S2, negative_S2 = run(w=aim.w)
+    if aim.omega:
+        found_S2K, *_ = run(w=aim.omega * negative_S2[:, 0].sum() / p_negative_S2[:, 0].sum())
     row_I = np.zeros(len(place_I), np.int64)
     row_I[place_V[1:]] = np.arange(1, len(place_V))
     return row_I[np.asarray(found_S2K)].swapaxes(0, 1)
@@ -86,7 +112,7 @@ def _past(sequences: Sequences, event_ST: np.ndarray, place_V: np.ndarray) -> Pa
     )
 
 
-@functools.partial(jax.jit, static_argnames=("p", "length", "signal"))
+@functools.partial(jax.jit, static_argnames=("p", "length", "signal", "goes_on"))
 def _lists(
     population: Population,
     histories: tuple[Past, Array],
@@ -95,6 +121,7 @@ def _lists(
     p: Parameters,
     length: int,
     signal: str,
+    goes_on: bool,
 ) -> tuple[Array, Array, Array]:
     """Returns lists (S, 2, K) of items, and Σ b·p and Σ b over items, (S, 2) each.
 
@@ -122,7 +149,7 @@ def _lists(
             event = last._replace(skip=skip, long_view=~skip, dislike=dislike)
             now = see(belief, event, items, traits, p)
             annoyance = p.exit_skip if signal == "skip" else p.exit_dislike
-            ends = p.session_exit * jnp.where(given, annoyance, 1)
+            ends = 0.0 if goes_on else p.session_exit * jnp.where(given, annoyance, 1)
             rested = now._replace(boredom_C=p.boredom_rest * now.boredom_C)
             a_I, b_I = (
                 (1 - ends) * x + ends * y

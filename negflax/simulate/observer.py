@@ -18,6 +18,7 @@ import numpy as np
 from jax.scipy.stats import norm
 
 from negflax.world import Parameters
+from negflax.world.behaviour import dislike_chances
 from negflax.world.population import Array
 
 
@@ -81,8 +82,10 @@ def see(belief: Belief, event: Past, items: Any, traits: Any, p: Parameters) -> 
     skip, long_view = behaviour(averse_affinity, items.duration_ms_I[event.item], p)
     chance = jnp.where(event.long_view, long_view, jnp.maximum(1 - skip - long_view, 1e-3))
     chance = jnp.where(event.skip, skip, chance)
-    of_dislike = dislike(of_cluster, of_creator, p)
-    neither, cluster, by, both = chance * jnp.where(event.dislike, of_dislike, 1 - of_dislike)
+    if p.dislike_cluster or p.dislike_creator:  # else a dislike says nothing, to the last bit
+        of_dislike = dislike(of_cluster, of_creator, items.disliked_I[event.item], p)
+        chance *= jnp.where(event.dislike, of_dislike, 1 - of_dislike)
+    neither, cluster, by, both = chance
     q_cluster, q_creator = (
         jax.nn.sigmoid(belief.cluster_C[c]),
         jax.nn.sigmoid(belief.creator_A[creator]),
@@ -137,7 +140,7 @@ def rates(
         weight * behaviour(affinity_I - n * p.aversion_loss, items.duration_ms_I, p)[1]
         for n, weight in enumerate(weights)
     )
-    return served_I * long_view_I, served_I * dislike(q_I, by_I, p)
+    return served_I * long_view_I, served_I * dislike(q_I, by_I, items.disliked_I, p)
 
 
 def behaviour(affinity: Array, duration_ms: Array, p: Parameters) -> tuple[Array, Array]:
@@ -150,10 +153,13 @@ def behaviour(affinity: Array, duration_ms: Array, p: Parameters) -> tuple[Array
     return swipe, (1 - swipe) * norm.sf((needed - mean) / p.watch_noise)
 
 
-def dislike(of_cluster: Array, of_creator: Array, p: Parameters) -> Array:
-    """Returns the probability of a dislike, given aversions or their probabilities."""
-    content = (1 - p.dislike_cluster * of_cluster) * (1 - p.dislike_creator * of_creator)
-    return 1 - (1 - p.dislike_noise) * content
+def dislike(of_cluster: Array, of_creator: Array, disliked: Array, p: Parameters) -> Array:
+    """Returns the probability of a dislike, given aversions or their probabilities.
+
+    `disliked` are the items' factors of it.
+    """
+    noise, by_cluster, by_creator = dislike_chances(disliked, p)
+    return 1 - (1 - noise) * (1 - by_cluster * of_cluster) * (1 - by_creator * of_creator)
 
 
 def _logit(chance: float) -> float:

@@ -128,7 +128,7 @@ def ideal_figures(
     item_S = sequences.item_E[event_ST[:, -1]]
     for name, own_omega in (("ideal", 0.0), ("ideal_and_label", omega)):
         lists = ideal.ideal_lists(
-            sequences, event_ST, world, own_omega, LENGTHS[0], settings.plan.signal
+            sequences, event_ST, world, ideal.Aim(omega=own_omega), LENGTHS[0], settings.plan.signal
         )
         for kind, kind_V in kinds_of(sequences.catalogue).items():
             before_S, after_S = (similarity(x, item_S, kind_V) for x in lists)

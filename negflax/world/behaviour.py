@@ -129,10 +129,11 @@ def respond(
     skip_U = dwell_ms_U < skip_below_ms_U
     uniform_3U = jax.random.uniform(button_key, (3, count), F32)
     like_U = uniform_3U[0] < jax.nn.sigmoid(p.like_bias + p.like_slope * affinity_U)
+    noise, by_cluster, by_creator = dislike_chances(items.disliked_I[item_U], p)
     content_U = (
-        F32(1 - p.dislike_noise)
-        * (1 - p.dislike_cluster * averse_cluster_U.astype(F32))
-        * (1 - p.dislike_creator * averse_creator_U.astype(F32))
+        (1 - noise)
+        * (1 - by_cluster * averse_cluster_U.astype(F32))
+        * (1 - by_creator * averse_creator_U.astype(F32))
     )
     dislike_U = uniform_3U[1] >= content_U
     averse_U = averse_cluster_U | averse_creator_U
@@ -147,6 +148,19 @@ def respond(
         dislike_U=dislike_U,
         dismissal_U=dismissal_U & ~dislike_U,
     )
+
+
+def dislike_chances(disliked: Array, p: Parameters) -> tuple[Array | float, ...]:
+    """Returns the probabilities of a dislike by accident, and by aversion to cluster and creator.
+
+    Args:
+      disliked: factors of the items (`Items.disliked_I`), any shape.
+      p: mechanisms of the world.
+    """
+    chances = p.dislike_noise, p.dislike_cluster, p.dislike_creator
+    if not p.dislike_item_spread:  # plain numbers, so that the log of such a world stays as it was
+        return chances
+    return tuple(jnp.minimum(chance * disliked, 1) for chance in chances)
 
 
 def affinity(population: Population, state: UserState, item_U: Array, p: Parameters) -> Array:

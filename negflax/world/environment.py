@@ -22,7 +22,8 @@ import numpy as np
 from negflax.config import ConfigError, WorldConfig
 from negflax.world import behaviour, home
 from negflax.world.behaviour import Feedback, UserState
-from negflax.world.parameters import DEFAULT, Parameters, mechanisms
+from negflax.world.named_worlds import mechanisms
+from negflax.world.parameters import DEFAULT, Parameters
 from negflax.world.population import Array, Population, draw_population, on_host, world_key
 
 SURFACES = ("feed", "home")

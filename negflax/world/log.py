@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 
 from negflax.config import WorldConfig
 from negflax.world import behaviour, feed
-from negflax.world.parameters import DEFAULT, Parameters, mechanisms
+from negflax.world.named_worlds import mechanisms
+from negflax.world.parameters import DEFAULT, Parameters
 from negflax.world.population import (
     F32,
     Array,

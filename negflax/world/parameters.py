@@ -1,16 +1,14 @@
 """The parameters of the synthetic platform: one number per mechanism, with its unit and reason.
 
-Sizes, the seed and the switches of experiments are in `negflax.config.WorldConfig`; `mechanisms`
-applies the switches to the parameters. The unit of affinity, on which all behaviour depends, is the
-standard deviation of the match between a random user and a random item.
+Sizes, the seed and the switches of experiments are in `negflax.config.WorldConfig`;
+`mechanisms` (negflax/world/named_worlds.py) applies a world's name and the switches. The unit of
+affinity, on which all behaviour depends, is the standard deviation of the match between a random
+user and a random item.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-
-from negflax.config import ConfigError, WorldConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +82,9 @@ class Parameters:
       dislike_noise: probability of a dislike without any aversion: accidents and moods.
       dislike_cluster: further probability of a dislike if the user is averse to the cluster.
       dislike_creator: further probability of a dislike if the user is averse to the creator.
+      dislike_item_spread: standard deviation of the logarithm of an item's factor, with mean 1, of
+        these three probabilities: some items are disliked by many, however long they are watched.
+        .67 is a coefficient of variation of .75, that of "reduce similar" over items of KuaiRand.
 
       dismissal_skip: probability that a skip comes with "not interested": rarer than skips, as it
         takes a long press and a menu.
@@ -167,6 +168,7 @@ class Parameters:
     dislike_noise: float = 0.008
     dislike_cluster: float = 0.2
     dislike_creator: float = 0.3
+    dislike_item_spread: float = 0.0
 
     dismissal_skip: float = 0.004
     dismissal_averse: float = 0.04
@@ -195,47 +197,3 @@ class Parameters:
 
 DEFAULT = Parameters()
 NOMINAL_DISLIKES = 0.05  # share of events that `DEFAULT` gives in the default world
-
-
-def mechanisms(config: WorldConfig, parameters: Parameters = DEFAULT) -> Parameters:
-    """Returns the parameters with the overrides and switches of the config applied.
-
-    `dislike_rate` scales the three probabilities of a dislike by the same factor. With
-    `dislikes = "random"` every event has the probability `dislike_rate`, whatever the user's
-    aversions, and dismissals depend on skips only.
-
-    Raises:
-      ConfigError: an entry of config.world.parameters has an unknown name, or no number.
-    """
-    p = dataclasses.replace(parameters, **dict(map(_override, config.parameters)))
-    if not config.platform_reacts:
-        p = dataclasses.replace(p, reaction_cluster=0.0, reaction_creator=0.0)
-    if config.dislikes == "random":
-        return dataclasses.replace(
-            p,
-            dislike_noise=config.dislike_rate,
-            dislike_cluster=0.0,
-            dislike_creator=0.0,
-            dismissal_averse=0.0,
-        )
-    scale = config.dislike_rate / NOMINAL_DISLIKES
-    chances = ("dislike_noise", "dislike_cluster", "dislike_creator")
-    return dataclasses.replace(p, **{name: min(1.0, scale * getattr(p, name)) for name in chances})
-
-
-def _override(text: str) -> tuple[str, float | int]:
-    """Parses one entry of config.world.parameters, `name = number`."""
-    name, _, number = (part.strip() for part in text.partition("="))
-    types = {field.name: type(field.default) for field in dataclasses.fields(Parameters)}
-    try:
-        return name, types[name](number)
-    except KeyError:
-        near = difflib.get_close_matches(name, types, n=1)
-        hint = f"; did you mean `{near[0]}`?" if near else ""
-        raise ConfigError(
-            f"config.world.parameters: there is no mechanism `{name}`{hint}"
-        ) from None
-    except ValueError:
-        raise ConfigError(
-            f"config.world.parameters: `{text}`: write `{name} = {types[name].__name__}`"
-        ) from None

@@ -36,6 +36,7 @@ class Items(NamedTuple):
       popularity_I: float32, cumulative share of exposure; the last value is 1.
       start_C1: int32; cluster c holds the items start_C1[c] to start_C1[c + 1] − 1.
       centre_CW: float32, cluster centres.
+      disliked_I: float32 factor of the probabilities of a dislike, 1 on average.
     """
 
     item_id_I: Array
@@ -48,6 +49,7 @@ class Items(NamedTuple):
     popularity_I: Array
     start_C1: Array
     centre_CW: Array
+    disliked_I: Array
 
 
 class Users(NamedTuple):
@@ -157,6 +159,7 @@ def _draw_items(key: Array, config: WorldConfig, p: Parameters) -> Items:
             jnp.int32
         ),
         centre_CW=centre_CW,
+        disliked_I=_draw_disliked(jax.random.fold_in(key, 0), items, p),
     )
 
 
@@ -177,6 +180,11 @@ def _draw_creators(key: Array, cluster_I: Array, config: WorldConfig, p: Paramet
 def _draw_releases(key: Array, items: int, p: Parameters) -> Array:
     cold_I, moment_I = _uniform(key, (2, items))
     return jnp.where(cold_I < p.cold_share, moment_I * F32(p.cold_days * 86_400), F32(0))
+
+
+def _draw_disliked(key: Array, items: int, p: Parameters) -> Array:
+    spread = F32(p.dislike_item_spread)
+    return jnp.exp(spread * jax.random.normal(key, (items,), F32) - spread**2 / 2)
 
 
 def _draw_users(key: Array, config: WorldConfig, p: Parameters) -> Users:

@@ -10,11 +10,12 @@ import pytest
 from negflax.config import Config, WorldConfig
 from negflax.data import open_sequences
 from negflax.simulate import ideal, observer
+from negflax.simulate.ideal import Aim
 from negflax.simulate.measures import similarity
 from negflax.world import behaviour, draw_population, mechanisms
 
 SMALL = dict(num_users=150, num_items=120, num_creators=10, num_clusters=5, steps=25)
-NO_LESSON = ("taste_learning = 0", "exit_dislike = 1", "exit_skip = 1", "aversion_loss = 0")
+POSITIVES = Aim()
 
 
 def log_of(world, folder):
@@ -26,14 +27,14 @@ def log_of(world, folder):
 
 @pytest.fixture(scope="module")
 def change(tmp_path_factory):
-    """A function (settings of the world that made the log, ω, signal) → change of similarity."""
+    """A function (aim, signal, other settings of the world) → change of similarity."""
     world = WorldConfig(**SMALL, dislike_rate=0.07)
     log, event_ST = log_of(world, tmp_path_factory.mktemp("world"))
     item_S, kind_V = log.item_E[event_ST[:, -1]], log.catalogue.clusters_VC[:, 0]
 
-    def of(omega=0.0, signal="dislike", **believed):
+    def of(aim=POSITIVES, signal="dislike", **believed):
         lists_2SK = ideal.ideal_lists(
-            log, event_ST, dataclasses.replace(world, **believed), omega, 10, signal
+            log, event_ST, dataclasses.replace(world, **believed), aim, 10, signal
         )
         assert lists_2SK.shape == (2, 60, 10) and lists_2SK.min() >= 1
         for user, events in enumerate(event_ST):
@@ -47,7 +48,12 @@ def change(tmp_path_factory):
 
 def test_its_lists_fall_after_a_dislike_and_with_labels_further(change):
     plain = change()
-    assert plain < -0.1 and change(omega=30.0) < plain
+    assert plain < -0.1 and change(Aim(omega=30.0)) < plain
+    assert change(Aim(w=1e-9)) == plain > change(Aim(w=30.0))
+
+
+def test_a_session_that_goes_on_keeps_the_user_bored_and_lists_fall_further(change):
+    assert change(Aim(session_goes_on=True)) < change()
 
 
 def test_its_lists_fall_after_a_skip(change):
@@ -58,15 +64,17 @@ def test_it_expects_fewer_disliked_clusters_from_a_platform_that_reacts(change):
     assert change(platform_reacts=True) < 1.2 * change() < 0
 
 
-def test_a_dislike_unrelated_to_taste_changes_nothing(tmp_path):
-    world = WorldConfig(**SMALL, dislikes="random", parameters=NO_LESSON)
+@pytest.mark.parametrize("aim", [POSITIVES, Aim(omega=3.0), Aim(w=700.0, session_goes_on=True)])
+def test_in_the_control_a_dislike_changes_exactly_nothing(aim, tmp_path):
+    world = WorldConfig(**SMALL, name="control")
     log, event_ST = log_of(world, tmp_path)
-    without, with_dislike = ideal.ideal_lists(log, event_ST, world, 0.0, 10)
+    without, with_dislike = ideal.ideal_lists(log, event_ST, world, aim, 10)
     np.testing.assert_array_equal(without, with_dislike)
 
 
-def test_its_chances_are_those_of_the_worlds_users():
-    world = WorldConfig(**SMALL | {"num_users": 20_000})
+@pytest.mark.parametrize("name", ["heedless", "loose"])
+def test_its_chances_are_those_of_the_worlds_users(name):
+    world = WorldConfig(**SMALL | {"num_users": 20_000}, name=name)
     p, population = mechanisms(world), draw_population(world)
     item_U = jnp.full(20_000, 7)
     state = behaviour.first_state(population, p)
@@ -77,7 +85,9 @@ def test_its_chances_are_those_of_the_worlds_users():
     duration = population.items.duration_ms_I[7]
     skip_U, long_view_U = observer.behaviour(affinity_U, duration, p)
     dislike_U = observer.dislike(
-        *(x.astype(jnp.float32) for x in behaviour.aversions(population, item_U)), p
+        *(x.astype(jnp.float32) for x in behaviour.aversions(population, item_U)),
+        population.items.disliked_I[item_U],
+        p,
     )
     for chance_U, seen_U in ((long_view_U, found.long_view_U), (dislike_U, found.dislike_U)):
         assert float(chance_U.mean()) == pytest.approx(float(seen_U.mean()), abs=0.01)
