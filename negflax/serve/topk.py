@@ -9,21 +9,26 @@ Of equal scores the lower row comes first: blocks are consecutive rows, shards c
 and `lax.top_k` puts the lower index first. Memory beyond table and result is one block of users:
 their block maxima, V / BLOCK a user, and _REFINED candidate values.
 
-Shapes: R users, D width, V rows of the table, v rows of a shard, A blocks of a shard, B of a chunk,
-W blocks that are looked into, K list length, H excluded rows of a user.
+A calibration (negflax/calibration/) adds to a row's score what its kind has for the user, tile by
+tile.
+
+Shapes: R users, D width, V rows of the table, v rows of a shard, c rows of a chunk, A blocks of a
+shard, B of a chunk, W blocks that are looked into, K list length, H excluded rows of a user.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.experimental.layout import Layout, with_layout_constraint
 from jax.sharding import Mesh
 
-from negflax.mesh import AXES, COPIED, SPLIT, exact_products
+from negflax.calibration.kind_shift import Shift
+from negflax.mesh import AXES, COPIED, SPLIT, exact_products, platform
 
 BLOCK = 16  # rows behind one maximum
 GROUP = 32  # maxima behind one maximum of the second level
@@ -34,11 +39,28 @@ _BISECTIONS = 6  # of a user's values before a top-K
 _SLACK = 8
 
 
+Shifts = tuple[tuple[jax.Array, Shift], ...]  # of each kind: kind of every row (v,), its Shift
+
+
+class Queries(NamedTuple):
+    """What is searched for, with what a calibration adds.
+
+    Attributes:
+      states_RD: the users' vectors.
+      shifts: corrections by kind; none without a calibration.
+    """
+
+    states_RD: jax.Array
+    shifts: Shifts = ()
+
+
 @functools.lru_cache(maxsize=32)
 def top_k_function(
-    mesh: Mesh, num_rows: int, k: int, recall: float = 1.0, bias: bool = False
+    mesh: Mesh, num_rows: int, k: int, recall: float = 1.0, bias: bool = False, kinds: int = 0
 ) -> Any:
     """Jitted (queries (R, D), rows (V, D) sharded, excluded (R, H)) → (rows (R, K), scores (R, K)).
+
+    With `kinds`, of a calibration, the shifts of as many kinds follow as a fourth argument.
 
     Args:
       mesh: over whose devices the table is split.
@@ -47,6 +69,7 @@ def top_k_function(
       recall: below 1: blocks are chosen by `lax.approx_max_k` with this expected recall, which is
         faster than the exact choice on TPUs; elsewhere it is exact, and slower.
       bias: the rows' last column is a bias, which queries of one value less are given a one for.
+      kinds: number of kinds whose shifts are added.
 
     Returns:
       A function that gives int32 rows by falling score, 0 with score -inf where a list has ended,
@@ -55,12 +78,15 @@ def top_k_function(
       need not show a NaN.
     """
 
-    def on_shard(queries_RD: jax.Array, rows_vD: jax.Array, excluded_RH: jax.Array) -> Any:
+    def on_shard(
+        queries_RD: jax.Array, rows_vD: jax.Array, excluded_RH: jax.Array, shifts: Shifts = ()
+    ) -> Any:
         if bias:
             queries_RD = jnp.pad(queries_RD, ((0, 0), (0, 1)), constant_values=1)
+        queries = Queries(queries_RD, shifts)
         with exact_products():
             return top_k_of_shard(
-                queries_RD, rows_vD, excluded_RH, num_rows=num_rows, k=k, recall=recall
+                queries, rows_vD, excluded_RH, num_rows=num_rows, k=k, recall=recall
             )
 
     return jax.jit(
@@ -68,14 +94,14 @@ def top_k_function(
             on_shard,
             mesh=mesh,
             check_vma=False,
-            in_specs=(COPIED, SPLIT, COPIED),
+            in_specs=(COPIED, SPLIT, COPIED, *(((SPLIT, COPIED),) * kinds,) * bool(kinds)),
             out_specs=(COPIED, COPIED),
         )
     )
 
 
 def top_k_of_shard(
-    queries_RD: jax.Array,
+    queries: Queries,
     rows_vD: jax.Array,
     excluded_RH: jax.Array,
     *,
@@ -86,7 +112,7 @@ def top_k_of_shard(
     """The same inside shard_map: this shard's list, merged with those of the others."""
     first = lax.axis_index(AXES) * len(rows_vD)
     found = top_k_of_rows(
-        queries_RD, rows_vD, excluded_RH, first, num_rows=num_rows, k=k, recall=recall
+        queries, rows_vD, excluded_RH, first, num_rows=num_rows, k=k, recall=recall
     )
     row_RK, score_RK = found
     if lax.axis_size(AXES) > 1:
@@ -95,12 +121,14 @@ def top_k_of_shard(
         )
         score_RK, place_RK = top_k_of_scores(score_RnK, k)
         row_RK = jnp.take_along_axis(row_RnK, place_RK, axis=1)
-    whole_R = jnp.isfinite(queries_RD).all(axis=1)
+    whole_R = jnp.isfinite(queries.states_RD).all(axis=1)
+    for _, shift in queries.shifts:
+        whole_R &= jnp.isfinite(shift.bias_GR).all(axis=0)
     return row_RK, jnp.where(whole_R[:, None], score_RK, jnp.nan)
 
 
 def top_k_of_rows(
-    queries_RD: jax.Array,
+    queries: Queries,
     rows_vD: jax.Array,
     excluded_RH: jax.Array,
     first: jax.Array | int = 0,
@@ -114,12 +142,17 @@ def top_k_of_rows(
     # by the block where the items end, which may be in two chunks as well.
     wanted = k + excluded_RH.shape[1] + 1 + 1 + 2 + _SLACK
     if len(rows_vD) <= max(CHUNK, 2 * wanted * BLOCK):  # few rows: all of them
-        scores_Rv = queries_RD @ rows_vD.T
+        scores_Rv = queries.states_RD @ rows_vD.T
+        for kind_v, shift in queries.shifts:
+            scores_Rv += shift.bias_GR[shift.slot_K[kind_v]].T
         row_Rv = jnp.broadcast_to(first + jnp.arange(len(rows_vD)), scores_Rv.shape)
         return _listed(scores_Rv, row_Rv, excluded_RH, num_rows, k)
-    maxima_AR, group_RG = _block_maxima(queries_RD, rows_vD, num_rows - first)
+    maxima_AR, group_RG = _block_maxima(queries, rows_vD, num_rows - first)
     block_RW = jnp.sort(_best_blocks(maxima_AR, group_RG, wanted, recall), axis=1)
-    scores_RC, row_RC = _look_into(rows_vD, queries_RD, block_RW)
+    scores_RC, row_RC = _look_into(rows_vD, queries.states_RD, block_RW)
+    for kind_v, shift in queries.shifts:
+        user_R1 = jnp.arange(len(row_RC))[:, None]
+        scores_RC += shift.bias_GR[shift.slot_K[kind_v[row_RC]], user_R1]
     return _listed(scores_RC, first + row_RC, excluded_RH, num_rows, k)
 
 
@@ -129,7 +162,7 @@ def _chunk_start(chunk: jax.Array, num_rows: int) -> jax.Array:
 
 
 def _block_maxima(
-    queries_RD: jax.Array, rows_vD: jax.Array, items: jax.Array
+    queries: Queries, rows_vD: jax.Array, items: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Largest score of each block of rows (A, R), and of each GROUP of blocks (R, groups).
 
@@ -137,12 +170,17 @@ def _block_maxima(
     the shard's first `items` rows. Users are the minor axis of products and maxima, so that maxima
     over rows are maxima of whole vectors.
     """
+    queries_RD = queries.states_RD
 
     def one(chunk: jax.Array) -> tuple[jax.Array, jax.Array]:
         start = _chunk_start(chunk, len(rows_vD))
         rows_cD = lax.dynamic_slice_in_dim(rows_vD, start, CHUNK)
         # Product and maximum are one kernel of XLA's CPU.
-        maxima_BR = (rows_cD @ queries_RD.T).reshape(-1, BLOCK, len(queries_RD)).max(axis=1)
+        scores_cR = rows_cD @ queries_RD.T
+        for kind_v, shift in queries.shifts:
+            kind_c = lax.dynamic_slice_in_dim(kind_v, start, CHUNK)
+            scores_cR += shift.bias_GR[shift.slot_K[kind_c]]
+        maxima_BR = scores_cR.reshape(-1, BLOCK, len(queries_RD)).max(axis=1)
         last_B = start + BLOCK * (1 + jnp.arange(len(maxima_BR)))
         asked_B = (last_B > chunk * CHUNK) & (last_B - BLOCK < items)
         maxima_BR = jnp.where(asked_B[:, None], maxima_BR, -jnp.inf)
@@ -179,16 +217,31 @@ def _look_into(
     chunk_RW, within_RW = jnp.divmod(block_RW, CHUNK // BLOCK)
     start_RW = _chunk_start(chunk_RW, len(rows_vD)) + within_RW * BLOCK
     take = functools.partial(lax.dynamic_slice_in_dim, rows_vD, slice_size=BLOCK)
+    by_columns = _stored_by_columns(rows_vD.shape[1])
+
+    def of_block(start: jax.Array, query_D: jax.Array) -> jax.Array:
+        return with_layout_constraint(take(start), Layout((1, 0))) @ query_D
 
     def of_user(user: tuple[jax.Array, jax.Array]) -> jax.Array:
         query_D, start_W = user
+        if by_columns:  # one by one: for a gather XLA would copy the whole table into rows
+            return lax.map(functools.partial(of_block, query_D=query_D), start_W)
         return jnp.einsum("wbd,d->wb", jax.vmap(take)(start_W), query_D)
 
     together = max(1, _REFINED // (block_RW.shape[1] * BLOCK * rows_vD.shape[1]))
-    scores_RWb = lax.map(of_user, (queries_RD, start_RW), batch_size=min(together, len(queries_RD)))
+    together = None if by_columns else min(together, len(queries_RD))
+    scores_RWb = lax.map(of_user, (queries_RD, start_RW), batch_size=together)
     row_RWb = start_RW[:, :, None] + jnp.arange(BLOCK)
     scores_RWb = jnp.where(row_RWb >= chunk_RW[:, :, None] * CHUNK, scores_RWb, -jnp.inf)
     return scores_RWb.reshape(len(block_RW), -1), row_RWb.reshape(len(block_RW), -1)
+
+
+def _stored_by_columns(width: int) -> bool:
+    """Whether a table (V, width) lies column by column: on TPUs, whose tiles are 8 × 128 values.
+
+    Its longer side then fills the 128 lanes wherever rows would leave more of a tile empty.
+    """
+    return platform() == "tpu" and -(-width // 8) * 8 < -(-width // 128) * 128
 
 
 def _listed(

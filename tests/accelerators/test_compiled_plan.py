@@ -1,5 +1,6 @@
 """The planner beside the step that it plans, for chips that are not there; top-K of 10⁹ rows."""
 
+import re
 import time
 
 import compiled
@@ -31,22 +32,26 @@ def test_the_plan_is_within_a_tenth_of_the_compiled_step(chip):
     assert plan.checkpoint_bytes == pytest.approx(memory.alias_size_in_bytes, rel=0.02)
 
 
-@pytest.mark.xfail(
-    reason="serve/topk.py takes (V, D) and looks rows up in it, for which a TPU copies the shard",
-    strict=True,
-)
-def test_lists_of_a_billion_rows_compile_without_a_copy(record_property):
-    rows, width, queries = 10**9, 64, 64
+@pytest.mark.parametrize("width", [64, 65])
+def test_lists_of_a_billion_rows_compile_without_a_copy(width, record_property):
+    rows, queries = 10**9, 64
     mesh = make_mesh(MeshConfig(), compiled.devices("tpu_v5e", 64))
     copied, split = NamedSharding(mesh, COPIED), NamedSharding(mesh, SPLIT)
     start = time.perf_counter()
-    program = top_k_function(mesh, rows, 100).lower(
+    lowered = top_k_function(mesh, rows, 100).lower(
         jax.ShapeDtypeStruct((queries, width), jnp.float32, sharding=copied),
         jax.ShapeDtypeStruct((rows, width), jnp.float32, sharding=split),
         jax.ShapeDtypeStruct((queries, 8), jnp.int32, sharding=copied),
     )
-    memory = program.compile().memory_analysis()
-    record_property("seconds", time.perf_counter() - start)
-    shard = rows * width * 4 / 64
-    print(f"top-K compiled in {time.perf_counter() - start:.0f} s", memory.temp_size_in_bytes)
-    assert memory.temp_size_in_bytes < 0.25 * shard
+    program = lowered.compile()
+    seconds = time.perf_counter() - start
+    record_property("seconds", seconds)
+    text, temporary = program.as_text(), program.memory_analysis().temp_size_in_bytes
+    print(
+        f"top-K of width {width}: compiled in {seconds:.0f} s, temporary {temporary / 1e6:.0f} MB"
+    )
+    # What is left are the maxima of the blocks, 4 bytes for every 16 rows of a query, twice.
+    assert temporary < 1.05 * 2 * 4 * queries * rows / 64 / 16
+    shard = rf"f32\[{rows // 64},{width}\]"
+    assert re.search(rf"= {shard}\S* parameter", text)
+    assert not re.search(rf"= {shard}\S* (copy|transpose|gather)", text)

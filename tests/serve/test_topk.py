@@ -71,6 +71,20 @@ def test_lists_are_those_of_sorting_every_score(rows, padding, k, excluded):
         np.testing.assert_array_equal(found[1], expected[1])
 
 
+@pytest.mark.parametrize("devices", [1, 8])
+def test_lists_of_a_table_stored_by_columns_are_the_same(devices, monkeypatch):
+    """As on a TPU, which looks blocks of narrow rows up one by one."""
+    monkeypatch.setattr(retrieval, "platform", lambda: "tpu")
+    assert [retrieval._stored_by_columns(width) for width in (64, 127, 128, 129)] == [1, 0, 0, 1]
+    retrieval.top_k_function.cache_clear()
+    queries, table, seen = case(60_008, 6, 3)
+    expected = reference(queries, table, seen, 60_001, 4)
+    found = run(devices, queries, table, seen, 60_001, 4)
+    retrieval.top_k_function.cache_clear()
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+
+
 def test_a_list_ends_where_the_catalogue_does():
     queries, table, _ = case(16, 3, 0)
     seen = np.tile(np.arange(4, 14, dtype=np.int32), (3, 1))
