@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from negflax.config import ConfigError, MeshConfig
+from negflax.calibration import load_calibrated
+from negflax.config import ConfigError, MeshConfig, WorldConfig
 from negflax.data import Sequences, open_sequences
 from negflax.evaluate import build_queries, evaluate_scorer, format_table
 from negflax.evaluate.scorer import model_scorer
 from negflax.files import write_json
 from negflax.mesh import make_mesh
-from negflax.simulate import measures, pairs, responsiveness
+from negflax.simulate import ceiling, measures, pairs, responsiveness
 from negflax.simulate import responsiveness_page as page
-from negflax.simulate.measures import ENDS
+from negflax.simulate.ideal import Aim
+from negflax.simulate.measures import KINDS, Lists
+from negflax.simulate.pair_bootstrap import ENDS
+from negflax.simulate.pair_bootstrap import shares as shares_of
 from negflax.simulate.responsiveness import Settings
-from negflax.train.restore import Trained, load_trained
+from negflax.train.restore import Trained, load_weight_sums
+from negflax.train.run_config import read_config
 
 from . import flags as shared
 
@@ -31,10 +37,40 @@ SHOWN_STEPS = ("k+5", "k+10", "k+20")
 TELLS = {"dislike": {"dislike"}, "skip": {"dwell", "watch_ratio"}}  # features that show a signal
 
 
+@dataclasses.dataclass(frozen=True)
+class World:
+    """The runs of all arms on one log.
+
+    Attributes:
+      sequences: the log.
+      runs: arm → its runs, one per training seed.
+      weights: arm → the mean weight of dislikes in these runs (ceiling.py), None if unknown.
+    """
+
+    sequences: Sequences
+    runs: dict[str, list[Trained]]
+    weights: dict[str, float | None]
+
+    @property
+    def config(self) -> WorldConfig | None:
+        """Settings of the simulated platform; None for another log."""
+        config = next(iter(self.runs.values()))[0].config
+        return config.world if config.data.source == "synthetic" else None
+
+    @property
+    def label(self) -> str:
+        """The world by name, with what differs from it."""
+        if self.config is None:
+            return next(iter(self.runs.values()))[0].config.data.source
+        switches = {"dislikes": "random", "platform_reacts": True}
+        changed = [k for k, value in switches.items() if getattr(self.config, k) == value]
+        return ", ".join([self.config.name, *changed, *self.config.parameters])
+
+
 def run(
     folders: Sequence[str], checkpoint: str, all_settings: dict[str, Settings], html: str
 ) -> None:
-    """Measures the responsiveness of every arm, prints the table and writes it.
+    """Measures the responsiveness of every arm, prints the tables and writes them.
 
     Args:
       folders: folders of trained runs, or of arms that hold one run per training seed.
@@ -43,91 +79,159 @@ def run(
       html: path of the HTML page; empty: no page.
 
     Raises:
-      ConfigError: no run is named, or the runs have different catalogues.
+      ConfigError: no run is named, or the runs of a world have different catalogues.
     """
     if not folders:
         raise ConfigError(
             "responsiveness needs --workdir: folders of trained runs, separated by commas"
         )
     arms = arms_of(folders)
-    first = next(iter(arms.values()))[0]
-    shared.start(first)
-    trained = {name: load_arm(seeds, checkpoint) for name, seeds in arms.items()}
-    one = next(iter(trained.values()))[0]
-    catalogue = one.catalogue
-    for name, seeds in trained.items():
-        if any(not np.array_equal(x.catalogue.item_ids, catalogue.item_ids) for x in seeds):
-            raise ConfigError(
-                f"{name} and {next(iter(arms))} have different catalogues: compare runs that were "
-                "trained on the same data set with equal config.data"
-            )
-    sequences = open_sequences(one.config, first, catalogue)
-    table, named, rates, shown = [], {}, [], []
+    shared.start(next(iter(arms.values()))[0])
+    worlds = worlds_of(arms, checkpoint)
     settings = next(iter(all_settings.values()))
+    found = measure(worlds, all_settings)
+    table, named = found["table"], found["named"]
     signal = settings.plan.signal
-    for where, how in all_settings.items():
-        for name, seeds in trained.items():
-            outcomes = [responsiveness.simulate(x, sequences, how) for x in seeds]
-            walks = [outcome.found for outcome in outcomes]
-            rows = measures.summarise(walks, catalogue, settings.resamples, settings.seed, signal)
-            table += [{"trajectories": where, "arm": name, **row} for row in rows]
-            label = name if where == "shared" else f"{name}/own"
-            named |= measures.figures(label, rows, signal)
-            rates += [outcome.pairs_per_second for outcome in outcomes]
-            named[f"pairs_per_second/{label}"] = float(np.mean(rates[-len(seeds) :]))
-            if where == "shared" and TELLS[signal] & set(seeds[0].config.model.features):
-                shown.append(page.users(name, walks[0], sequences, settings))
-    named["pairs_per_second"] = float(np.mean(rates))
+    print(f"world: {named['world']}, {len(worlds)} seed(s) of it")
     print(format_table([_short(row) for row in table if _headline(row)]))
-    named |= quality(trained, sequences)
-    if one.config.data.source == "synthetic":
-        omega = max(seeds[0].config.loss.omega for seeds in trained.values())
-        found = responsiveness.ideal_figures(one.config.world, omega, sequences, settings)
-        for name in ("ideal", "ideal_and_label"):
-            for kind in measures.KINDS:
-                print(
-                    f"{name}, {kind}: {_interval([found[f'{name}/{kind}{end}'] for end in ENDS])}"
-                )
-        named |= found
-    for kind, kind_V in measures.kinds_of(catalogue).items():
-        found = pairs.log_effect(sequences, kind_V, settings.resamples, settings.seed, signal)
-        random = responsiveness.chances(walks[0], catalogue)[kind]
-        named |= {f"log_effect/{kind}{end}": x for end, x in zip(ENDS, found, strict=True)}
+    print(f"\n{format_table(found['quality'])}")
+    if found["ceilings"]:
+        print(f"\n{format_table(found['ceilings'])}")
+    first = worlds[0]
+    for kind, kind_V in measures.kinds_of(first.sequences.catalogue).items():
+        effect = pairs.log_effect(
+            first.sequences, kind_V, settings.resamples, settings.seed, signal
+        )
+        random = responsiveness.chances(found["walks"][0], first.sequences.catalogue)[kind]
+        named |= {f"log_effect/{kind}{end}": x for end, x in zip(ENDS, effect, strict=True)}
         named[f"chance/{kind}"] = random
         print(
-            f"\n{kind}: effect in the log itself {_interval(found)}; "
+            f"\n{kind}: effect in the log itself {_interval(effect)}; "
             f"similarity of a random list {random:.4f}"
         )
     print(f"{named['pairs_per_second']:,.0f} pairs per second, without compilation")
-    rows = [{key: _or_null(x) for key, x in row.items()} for row in table]
+    rows = [{key: or_null(x) for key, x in row.items()} for row in table]
     out = shared.JSON.value or Path(folders[0]) / "responsiveness.json"
-    write_json(out, {key: _or_null(x) for key, x in named.items()} | {"rows": rows})
+    write_json(out, {key: or_null(x) for key, x in named.items()} | {"rows": rows})
     if html:
-        print(f"page: {page.write_page(html, table, named, settings, shown)}")
+        print(f"page: {page.write_page(html, table, named, settings, found['shown'])}")
+
+
+def measure(worlds: Sequence[World], all_settings: Mapping[str, Settings]) -> dict[str, Any]:
+    """Measures all arms over all worlds.
+
+    Returns:
+      `named` figures, and the rows of the tables: `table` (all measures), `quality` (HR_p),
+      `ceilings` (shares of the ideal observer's response); `shown` example users; some `walks`.
+    """
+    table, named, rates, shown = [], {"world": worlds[0].label}, [], []
+    settings = next(iter(all_settings.values()))
+    signal, heads = settings.plan.signal, {}
+    for where, how in all_settings.items():
+        for name in worlds[0].runs:
+            lists = []
+            for world in worlds:
+                outcomes = [
+                    responsiveness.simulate(x, world.sequences, how) for x in world.runs[name]
+                ]
+                rates += [(name, where, outcome.pairs_per_second) for outcome in outcomes]
+                walks = [outcome.found for outcome in outcomes]
+                lists.append(Lists(walks, world.sequences.catalogue))
+            rows = measures.summarise(lists, settings.resamples, settings.seed, signal)
+            table += [{"trajectories": where, "arm": name, **row} for row in rows]
+            label = name if where == "shared" else f"{name}/own"
+            named |= measures.figures(label, rows, signal)
+            speeds = [x for *of, x in rates if of == [name, where]]
+            named[f"pairs_per_second/{label}"] = float(np.mean(speeds))
+            if where == "shared":
+                heads[name] = [measures.headline(one, signal) for one in lists]
+                if TELLS[signal] & set(worlds[0].runs[name][0].config.model.features):
+                    runs = lists[0].runs
+                    shown.append(page.users(name, runs[0], worlds[0].sequences, settings))
+    named["pairs_per_second"] = float(np.mean([x for *_, x in rates]))
+    hr_p, quality_rows = quality(worlds)
+    shares, ceiling_rows = shares_of_ceilings(worlds, heads, settings)
+    return {
+        "named": named | hr_p | shares,
+        "table": table,
+        "quality": quality_rows,
+        "ceilings": ceiling_rows,
+        "shown": shown,
+        "walks": lists[0].runs,
+    }
 
 
 def arms_of(folders: Sequence[str]) -> dict[str, list[Path]]:
-    """Returns for each arm the folders of its runs, one per training seed.
+    """Returns for each arm the folders of its runs, one per seed.
 
     An arm is named after its folder. Runs in folders `seed0`, `seed1`, … belong to the arm named
-    after their parent folder; that folder may be given in place of the runs.
+    after their parent folder; that folder may be given in place of the runs. Folders of one name in
+    folders `world0`, `world1`, … are one arm in several worlds.
 
     Raises:
       ConfigError: two arms have the same name.
     """
     arms: dict[str, list[Path]] = {}
+    homes: dict[str, Path] = {}
     for folder in map(Path, folders):
         seeds = sorted(folder.glob(f"{SEED_FOLDER}[0-9]*"))
         is_arm = seeds and not (folder / "config.json").exists()
         is_seed = bool(re.fullmatch(rf"{SEED_FOLDER}\d+", folder.name))
-        arm = folder.parent.name if is_seed else folder.name
+        of_arm = folder.parent if is_seed else folder
+        arm = of_arm.name
         if arm in arms and not (is_seed and arms[arm][0].parent == folder.parent):
-            raise ConfigError(
-                f"--workdir: two folders are named {arm}, and arms are named after their folders: "
-                "rename one"
-            )
+            both = of_arm.parent, homes[arm].parent
+            if not all(re.fullmatch(r"world\d+", x.name) for x in both) or len(set(both)) == 1:
+                raise ConfigError(
+                    f"--workdir: two folders are named {arm}, and arms are named after their "
+                    "folders: rename one"
+                )
+        homes[arm] = of_arm
         arms[arm] = [*arms.get(arm, []), *(seeds if is_arm else [folder])]
     return arms
+
+
+def worlds_of(arms: Mapping[str, Sequence[Path]], checkpoint: str) -> list[World]:
+    """Loads the runs, one world for each seed of the simulated platform.
+
+    Raises:
+      ConfigError: an arm lacks a world that another has, or runs of a world have different
+        catalogues.
+    """
+    by_seed: dict[int, dict[str, list[Path]]] = {}
+    for arm, folders in arms.items():
+        for folder in folders:
+            config = read_config(folder)
+            seed = config.world.seed if config.data.source == "synthetic" else 0
+            by_seed.setdefault(seed, {}).setdefault(arm, []).append(folder)
+    worlds = []
+    for seed, of_arms in by_seed.items():
+        if missing := [arm for arm in arms if arm not in of_arms]:
+            raise ConfigError(
+                f"{', '.join(missing)}: no run in the world of seed {seed}, in which "
+                f"{', '.join(of_arms)} was trained: train one, or leave that world out"
+            )
+        runs, weights = {}, {}
+        for arm, folders in of_arms.items():
+            runs[arm] = load_arm(folders, checkpoint)
+            weights[arm] = _mean_weight(runs[arm], folders, checkpoint)
+        first_arm, first = next(iter(runs.items()))
+        catalogue = first[0].catalogue
+        for name, seeds in runs.items():
+            if any(not np.array_equal(x.catalogue.item_ids, catalogue.item_ids) for x in seeds):
+                raise ConfigError(
+                    f"{name} and {first_arm} have different catalogues: compare runs that were "
+                    "trained on the same data set with equal config.data"
+                )
+        sequences = open_sequences(first[0].config, of_arms[first_arm][0], catalogue)
+        worlds.append(World(sequences, runs, weights))
+    if len({world.label for world in worlds}) > 1:
+        raise ConfigError(
+            "the runs are of different worlds ("
+            + "; ".join(sorted({world.label for world in worlds}))
+            + "): compare those of one world, with any seeds"
+        )
+    return worlds
 
 
 def load_arm(folders: Sequence[Path], checkpoint: str) -> list[Trained]:
@@ -137,9 +241,9 @@ def load_arm(folders: Sequence[Path], checkpoint: str) -> list[Trained]:
       ConfigError: the runs differ in config.model.
     """
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
-    found = [load_trained(folders[0], checkpoint, mesh)]
+    found = [load_calibrated(folders[0], checkpoint, mesh)]
     for folder in folders[1:]:
-        other = load_trained(folder, checkpoint, mesh, found[0].model)
+        other = load_calibrated(folder, checkpoint, mesh, found[0].model)
         if other.config.model != found[0].config.model:
             raise ConfigError(
                 f"{folder} and {folders[0]} are seeds of one arm but differ in config.model: put "
@@ -149,40 +253,111 @@ def load_arm(folders: Sequence[Path], checkpoint: str) -> list[Trained]:
     return found
 
 
-def quality(trained: dict[str, list[Trained]], sequences: Sequences) -> dict[str, float]:
-    """Returns HR_p of every arm in the test period with seen items masked.
+def _mean_weight(runs: list[Trained], folders: list[Path], checkpoint: str) -> float | None:
+    found = [
+        ceiling.frozen_weight(run, load_weight_sums(folder, checkpoint, run.mesh))
+        for run, folder in zip(runs, folders, strict=True)
+    ]
+    return None if None in found else float(np.mean(found))
 
-    `hr_p@K/<arm>` is the mean over training seeds, `_low` and `_high` are the lowest and highest
-    seed, and `_cost` is the relative loss compared with `input_only`, if that arm is present.
+
+def quality(worlds: Sequence[World]) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Returns HR_p of every arm in the test period with seen items masked, and a table of it.
+
+    `hr_p@K/<arm>` is the mean over seeds, `_low` and `_high` are the lowest and highest run, and
+    `hr_p_cost/<arm>` is the relative loss compared with `input_only`, if that arm is present.
     """
     named, rows = {}, []
-    for name, seeds in trained.items():
-        config = seeds[0].config.eval
-        key = f"hr_p@{config.ks[0]}"
-        found = []
-        for one in seeds:
-            queries = build_queries(sequences, "test", 0, config.seed, config.state)
-            scorer = model_scorer(one.model, one.state, sequences, one.mesh, config.history)
-            found.append(evaluate_scorer(scorer, queries, sequences, config)[key])
+    for name, runs in worlds[0].runs.items():
+        config = runs[0].config.eval
+        key, found = f"hr_p@{config.ks[0]}", []
+        for world in worlds:
+            queries = build_queries(world.sequences, "test", 0, config.seed, config.state)
+            for one in world.runs[name]:
+                scorer = model_scorer(
+                    one.model, one.state, world.sequences, one.mesh, config.history, one.calibration
+                )
+                found.append(evaluate_scorer(scorer, queries, world.sequences, config)[key])
         values = float(np.mean(found)), float(min(found)), float(max(found))
         named |= {f"{key}/{name}{end}": x for end, x in zip(ENDS, values, strict=True)}
-        row = {"arm": name, key: values[0], "lowest seed": values[1], "highest seed": values[2]}
-        rows.append(row | {"seeds": len(seeds)})
+        row = {"arm": name, key: values[0], "lowest": values[1], "highest": values[2]}
+        rows.append(row | {"runs": len(found)})
     for row in rows:
         base = named.get(f"{key}/{REFERENCE}")
         if base:
-            row["cost"] = named[f"{key}/{row['arm']}_cost"] = 1 - row[key] / base
-    print(f"\n{format_table(rows)}")
-    return named
+            row["cost"] = named[f"hr_p_cost/{row['arm']}"] = 1 - row[key] / base
+    return named, rows
 
 
-def _or_null(x: Any) -> Any:
+def shares_of_ceilings(
+    worlds: Sequence[World], heads: Mapping[str, Sequence[Any]], settings: Settings
+) -> tuple[dict[str, float], list[dict[str, Any]]]:
+    """Returns each arm's response as a share of the ideal observer's, and a table of it.
+
+    Figures: `ceiling/<arm>/<kind>` and `share/<arm>/<kind>` at the run's own weight, which is
+    `w/<arm>`; `ceiling_at_omega/…` at the ω of the config, and `ceiling_in_session/…` if the
+    session is known to go on; all with `_low` and `_high`. Nothing for logs of real users, and for
+    objectives of which the observer knows no list.
+
+    Args:
+      worlds: runs and logs.
+      heads: arm → similarities on shared trajectories, one per world.
+      settings: settings of the simulation.
+    """
+    named, rows = {}, []
+    aims: dict[str, dict[str, list[Aim]]] = {}
+    for arm in heads if worlds[0].config else ():
+        w, omega = (
+            [world.weights[arm] for world in worlds],
+            worlds[0].runs[arm][0].config.loss.omega,
+        )
+        if None in w:
+            continue
+        named[f"w/{arm}"] = float(np.mean(w))
+        aims[arm] = {
+            "ceiling": [Aim(w=x) for x in w],
+            "ceiling_at_omega": [Aim(omega=omega) if x else Aim() for x in w],
+            "ceiling_in_session": [Aim(w=x, session_goes_on=True) for x in w],
+        }
+    if not aims:
+        return named, rows
+    found = [
+        ceiling.ceilings(
+            world.config,
+            world.sequences,
+            settings,
+            {one[number] for of_arm in aims.values() for one in of_arm.values()},
+        )
+        for number, world in enumerate(worlds)
+    ]
+    for arm, of_arm in aims.items():
+        ideal = {
+            what: [of_world[aim] for of_world, aim in zip(found, by_world, strict=True)]
+            for what, by_world in of_arm.items()
+        }
+        for what in ("ceiling_at_omega", "ceiling_in_session"):
+            named |= ceiling.figures(f"{what}/{arm}", ideal[what], settings)
+        shares = shares_of(heads[arm], ideal["ceiling"], settings.resamples, settings.seed)
+        for kind, row in zip(KINDS, shares, strict=True):
+            for what in ("ceiling", "share"):
+                named |= {f"{what}/{arm}/{kind}{end}": row[f"{what}{end}"] for end in ENDS}
+            rows.append(
+                {"arm": arm, "kind": kind, "w": named[f"w/{arm}"]}
+                | {
+                    what: _interval([named[f"{what}/{arm}/{kind}{end}"] for end in ENDS])
+                    for what in ("share", "ceiling", "ceiling_at_omega", "ceiling_in_session")
+                }
+            )
+    return named, rows
+
+
+def or_null(x: Any) -> Any:
     """Replaces non-finite floats by None, as JSON has no infinity.
 
     A ratio is infinite if no similar item was listed without the dislike.
     """
     if isinstance(x, list):
-        return [_or_null(one) for one in x]
+        return [or_null(one) for one in x]
     return None if isinstance(x, float) and not math.isfinite(x) else x
 
 

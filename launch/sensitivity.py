@@ -19,7 +19,10 @@ from negflax.evaluate import format_table
 from negflax.files import write_json
 from negflax.fitting import train_run
 from negflax.mesh import make_mesh
-from negflax.simulate import measures, pairs, responsiveness
+from negflax.simulate import ceiling, measures, pairs, responsiveness
+from negflax.simulate.ideal import Aim
+from negflax.simulate.measures import Lists
+from negflax.simulate.pair_bootstrap import ENDS
 from negflax.simulate.responsiveness import Settings
 from negflax.train.restore import load_trained
 from negflax.world.parameters import DEFAULT
@@ -94,20 +97,23 @@ def _row(config: Config, folder: Path, settings: Settings, train: bool) -> dict[
     kind_V = measures.kinds_of(sequences.catalogue)["cluster"]
     log = pairs.log_effect(sequences, kind_V, settings.resamples, settings.seed)
     row = {"dislikes": float((sequences.dislike_E == 2).mean()), "log": list(log)}
-    figures = responsiveness.ideal_figures(config.world, config.loss.omega, sequences, settings)
-    row |= {name: _triple(figures, f"{name}/cluster") for name in ("ideal", "ideal_and_label")}
+    aims = {"ideal": Aim(), "ideal_and_label": Aim(omega=config.loss.omega)}
+    ideals = ceiling.ceilings(config.world, sequences, settings, aims.values())
+    for name, aim in aims.items():
+        row[name] = _triple(ceiling.figures(name, [ideals[aim]], settings), f"{name}/cluster")
     for arm, objective in ARMS.items() if train else ():
         loss = dataclasses.replace(config.loss, objective=objective)
         train_run(dataclasses.replace(config, loss=loss), folder / arm, sequences)
         trained = load_trained(folder / arm, "latest", make_mesh(MeshConfig(), jax.devices()[:1]))
         found = responsiveness.simulate(trained, sequences, settings).found
-        table = measures.summarise([found], trained.catalogue, settings.resamples, settings.seed)
+        lists = Lists([found], trained.catalogue)
+        table = measures.summarise([lists], settings.resamples, settings.seed)
         row[arm] = _triple(measures.figures(arm, table), f"responsiveness/{arm}/cluster")
     return row
 
 
 def _triple(figures: dict[str, float], key: str) -> list[float]:
-    return [figures[f"{key}{end}"] for end in measures.ENDS]
+    return [figures[f"{key}{end}"] for end in ENDS]
 
 
 def _shown(x: Any) -> Any:

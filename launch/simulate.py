@@ -2,7 +2,7 @@
 
   python -m launch.simulate calibrate
 
-compares statistics of the simulated log with those of a real one (kuairand-pure-mini under
+compares statistics of the simulated logs with those of a real one (kuairand-pure-mini under
 $NEGFLAX_DATA_DIR), and the requested dislike rates with the simulated ones.
 
   python -m launch.simulate responsiveness --workdir=runs/no_signal,runs/input_only,runs/ntr
@@ -16,6 +16,12 @@ measures the response to skips instead, for logs with few dislikes.
 
 trains the arms input_only and input_and_label in worlds that each differ in one mechanism. With
 --notrain it reports only the effect in the log itself and the ideal observer's, the upper bound.
+
+  python -m launch.simulate worlds --config=configs/responsiveness.py --workdir=runs/worlds \
+    --seeds=0,1,2,3,4 --world_seeds=0,1
+
+trains both arms in every named world (docs/world.md), calibrates them by feedback counts, and
+measures what share of the ideal observer's response they reach. A repeated command goes on.
 
   python -m launch.simulate live --config=configs/live.py --workdir=runs/live
 
@@ -33,7 +39,7 @@ import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
-from negflax.config import Config, ConfigError, DataConfig, from_config_dict
+from negflax.config import Config, ConfigError, DataConfig, WorldConfig, from_config_dict
 from negflax.data import open_source
 from negflax.evaluate import format_table
 from negflax.files import write_json
@@ -42,18 +48,23 @@ from negflax.simulate.live.arms import DEFAULT_ARMS
 from negflax.simulate.live.live_settings import LiveSettings
 from negflax.simulate.responsiveness import Settings
 from negflax.simulate.walk import SIGNALS, Plan
+from negflax.world import NAMED_WORLDS
 
 from . import flags as shared
 from . import live as live_experiment
 from . import respond, sensitivity
+from . import worlds as named_worlds
 
 DISLIKE_RATES = (0.001, 0.01, 0.02, 0.05, 0.07)
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "live, sensitivity: one of configs/*.py.")
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "live, sensitivity, worlds: one of configs/*.py."
+)
 WORKDIR = flags.DEFINE_list(
     "workdir",
     [],
-    "responsiveness: folders of trained runs, one per arm; live, sensitivity: the working folder.",
+    "responsiveness: folders of trained runs, one per arm; live, sensitivity, worlds: the working "
+    "folder.",
 )
 CHECKPOINT = flags.DEFINE_string(
     "checkpoint", "best", "responsiveness: which checkpoint: latest, best or a step number."
@@ -86,7 +97,13 @@ LIVE = {
     )
 }
 SEEDS = flags.DEFINE_list(
-    "seeds", ["0"], "live: seeds of the replicates; each seeds the world and the training."
+    "seeds",
+    ["0"],
+    "live: seeds of the replicates; each seeds the world and the training. worlds: of training.",
+)
+WORLD_SEEDS = flags.DEFINE_list("world_seeds", ["0"], "worlds: seeds of the simulated platforms.")
+WORLDS = flags.DEFINE_list(
+    "worlds", list(NAMED_WORLDS), "worlds, calibrate: named worlds (docs/world.md)."
 )
 SPLIT = flags.DEFINE_bool(
     "split", LiveSettings.split, "live: divide the users among the arms at random."
@@ -96,17 +113,20 @@ PARAMETERS = flags.DEFINE_list(
 )
 TRAIN = flags.DEFINE_bool("train", True, "sensitivity: train both arms in every world.")
 SEED = flags.DEFINE_integer(
-    "seed", 0, "responsiveness, sensitivity: seed of the pairs and of the bootstrap."
+    "seed", 0, "responsiveness, sensitivity, worlds: seed of the pairs and of the bootstrap."
 )
 
 
 def calibrate() -> None:
-    """Compares the simulated log with a real one, and requested with simulated dislike rates."""
+    """Compares simulated logs with a real one, and requested with simulated dislike rates."""
     with tempfile.TemporaryDirectory() as folder:
         real = open_source(Config(data=DataConfig(source="kuairand_mini")), folder)
-        world = open_source(Config(), folder)
-        rows = log_statistics.compare(*map(log_statistics.describe, (real, world)))
-        print(format_table(rows))
+        logs = {"real": log_statistics.describe(real)}
+        for name in WORLDS.value:
+            config = Config(world=WorldConfig(name=name))
+            logs[name] = log_statistics.describe(open_source(config, folder))
+        rows = log_statistics.compare(logs)
+        print(format_table([{key: _shown(x) for key, x in row.items()} for row in rows]))
         curve = []
         for rate in DISLIKE_RATES:
             config = dataclasses.replace(Config().world, dislike_rate=rate)
@@ -115,6 +135,10 @@ def calibrate() -> None:
         print(f"\n{format_table(curve)}")
     if shared.JSON.value:
         write_json(shared.JSON.value, {"calibration": rows, "dislike_curve": curve})
+
+
+def _shown(x: object) -> object:
+    return "{:+.3f} [{:+.3f}, {:+.3f}]".format(*x) if isinstance(x, tuple) else x
 
 
 def responsiveness() -> None:
@@ -134,9 +158,7 @@ def serve_live() -> None:
     """Runs the live experiments."""
     if CONFIG.value is None or len(WORKDIR.value) != 1:
         raise ConfigError("live needs --config, such as configs/live.py, and one --workdir")
-    if not SEEDS.value or not all(seed.isdecimal() for seed in SEEDS.value):
-        raise ConfigError(f"--seeds={','.join(SEEDS.value)}: write numbers, such as 0,1,2")
-    workdir, seeds = Path(WORKDIR.value[0]), [int(seed) for seed in dict.fromkeys(SEEDS.value)]
+    workdir, seeds = Path(WORKDIR.value[0]), _numbers(SEEDS)
     shared.start(workdir / f"seed{seeds[0]}")  # processes of other seeds have caches of their own
     sizes = {name: flag.value for name, flag in LIVE.items()}
     settings = LiveSettings(**sizes, split=SPLIT.value)
@@ -155,10 +177,34 @@ def sensitive() -> None:
     sensitivity.run(config, WORKDIR.value[0], settings, TRAIN.value, PARAMETERS.value)
 
 
+def in_worlds() -> None:
+    """Trains, calibrates and measures in named worlds."""
+    if CONFIG.value is None or len(WORKDIR.value) != 1:
+        raise ConfigError(
+            "worlds needs --config, such as configs/responsiveness.py, and one --workdir"
+        )
+    settings = Settings(PAIRS.value, Plan(k=K.value, later=1), seed=SEED.value)
+    config, workdir = from_config_dict(CONFIG.value), Path(WORKDIR.value[0])
+    seeds, world_seeds = _numbers(SEEDS), _numbers(WORLD_SEEDS)
+    named_worlds.run(config, workdir, WORLDS.value, world_seeds, seeds, settings)
+
+
+def _numbers(flag: flags.FlagHolder) -> list[int]:
+    """Returns the distinct numbers of a flag.
+
+    Raises:
+      ConfigError: it has none, or something else.
+    """
+    if not flag.value or not all(x.isdecimal() for x in flag.value):
+        raise ConfigError(f"--{flag.name}={','.join(flag.value)}: write numbers, such as 0,1,2")
+    return [int(x) for x in dict.fromkeys(flag.value)]
+
+
 COMMANDS = {
     "calibrate": calibrate,
     "responsiveness": responsiveness,
     "sensitivity": sensitive,
+    "worlds": in_worlds,
     "live": serve_live,
 }
 

@@ -8,14 +8,15 @@ the stationary point of the objective (docs/method.md §3), at the weight w that
 at the w that an ω means for the observer. The two differ: w = ω / p̄, and the observer's p of what
 is disliked next is larger than a model's. Freshness is left out.
 
-Shapes: S users, T events, I items of the world in its own order, C clusters, V catalogue rows, K
-list length.
+Shapes: S users, T events, I items of the world in its own order, C clusters, V catalogue rows, A
+aims, K list length.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -52,10 +53,10 @@ def ideal_lists(
     sequences: Sequences,
     event_ST: np.ndarray,
     world: WorldConfig,
-    aim: Aim,
+    aims: Collection[Aim],
     length: int,
     signal: str = "dislike",
-) -> np.ndarray:
+) -> dict[Aim, np.ndarray]:
     """Returns the observer's lists without and with the signal on the last event.
 
     Without it, the last item is watched to its end; with it, the user dislikes the item as well, or
@@ -65,12 +66,12 @@ def ideal_lists(
       sequences: log of the world.
       event_ST: indices of the users' events in the log, the newest last.
       world: settings of the world.
-      aim: objective of the lists.
+      aims: objectives of the lists.
       length: list length K.
       signal: one of walk.SIGNALS.
 
     Returns:
-      Catalogue rows (2, S, K), without consumed items.
+      For each aim catalogue rows (2, S, K), without consumed items.
     """
     p, population = mechanisms(world), draw_population(world)
     place_I = np.argsort(np.asarray(population.items.item_id_I))  # index by public id, from 0
@@ -80,22 +81,28 @@ def ideal_lists(
     histories = _past(sequences, event_ST, place_V), user_S
     known_I = np.zeros(len(place_I), bool)
     known_I[place_V[1:]] = True
-    run = functools.partial(
-        _lists,
-        population,
-        histories,
-        known_I,
-        p=p,
-        length=length,
-        signal=signal,
-        goes_on=aim.session_goes_on,
-    )
-    found_S2K, p_negative_S2, negative_S2 = run(w=aim.w)
-    if aim.omega:
-        found_S2K, *_ = run(w=aim.omega * negative_S2[:, 0].sum() / p_negative_S2[:, 0].sum())
     row_I = np.zeros(len(place_I), np.int64)
     row_I[place_V[1:]] = np.arange(1, len(place_V))
-    return row_I[np.asarray(found_S2K)].swapaxes(0, 1)
+
+    def run(aims: list[Aim], w_A: list[float]) -> tuple[dict[Aim, np.ndarray], float]:
+        found_S2AK, p_negative_S, negative_S = _lists(
+            population,
+            histories,
+            known_I,
+            jnp.array(w_A),
+            p=p,
+            length=length,
+            signal=signal,
+            goes_on_A=tuple(aim.session_goes_on for aim in aims),
+        )
+        rows_A2SK = row_I[np.asarray(found_S2AK)].transpose(2, 1, 0, 3)
+        return dict(zip(aims, rows_A2SK, strict=True)), float(p_negative_S.sum() / negative_S.sum())
+
+    plain = [Aim(), *(aim for aim in dict.fromkeys(aims) if not aim.omega and aim != Aim())]
+    found, mean_p = run(plain, [aim.w for aim in plain])
+    if by_omega := [aim for aim in dict.fromkeys(aims) if aim.omega]:
+        found |= run(by_omega, [aim.omega / mean_p for aim in by_omega])[0]
+    return {aim: found[aim] for aim in aims}
 
 
 def _past(sequences: Sequences, event_ST: np.ndarray, place_V: np.ndarray) -> Past:
@@ -112,21 +119,21 @@ def _past(sequences: Sequences, event_ST: np.ndarray, place_V: np.ndarray) -> Pa
     )
 
 
-@functools.partial(jax.jit, static_argnames=("p", "length", "signal", "goes_on"))
+@functools.partial(jax.jit, static_argnames=("p", "length", "signal", "goes_on_A"))
 def _lists(
     population: Population,
     histories: tuple[Past, Array],
     known_I: Any,
-    w: Any,
+    w_A: Array,
     p: Parameters,
     length: int,
     signal: str,
-    goes_on: bool,
+    goes_on_A: tuple[bool, ...],
 ) -> tuple[Array, Array, Array]:
-    """Returns lists (S, 2, K) of items, and Σ b·p and Σ b over items, (S, 2) each.
+    """Returns lists (S, 2, A, K) of items for A aims, and Σ b·p and Σ b over items, (S,) each.
 
-    b is the rate of dislikes of an item. `histories` has the events of S users and the indices of
-    these users in the population.
+    b is the rate of dislikes of an item without the signal, p that of the first aim. `histories`
+    has the events of S users and the indices of these users in the population.
     """
     items = population.items
     edge_I1 = jnp.append(0, items.popularity_I)
@@ -149,20 +156,21 @@ def _lists(
             event = last._replace(skip=skip, long_view=~skip, dislike=dislike)
             now = see(belief, event, items, traits, p)
             annoyance = p.exit_skip if signal == "skip" else p.exit_dislike
-            ends = 0.0 if goes_on else p.session_exit * jnp.where(given, annoyance, 1)
+            ends = p.session_exit * jnp.where(given, annoyance, 1)
             rested = now._replace(boredom_C=p.boredom_rest * now.boredom_C)
-            a_I, b_I = (
-                (1 - ends) * x + ends * y
-                for x, y in zip(
-                    *(rates(one, items, traits, share_I, share_C, p) for one in (now, rested)),
-                    strict=True,
-                )
-            )
-            p_I = _stationary(a_I, w * b_I)
-            listed_I = jnp.where(known_I, p_I, -1).at[past_T.item].set(-1)
-            return lax.top_k(listed_I, length)[1], (b_I * p_I).sum(), b_I.sum()
+            both = [rates(one, items, traits, share_I, share_C, p) for one in (now, rested)]
+            mixed = [(1 - ends) * x + ends * y for x, y in zip(*both, strict=True)]
+            listed_AK, sums = [], []
+            for w, goes_on in zip(w_A, goes_on_A, strict=True):
+                a_I, b_I = both[0] if goes_on else mixed
+                p_I = _stationary(a_I, w * b_I)
+                listed_I = jnp.where(known_I, p_I, -1).at[past_T.item].set(-1)
+                listed_AK.append(lax.top_k(listed_I, length)[1])
+                sums.append(((b_I * p_I).sum(), b_I.sum()))
+            return jnp.stack(listed_AK), *sums[0]
 
-        return jax.vmap(after)(jnp.array([False, True]))
+        listed_2AK, p_negative_2, negative_2 = jax.vmap(after)(jnp.array([False, True]))
+        return listed_2AK, p_negative_2[0], negative_2[0]
 
     return lax.map(one, histories, batch_size=50)
 

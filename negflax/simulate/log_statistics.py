@@ -5,27 +5,30 @@ Shapes: E events, in the order of users and time.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from negflax.data.columns import factorize, floats, integers
 from negflax.data.sources import RawData
+from negflax.simulate.repeat_effects import Interval, ratio_after, repeat_effect
 
 LATE = 0.22  # share of the newest events, over which rates are computed; the rest is history
 
 
-def describe(raw: RawData) -> dict[str, float]:
-    """Returns statistics of a log by name.
+def describe(raw: RawData) -> dict[str, float | Interval]:
+    """Returns statistics of a log by name, those of feedback on one kind with (low, high) as well.
 
     Rates are computed over the newest 22 % of the events by time, as the history part of KuaiRand
-    has no skips. The figures `long_view | …` are P(long view) given the user's earlier events in
-    the item's cluster.
+    has no skips. The `skip after a skip` figures compare a skipped with a long-viewed last event of
+    the same cluster or creator (repeat_effects.py).
 
     Args:
       raw: log with the columns long_view, like, dislike, dwell_ms, duration_ms, pos, timestamp_ms,
-        and an item table with cluster_ids. A skip is a dwell shorter than 3 s and shorter than the
-        video, on any surface. Events of unknown time count as history.
+        and an item table with cluster_ids and creator_id. A skip is a dwell shorter than 3 s and
+        shorter than the video, on any surface. Events of unknown time count as history.
     """
     events = raw.events.sort_by([("user_id", "ascending"), ("pos", "ascending")])
     user_E, item_E = (factorize(events[name])[0] for name in ("user_id", "item_id"))
@@ -37,16 +40,21 @@ def describe(raw: RawData) -> dict[str, float]:
     skip_E = dwell_E < np.fmin(3_000, duration_E)
     flag["skip"] = np.where(np.isnan(dwell_E), np.nan, skip_E)
 
-    seen_E, viewed_E = _earlier(user_E, cluster_E, flag["long_view"] == 1)
-    known_E = late_E & (cluster_E >= 0)
-    only_E = known_E & (seen_E >= 1) & (viewed_E == seen_E)
-    never_E = known_E & (seen_E >= 2) & (viewed_E == 0)
     exposure_I = np.sort(np.bincount(item_E))[::-1]
     share_I = np.cumsum(exposure_I) / exposure_I.sum()
     per_user = np.bincount(user_E)
     figures = {name: float(np.nanmean(value[late_E])) for name, value in flag.items()}
-    figures["long_view | only long views of the cluster"] = float(flag["long_view"][only_E].mean())
-    figures["long_view | ≥ 2 views of it, none long"] = float(flag["long_view"][never_E].mean())
+    viewed_E = flag["long_view"] == 1
+    figures["P(dislike | long view) / P(dislike)"] = ratio_after(
+        flag["dislike"], viewed_E.astype(np.float64), user_E
+    )
+    late_skip_E = np.where(late_E, flag["skip"], np.nan)
+    kinds = {"cluster": cluster_E, "creator": creators(events["item_id"], raw.items)}
+    for kind, kind_E in kinds.items():
+        for name, of_E in ((kind, kind_E), (f"{kind}, permuted", _permuted(item_E, kind_E))):
+            figures[f"skip after a skip by {name}"] = repeat_effect(
+                user_E, item_E, of_E, late_skip_E, viewed_E
+            )
     for share in (0.01, 0.1, 0.5):
         top = max(1, round(share * len(share_I))) - 1
         figures[f"events on the top {share:.0%} of items"] = float(share_I[top])
@@ -55,9 +63,10 @@ def describe(raw: RawData) -> dict[str, float]:
     return figures
 
 
-def compare(real: dict[str, float], simulated: dict[str, float]) -> list[dict[str, object]]:
-    """Returns the rows of a table that compares the two logs."""
-    return [{"figure": k, "real": real[k], "simulated": simulated[k]} for k in real]
+def compare(logs: Mapping[str, Mapping[str, float | Interval]]) -> list[dict[str, object]]:
+    """Returns the rows of a table that compares logs, given by name."""
+    first = next(iter(logs.values()))
+    return [{"figure": k, **{name: found[k] for name, found in logs.items()}} for k in first]
 
 
 def first_clusters(item_ids: pa.ChunkedArray, items: pa.Table) -> np.ndarray:
@@ -70,21 +79,23 @@ def first_clusters(item_ids: pa.ChunkedArray, items: pa.Table) -> np.ndarray:
     return np.append(first_I, -1)[place_E]
 
 
+def creators(item_ids: pa.ChunkedArray, items: pa.Table) -> np.ndarray:
+    """Returns the creator of each event's item, (E,) int64, −1 if unknown."""
+    if "creator_id" not in items.column_names:
+        return np.full(len(item_ids), -1)
+    creator_I = np.append(factorize(pc.fill_null(items["creator_id"], -1))[0], -1)
+    known_I = np.append(items["creator_id"].is_valid().to_numpy(), False)
+    place_E = integers(pc.index_in(item_ids, value_set=items["item_id"].combine_chunks()), -1)
+    return np.where(known_I[place_E], creator_I[place_E], -1)
+
+
+def _permuted(item_E: np.ndarray, kind_E: np.ndarray) -> np.ndarray:
+    """Returns the kinds of the events with the items' kinds in random order."""
+    kind_I = np.full(item_E.max() + 1, -1)
+    kind_I[item_E] = kind_E
+    return np.random.default_rng(0).permutation(kind_I)[item_E]
+
+
 def _flags(events: pa.Table, name: str) -> np.ndarray:
     """Returns a boolean column as floats: 1, 0, or NaN for null."""
     return floats(events[name].cast(pa.int8()))
-
-
-def _earlier(
-    user_E: np.ndarray, cluster_E: np.ndarray, long_view_E: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Counts earlier events, and earlier long views, of the same user in the same cluster."""
-    order = np.lexsort((np.arange(len(user_E)), cluster_E, user_E))
-    user, cluster = user_E[order], cluster_E[order]
-    new = (np.diff(user, prepend=-1) != 0) | (np.diff(cluster, prepend=-2) != 0)
-    start = np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))
-    before = np.append(0, np.cumsum(long_view_E[order]))[:-1]
-    seen_E, viewed_E = np.empty((2, len(order)), np.int64)
-    seen_E[order] = np.arange(len(order)) - start
-    viewed_E[order] = before - before[start]
-    return seen_E, viewed_E

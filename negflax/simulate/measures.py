@@ -1,9 +1,8 @@
-"""Measures of how lists change after a dislike, with intervals over pairs and training seeds.
+"""Measures of how lists change after a dislike, with intervals (pair_bootstrap.py).
 
 Every measure is the relative change of a mean: with the dislike (or skip) compared with without it.
 
-Shapes: S pairs, G training seeds, M measures, B resamples, K list length, N past items, V catalogue
-rows.
+Shapes: S pairs, K list length, N past items, V catalogue rows.
 """
 
 from __future__ import annotations
@@ -14,13 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from negflax.data import Catalogue
-from negflax.evaluate.bootstrap import percentile_interval, ratio, resampled_means
 from negflax.simulate.arm import BRANCHES
+from negflax.simulate.pair_bootstrap import ENDS, Pairs, changes
 from negflax.simulate.walk import DOSES, Walk
 
 KINDS = ("cluster", "creator")
 LENGTHS = (10, 100)  # K of the lists at k + 1; the first is the headline
-ENDS = ("", "_low", "_high")
 DISMISSAL_BIT = "dismissal over skip"  # effect of the dismissal bit alone, beyond that of the skip
 PAST = {"dislike": "disliked", "skip": "skipped"}
 
@@ -41,6 +39,13 @@ class Measure(NamedTuple):
     K: int
     after_S: np.ndarray
     before_S: np.ndarray
+
+
+class Lists(NamedTuple):
+    """Lists of an arm's runs in one world, one per training seed, for the same users."""
+
+    runs: Sequence[Walk]
+    catalogue: Catalogue
 
 
 def kinds_of(catalogue: Catalogue) -> dict[str, np.ndarray]:
@@ -124,63 +129,50 @@ def measures(found: Walk, catalogue: Catalogue, signal: str = "dislike") -> list
 
 
 def summarise(
-    runs: Sequence[Walk], catalogue: Catalogue, resamples: int, seed: int, signal: str = "dislike"
+    worlds: Sequence[Lists], resamples: int, seed: int, signal: str = "dislike"
 ) -> list[dict[str, Any]]:
     """Returns the table of one arm, one row per measure.
 
     Args:
-      runs: lists of the arm's training seeds, for the same users in the same order.
-      catalogue: catalogue of the lists.
+      worlds: lists of the arm's runs, one entry per seed of the world.
       resamples: number of bootstrap resamples.
       seed: seed of the bootstrap.
       signal: as in `measures`.
 
     Returns:
       Rows with `what`, `kind`, `K`; `change` and `difference`, each with `_low` and `_high`; the
-      means `before` and `after`; the number of pairs `n` and of `seeds`; and the changes `by_seed`.
+      means `before` and `after`; the number of pairs `n`, of `seeds` and of `worlds`; and the
+      changes `by_seed`, of one world after the other.
     """
-    by_seed = list(zip(*(measures(found, catalogue, signal) for found in runs), strict=True))
-    after_MGS, before_MGS = (
-        np.array([[getattr(one, side) for one in seeds] for seeds in by_seed])
-        for side in ("after_S", "before_S")
-    )
-    found = changes(after_MGS, before_MGS, resamples, seed)
-    names = ({"what": m.what, "kind": m.kind, "K": m.K} for m, *_ in by_seed)
-    return [name | row for name, row in zip(names, found, strict=True)]
+    found = [[measures(run, world.catalogue, signal) for run in world.runs] for world in worlds]
+    values = [
+        Pairs(
+            *(
+                np.array(
+                    [[getattr(one, side) for one in seeds] for seeds in zip(*runs, strict=True)]
+                )
+                for side in ("after_S", "before_S")
+            )
+        )
+        for runs in found
+    ]
+    names = ({"what": m.what, "kind": m.kind, "K": m.K} for m in found[0][0])
+    rows = changes(values, resamples, seed)
+    return [name | row for name, row in zip(names, rows, strict=True)]
 
 
-def changes(
-    after_MGS: np.ndarray, before_MGS: np.ndarray, resamples: int, seed: int
-) -> list[dict[str, Any]]:
-    """Returns relative changes and differences of means over pairs and seeds, with 95 % intervals.
-
-    A resample draws pairs, the same ones for all seeds and measures, and also draws seeds if there
-    are several, as both are samples (a crossed bootstrap: Owen 2007). With few seeds it
-    underestimates their part of the variance by the factor (G − 1) / G.
-    """
-    both = np.stack([after_MGS, before_MGS])
-    *shape, pairs = both.shape
-    columns_SC = both.reshape(-1, pairs).T
-    defined_SC = (~np.isnan(columns_SC)).astype(np.float64)
-    draws = resampled_means(columns_SC, defined_SC, resamples=resamples, seed=seed)
-    seeds = after_MGS.shape[1]
-    drawn_BG = np.random.default_rng(seed).multinomial(seeds, [1 / seeds] * seeds, resamples)
-    after_BM, before_BM = np.einsum("bamg,bg->abm", draws.reshape(-1, *shape), drawn_BG / seeds)
-    with np.errstate(invalid="ignore"):
-        mean_2MG = ratio(np.nansum(both, axis=-1), (~np.isnan(both)).sum(axis=-1))
-    rows = []
-    for m, (after_G, before_G) in enumerate(np.swapaxes(mean_2MG, 0, 1)):
-        after, before = after_G.mean(), before_G.mean()
-        change = ratio(after_BM[:, m], before_BM[:, m]) - 1
-        estimates = ratio(after, before) - 1, *percentile_interval(change)
-        row = {f"change{end}": float(x) for end, x in zip(ENDS, estimates, strict=True)}
-        low_high = percentile_interval(after_BM[:, m] - before_BM[:, m])
-        estimates = after - before, *low_high
-        row |= {f"difference{end}": float(x) for end, x in zip(ENDS, estimates, strict=True)}
-        row |= {"before": float(before), "after": float(after)}
-        row |= {"n": int(np.isfinite(before_MGS[m]).all(axis=0).sum()), "seeds": seeds}
-        rows.append(row | {"by_seed": [float(x) for x in ratio(after_G, before_G) - 1]})
-    return rows
+def headline(world: Lists, signal: str) -> Pairs:
+    """Returns the similarities behind the headline, by cluster and by creator (M = 2)."""
+    branch, values = BRANCHES.index(signal), ([], [])
+    for kind_V in kinds_of(world.catalogue).values():
+        for side, lists in zip(values, (branch, 0), strict=True):
+            side.append(
+                [
+                    similarity(x.branch_BSK[lists][:, : LENGTHS[0]], x.item_S, kind_V)
+                    for x in world.runs
+                ]
+            )
+    return Pairs(*map(np.array, values))
 
 
 def figures(name: str, rows: list[dict[str, Any]], signal: str = "dislike") -> dict[str, float]:

@@ -15,11 +15,9 @@ import time
 import jax
 import numpy as np
 
-from negflax.config import WorldConfig
 from negflax.data import Catalogue, Sequences
-from negflax.simulate import ideal
 from negflax.simulate.arm import arm_of
-from negflax.simulate.measures import ENDS, LENGTHS, changes, kinds_of, similarity
+from negflax.simulate.measures import kinds_of
 from negflax.simulate.pairs import chance, draw_pairs, history_events
 from negflax.simulate.walk import DOSES, Plan, Walk, walk
 from negflax.train.restore import Trained
@@ -108,32 +106,3 @@ def _first(found: Walk, pairs: int) -> Walk:
 def chances(found: Walk, catalogue: Catalogue) -> dict[str, float]:
     """Returns the similarity of a random list, by kind."""
     return {kind: chance(catalogue, found.item_S, v) for kind, v in kinds_of(catalogue).items()}
-
-
-def ideal_figures(
-    world: WorldConfig, omega: float, sequences: Sequences, settings: Settings
-) -> dict[str, float]:
-    """Returns the responsiveness of the ideal observer (negflax/simulate/ideal.py).
-
-    Args:
-      world: settings of the world that generated the log.
-      omega: ω of `ideal_and_label`.
-      sequences: the log.
-      settings: settings of the simulation.
-
-    Returns:
-      `ideal/<kind>` and `ideal_and_label/<kind>`, with `_low` and `_high`, at the first K.
-    """
-    event_ST, named = histories(sequences, settings), {}
-    item_S = sequences.item_E[event_ST[:, -1]]
-    for name, own_omega in (("ideal", 0.0), ("ideal_and_label", omega)):
-        lists = ideal.ideal_lists(
-            sequences, event_ST, world, ideal.Aim(omega=own_omega), LENGTHS[0], settings.plan.signal
-        )
-        for kind, kind_V in kinds_of(sequences.catalogue).items():
-            before_S, after_S = (similarity(x, item_S, kind_V) for x in lists)
-            (row,) = changes(
-                after_S[None, None], before_S[None, None], settings.resamples, settings.seed
-            )
-            named |= {f"{name}/{kind}{end}": row[f"change{end}"] for end in ENDS}
-    return named

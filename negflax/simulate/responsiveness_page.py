@@ -103,9 +103,8 @@ def write_page(
         " Grey: published by Wang et al., RecSys 2023, for their platform; not measured here."
     ) * (signal == "dislike")
     ceilings = (
-        " Dashed: the ideal observer, who knows the simulated world, without and with dislikes as "
-        "labels."
-    ) * ("ideal/cluster" in named)
+        " Dashed: the ceiling, which is the response of an ideal observer with the arm's objective."
+    ) * any(name.startswith("ceiling/") for name in named)
     sections: list[html.Section] = [html.Text("What is measured", text)]
     for where in places:
         rows = [row for row in table if row["trajectories"] == where]
@@ -144,7 +143,7 @@ def _arms(rows: Rows) -> list[str]:
 
 
 def _bars(rows: Rows, signal: str, kind: str, named: Mapping[str, float]) -> Figure:
-    """Draws one bar per arm beside the published value, and the ideal observer as lines."""
+    """Draws one bar per arm beside the published value, and its ceiling as a line."""
     head = {
         r["arm"]: r for r in rows if (r["what"], r["kind"], r["K"]) == (signal, kind, LENGTHS[0])
     }
@@ -155,12 +154,12 @@ def _bars(rows: Rows, signal: str, kind: str, named: Mapping[str, float]) -> Fig
         low, value, high = (100 * row[f"change{end}"] for end in ("_low", "", "_high"))
         axis.bar(place - left, value, 0.36, color=plots.COLOURS[place % len(plots.COLOURS)])
         axis.vlines(place - left, low, high, color=html.INK, lw=1.2)
+        if (ceiling := named.get(f"ceiling/{arm}/{kind}")) is not None:
+            reach = place - 0.45, place + 0.45
+            axis.hlines(100 * ceiling, *reach, color=html.INK, lw=1, ls=(0, (4, 3)))
         if arm in PUBLISHED and published_too:
             published = 100 * PUBLISHED[arm][KINDS.index(kind)]
             axis.bar(place + 0.2, published, 0.36, color=plots.QUIET, alpha=0.5)
-    for label in ("ideal", "ideal_and_label"):
-        if f"{label}/{kind}" in named:
-            axis.axhline(100 * named[f"{label}/{kind}"], color=html.INK, lw=1, ls=(0, (4, 3)))
     names = [textwrap.fill(arm.replace("_", " "), 11) for arm in head]
     axis.set_xticks(range(len(head)), names, color=html.INK)
     axis.axhline(0, color=plots.QUIET, lw=0.8)

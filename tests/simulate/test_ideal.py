@@ -33,9 +33,8 @@ def change(tmp_path_factory):
     item_S, kind_V = log.item_E[event_ST[:, -1]], log.catalogue.clusters_VC[:, 0]
 
     def of(aim=POSITIVES, signal="dislike", **believed):
-        lists_2SK = ideal.ideal_lists(
-            log, event_ST, dataclasses.replace(world, **believed), aim, 10, signal
-        )
+        believed = dataclasses.replace(world, **believed)
+        lists_2SK = ideal.ideal_lists(log, event_ST, believed, [aim], 10, signal)[aim]
         assert lists_2SK.shape == (2, 60, 10) and lists_2SK.min() >= 1
         for user, events in enumerate(event_ST):
             for row_K in lists_2SK[:, user]:
@@ -68,7 +67,7 @@ def test_it_expects_fewer_disliked_clusters_from_a_platform_that_reacts(change):
 def test_in_the_control_a_dislike_changes_exactly_nothing(aim, tmp_path):
     world = WorldConfig(**SMALL, name="control")
     log, event_ST = log_of(world, tmp_path)
-    without, with_dislike = ideal.ideal_lists(log, event_ST, world, aim, 10)
+    without, with_dislike = ideal.ideal_lists(log, event_ST, world, [aim], 10)[aim]
     np.testing.assert_array_equal(without, with_dislike)
 
 

@@ -7,10 +7,10 @@ import pyarrow as pa
 import pytest
 
 from negflax.data.sources import RawData
-from negflax.simulate.log_statistics import compare, describe
+from negflax.simulate.log_statistics import compare, creators, describe
 
 
-def test_rates_and_repeat_effects_by_hand():
+def test_rates_by_hand():
     # One user, cluster 7 on items 1 and 2, cluster unknown on item 3; all but the last 22 % of the
     # times are history.
     long_view = [True, True, False, False, False, True, False, True, True, False]
@@ -28,15 +28,17 @@ def test_rates_and_repeat_effects_by_hand():
             "duration_ms": [20_000] * 8 + [1_500, None],
         }
     )
-    items = pa.table({"item_id": [1, 5, 3], "cluster_ids": [[7, 9], [8], []]})
+    items = pa.table(
+        {"item_id": [1, 5, 3], "cluster_ids": [[7, 9], [8], []], "creator_id": [20, None, 20]}
+    )
     found = describe(RawData(events, items, "hand"))
     assert found["long_view"] == 0.5  # of the two newest
     assert found["dislike"] == 1.0
     assert found["skip"] == 0.5  # the last: below 3 s of an unknown length
-    assert found["long_view | only long views of the cluster"] == 1.0  # event 8
-    assert found["long_view | ≥ 2 views of it, none long"] == 0.0  # event 9
     assert found["events per user, 50th percentile"] == 10
     assert found["events on the top 50% of items"] == pytest.approx(0.8)
-    rows = compare(found, found)
-    assert len(rows) == len(found) and all(r["real"] == r["simulated"] for r in rows)
-    assert np.isfinite([r["real"] for r in rows]).all()
+    rows = compare({"real": found, "loose": found})
+    assert [row["figure"] for row in rows] == list(found)
+    assert all(row["real"] is row["loose"] for row in rows)
+    creator = creators(events["item_id"], items)
+    assert creator[0] == creator[5] >= 0 and (creator[2:5] == -1).all()

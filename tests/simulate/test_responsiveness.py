@@ -13,14 +13,15 @@ from negflax.simulate import arm as trained_arm
 from negflax.simulate import pairs, walk
 from negflax.simulate.arm import Events
 from negflax.simulate.measures import (
+    Lists,
     block_creator,
-    changes,
     figures,
     kinds_of,
     other_interests,
     similarity,
     summarise,
 )
+from negflax.simulate.pair_bootstrap import Pairs, changes
 from negflax.simulate.responsiveness import simulate
 
 FEATURES = "features"  # the encoder's tables of feedback features
@@ -35,7 +36,7 @@ def test_a_model_without_the_dislike_input_gives_exactly_0(walks, log, where):
     for dose in range(1, 4):
         np.testing.assert_array_equal(found.dose_4SK[0], found.dose_4SK[dose])
     assert (found.branch_BSK[0] != found.branch_BSK[2]).any()  # a skip it sees, by the dwell
-    named = figures("blind", summarise([found], log.catalogue, 500, 0))
+    named = figures("blind", summarise([Lists([found], log.catalogue)], 500, 0))
     assert set(named.values()) == {0.0}
     assert "responsiveness/blind/cluster_low" in named and "specificity/blind" in named
 
@@ -49,7 +50,7 @@ def test_a_model_that_cannot_tell_a_skip_gives_exactly_0_for_skips(arm, log, fea
     answers = "dwell" in features
     for lists in (found.branch_BSK[::2], found.later_2JSK, found.dose_4SK[::3]):
         assert (lists[0] != lists[1]).any() == answers
-    named = figures("arm", summarise([found], log.catalogue, 100, 0, "skip"), "skip")
+    named = figures("arm", summarise([Lists([found], log.catalogue)], 100, 0, "skip"), "skip")
     assert (set(named.values()) != {0.0}) == answers
     np.testing.assert_array_equal(found.branch_BSK[2], found.branch_BSK[3])  # no bit to read
 
@@ -61,7 +62,7 @@ def test_a_dismissal_is_a_skip_and_one_bit(arm, log):
     unknown = dataclasses.replace(log, dismissal_E=None)
     found = simulate(arm(features=("dwell", "dismissal")), unknown, SETTINGS).found
     np.testing.assert_array_equal(found.branch_BSK[2], found.branch_BSK[3])
-    rows = {r["what"]: r for r in summarise([found], log.catalogue, 100, 0)}
+    rows = {r["what"]: r for r in summarise([Lists([found], log.catalogue)], 100, 0)}
     assert rows["dismissal over skip"]["change"] == 0 != rows["skip"]["change"]
 
 
@@ -138,7 +139,7 @@ def test_clusters_at_random_give_an_interval_that_covers_0(walks, log, name, whe
         without, with_dislike = (
             similarity(x, found.item_S, shuffled_V) for x in found.branch_BSK[:2]
         )
-        one = changes(with_dislike[None, None], without[None, None], 500, 0)[0]
+        one = changes([Pairs(with_dislike[None, None], without[None, None])], 500, 0)[0]
         covered += one["change_low"] <= 0 <= one["change_high"]
     assert covered >= 16  # 95 % intervals, 60 pairs
 

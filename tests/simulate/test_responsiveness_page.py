@@ -12,7 +12,7 @@ def test_the_page_shows_arms_curves_and_single_users(walks, log, tmp_path):
     table = [
         {"trajectories": where, "arm": {"sees": "input_only", "blind": "no_signal"}[name]} | row
         for (name, where), outcome in walks.items()
-        for row in measures.summarise([outcome.found], log.catalogue, 50, 0)
+        for row in measures.summarise([measures.Lists([outcome.found], log.catalogue)], 50, 0)
     ]
     named = {f"log_effect/{kind}{end}": -0.3 for kind in measures.KINDS for end in measures.ENDS}
     found = walks["sees", "shared"].found
@@ -33,7 +33,7 @@ def test_the_page_shows_arms_curves_and_single_users(walks, log, tmp_path):
 def test_the_page_of_skips_shows_nothing_that_was_published_of_dislikes(walks, log, tmp_path):
     settings = dataclasses.replace(SETTINGS, plan=dataclasses.replace(SETTINGS.plan, signal="skip"))
     found = walks["sees", "shared"].found
-    rows = measures.summarise([found], log.catalogue, 50, 0, "skip")
+    rows = measures.summarise([measures.Lists([found], log.catalogue)], 50, 0, "skip")
     table = [{"trajectories": "shared", "arm": "input_only"} | row for row in rows]
     named = {f"log_effect/{kind}{end}": -0.3 for kind in measures.KINDS for end in measures.ENDS}
     users = page.users("input_only", found, log, settings)

@@ -1,0 +1,199 @@
+"""`launch.simulate worlds`: both arms in every named world, their calibration, and its effect.
+
+<workdir>/<world>/world<seed of the world>/<arm>/seed<seed of training> holds a run. A repeated
+command goes on where the last one stopped: it trains what is not trained, calibrates what is not
+calibrated, and measures the worlds whose runs or settings have changed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import logging
+
+from negflax.calibration import load_calibrated, read_calibration, write_calibration
+from negflax.calibration.kind_terms import SCALARS, SEEN_TERMS, term_of
+from negflax.calibration.select_terms import calibrate
+from negflax.config import Config, ConfigError, MeshConfig
+from negflax.config.calibration import KINDS
+from negflax.data import open_sequences
+from negflax.evaluate import format_table
+from negflax.files import write_json
+from negflax.fitting import train_run
+from negflax.mesh import make_mesh
+from negflax.simulate import ceiling
+from negflax.simulate.pair_bootstrap import ENDS
+from negflax.simulate.responsiveness import Settings
+from negflax.train.loop import DONE
+from negflax.train.restore import Trained, load_weight_sums
+from negflax.world import NAMED_WORLDS
+
+from . import flags as shared
+from . import respond
+
+ARMS = {"input_only": "ssm", "input_and_label": "ntr"}
+# What each arm is measured with: its whole calibration, the part of it that counts what was merely
+# seen (no response to feedback), and none.
+VARIANTS: dict[str, Callable[[str], bool]] = {
+    "": lambda term: True,
+    "/seen": lambda term: term in SEEN_TERMS,
+    "/alone": lambda term: False,
+}
+RESULT = "result.json"  # in the folder of a world: what was measured, and of which runs
+
+
+def run(
+    config: Config,
+    workdir: Path,
+    names: Sequence[str],
+    world_seeds: Sequence[int],
+    seeds: Sequence[int],
+    settings: Settings,
+) -> None:
+    """Trains, calibrates and measures; prints and writes the table of all worlds.
+
+    Args:
+      config: sizes of the worlds and training; each arm sets the objective.
+      workdir: folder of the experiment.
+      names: worlds, of negflax/world/named_worlds.py.
+      world_seeds: seeds of the worlds.
+      seeds: seeds of training.
+      settings: pairs, on shared trajectories.
+
+    Raises:
+      ConfigError: a world is unknown.
+    """
+    if unknown := [name for name in names if name not in NAMED_WORLDS]:
+        raise ConfigError(f"--worlds: unknown {unknown}; choose from {', '.join(NAMED_WORLDS)}")
+    shared.start(workdir)
+    for seed in seeds:
+        for world_seed in world_seeds:
+            for name in names:
+                _train(config, workdir / name, name, world_seed, seed)
+    rows, named = [], {}
+    for name in names:
+        found = _measured(workdir / name, world_seeds, seeds, settings)
+        rows += [{"world": name} | row for row in found["rows"]]
+        named |= {f"{name}/{key}": x for key, x in found["named"].items()}
+        print(f"\n{format_table(rows)}")
+    write_json(shared.JSON.value or workdir / "worlds.json", named | {"rows": rows})
+
+
+def _config_of(config: Config, name: str, world_seed: int, arm: str, seed: int) -> Config:
+    """Returns the config of a run; runs of one world share its log."""
+    return dataclasses.replace(
+        config,
+        name=arm,
+        world=dataclasses.replace(config.world, name=name, seed=world_seed),
+        train=dataclasses.replace(config.train, seed=seed),
+        loss=dataclasses.replace(config.loss, objective=ARMS[arm]),
+    )
+
+
+def _train(config: Config, folder: Path, name: str, world_seed: int, seed: int) -> None:
+    """Trains and calibrates both arms of one world and seed, as far as that is not done."""
+    home, mesh, sequences = folder / f"world{world_seed}", None, None
+    for arm in ARMS:
+        run_folder = home / arm / f"{respond.SEED_FOLDER}{seed}"
+        trained = (run_folder / DONE).exists()
+        if trained and read_calibration(run_folder) is not None:
+            continue
+        one = _config_of(config, name, world_seed, arm, seed)
+        one = dataclasses.replace(
+            one, data=dataclasses.replace(one.data, cache_dir=str(home / "data"))
+        )
+        sequences = sequences or open_sequences(one, home)
+        if not trained:
+            train_run(one, run_folder, sequences)
+        mesh = mesh or make_mesh(MeshConfig(), jax.devices()[:1])
+        loaded = load_calibrated(run_folder, "latest", mesh, calibrated=False)
+        sums = load_weight_sums(run_folder, "latest", mesh)
+        found = calibrate(loaded, sequences, sums, one.calibration)
+        write_calibration(run_folder, found)
+        logging.info("%s: calibrated\n%s", run_folder, format_table(found.report["rows"]))
+
+
+def _measured(
+    folder: Path, world_seeds: Sequence[int], seeds: Sequence[int], settings: Settings
+) -> dict[str, Any]:
+    """Returns what was measured in a world, as it is stored if nothing has changed since."""
+    runs = [
+        folder / f"world{world_seed}" / arm / f"{respond.SEED_FOLDER}{seed}"
+        for world_seed in world_seeds
+        for arm in ARMS
+        for seed in seeds
+    ]
+    asked = {
+        "settings": dataclasses.asdict(settings),
+        "calibrations": {
+            str(run.relative_to(folder)): read_calibration(run).values for run in runs
+        },
+    }
+    asked = json.loads(json.dumps(asked))  # tuples become lists, as in the stored file
+    path = folder / RESULT
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    if kept.get("asked") != asked:
+        worlds = [_world(folder / f"world{number}", seeds) for number in world_seeds]
+        kept = {"asked": asked} | _figures(worlds, settings)
+        write_json(path, kept)
+    return kept
+
+
+def _world(home: Path, seeds: Sequence[int]) -> respond.World:
+    """Loads the runs of one world, each with every part of its calibration that is measured."""
+    mesh, runs, weights, model = make_mesh(MeshConfig(), jax.devices()[:1]), {}, {}, None
+    for arm in ARMS:
+        found, w = [], []
+        for seed in seeds:
+            folder = home / arm / f"{respond.SEED_FOLDER}{seed}"
+            found.append(load_calibrated(folder, "latest", mesh, model))
+            model = found[0].model if model is None else model
+            sums = load_weight_sums(folder, "latest", mesh)
+            w.append(ceiling.frozen_weight(found[-1], sums))
+        for variant, keeps in VARIANTS.items():
+            runs[f"{arm}{variant}"] = [_with_terms(one, keeps) for one in found]
+            weights[f"{arm}{variant}"] = sum(w) / len(w)
+    first = next(iter(runs.values()))[0]
+    return respond.World(open_sequences(first.config, home, first.catalogue), runs, weights)
+
+
+def _with_terms(trained: Trained, keeps: Callable[[str], bool]) -> Trained:
+    """Leaves some terms of a calibration; the others are 0, so that all have one program."""
+    calibration = trained.calibration
+    values = {
+        kind: {
+            name: calibration.values.get(kind, {}).get(name, 0.0) * keeps(term_of(name))
+            for name in SCALARS
+        }
+        for kind in KINDS
+    }
+    return dataclasses.replace(trained, calibration=dataclasses.replace(calibration, values=values))
+
+
+def _figures(worlds: Sequence[respond.World], settings: Settings) -> dict[str, Any]:
+    """Measures the arms of one world; rows are by arm, part of the calibration and kind."""
+    found = respond.measure(worlds, {"shared": settings})
+    named = {key: respond.or_null(x) for key, x in found["named"].items()}
+    hr_p = next(key for key in named if key.startswith("hr_p@")).split("/")[0]
+    rows = []
+    for arm in worlds[0].runs:
+        for kind in KINDS:
+            rows.append(
+                {"arm": arm, "kind": kind, "w": named[f"w/{arm}"]}
+                | {
+                    what: _interval([named[f"{what}/{arm}/{kind}{end}"] for end in ENDS])
+                    for what in ("responsiveness", "ceiling", "share")
+                }
+                | {hr_p: named[f"{hr_p}/{arm}"], "cost": named[f"hr_p_cost/{arm}"]}
+                | {"runs": sum(len(world.runs[arm]) for world in worlds)}
+            )
+    return {"rows": rows, "named": named}
+
+
+def _interval(found: Sequence[float | None]) -> str:
+    return "–" if None in found else "{:+.3f} [{:+.3f}, {:+.3f}]".format(*found)

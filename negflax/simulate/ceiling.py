@@ -1,0 +1,74 @@
+"""Responsiveness as a share of the ideal observer's, the ceiling: 1 is right, more is overreaction.
+
+The observer's objective is that of the arm, at the weight w that the arm's training has frozen
+(negflax/simulate/ideal.py).
+
+Shapes: S pairs, V catalogue rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from negflax.config import WorldConfig, positives_only
+from negflax.data import Sequences
+from negflax.simulate.ideal import Aim, ideal_lists
+from negflax.simulate.measures import KINDS, LENGTHS, kinds_of, similarity
+from negflax.simulate.pair_bootstrap import ENDS, Pairs, changes
+from negflax.simulate.responsiveness import Settings, histories
+from negflax.train.restore import Trained
+from negflax.train.weights import Sums, loss_weights, negative_scale
+
+
+def frozen_weight(trained: Trained, sums: dict[str, Sums]) -> float | None:
+    """Returns the weight w of dislikes at a checkpoint: 0 for positives only.
+
+    None if the observer has no list for the run's objective (only `ntr` has one).
+
+    Args:
+      trained: the checkpoint.
+      sums: its `weight_sums`.
+    """
+    loss = trained.config.loss
+    if positives_only(loss.objective):
+        return 0.0
+    if loss.objective != "ntr":
+        return None
+    values = loss_weights(loss, trained.config.model.dtype, trained.model.num_rows)
+    return float(negative_scale(sums, np.int32(trained.step), values, loss))
+
+
+def ceilings(
+    world: WorldConfig, sequences: Sequences, settings: Settings, aims: Collection[Aim]
+) -> dict[Aim, Pairs]:
+    """Returns the observer's similarities by cluster and by creator (M = 2, G = 1) for each aim.
+
+    Args:
+      world: settings of the world that generated the log.
+      sequences: the log.
+      settings: settings of the simulation, on shared trajectories.
+      aims: objectives of the lists.
+    """
+    event_ST, found = histories(sequences, settings), {}
+    item_S = sequences.item_E[event_ST[:, -1]]
+    kinds = kinds_of(sequences.catalogue).values()
+    lists = ideal_lists(sequences, event_ST, world, aims, LENGTHS[0], settings.plan.signal)
+    for aim, (before_SK, after_SK) in lists.items():
+        sides = (
+            np.array([[similarity(x, item_S, kind_V)] for kind_V in kinds])
+            for x in (after_SK, before_SK)
+        )
+        found[aim] = Pairs(*sides)
+    return found
+
+
+def figures(name: str, worlds: Sequence[Pairs], settings: Settings) -> dict[str, float]:
+    """Returns `<name>/<kind>` with `_low` and `_high`: relative changes of the observer's lists."""
+    rows = changes(worlds, settings.resamples, settings.seed)
+    return {
+        f"{name}/{kind}{end}": row[f"change{end}"]
+        for kind, row in zip(KINDS, rows, strict=True)
+        for end in ENDS
+    }
