@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from negflax.config.calibration import CalibrationConfig
 from negflax.config.data import BatchConfig, DataConfig, LabelConfig, WorldConfig
 from negflax.config.evaluate import EvalConfig
 from negflax.config.loss import LossConfig
@@ -29,6 +30,7 @@ class Config:
       optimizer: optimizers and schedule.
       train: length, validation, checkpoints.
       eval: ranking evaluation.
+      calibration: correction of the scores after training.
       mesh: devices.
     """
 
@@ -42,6 +44,7 @@ class Config:
     optimizer: OptimizerConfig = OptimizerConfig()
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()
+    calibration: CalibrationConfig = CalibrationConfig()
     mesh: MeshConfig = MeshConfig()
 
 

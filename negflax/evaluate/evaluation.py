@@ -61,7 +61,14 @@ def _evaluate(trained: Trained, split: str, sequences: Sequences, baselines: boo
     check_list_lengths(config.ks, trained.catalogue)
     check_finite(trained)
     model = cached(
-        model_scorer(trained.model, trained.state, sequences, trained.mesh, config.history)
+        model_scorer(
+            trained.model,
+            trained.state,
+            sequences,
+            trained.mesh,
+            config.history,
+            trained.calibration,
+        )
     )
     scorers, facts = {MODEL: model}, {}
     if baselines:

@@ -14,11 +14,13 @@ import numpy as np
 from jax.sharding import Mesh
 
 from negflax import preemption, tables
+from negflax.calibration import Calibration, added, history_shifts
 from negflax.data import Sequences, history_batch
 from negflax.evaluate.protocol import LazyScores, Queries, Scorer
 from negflax.mesh import COPIED, SPLIT, exact_products, to_host
 from negflax.model import Recommender
-from negflax.serve.scoring import scored_tables, state_function
+from negflax.serve.scoring import state_function
+from negflax.train.restore import scored_tables
 
 
 @functools.lru_cache(maxsize=32)
@@ -42,7 +44,12 @@ def column_function(model: Recommender, mesh: Mesh, width: int) -> Any:
 
 
 def model_scorer(
-    model: Recommender, state: dict[str, Any], sequences: Sequences, mesh: Mesh, history: int
+    model: Recommender,
+    state: dict[str, Any],
+    sequences: Sequences,
+    mesh: Mesh,
+    history: int,
+    calibration: Calibration | None = None,
 ) -> Scorer:
     """Returns a scorer of queries by their newest `history` events.
 
@@ -52,6 +59,7 @@ def model_scorer(
       sequences: events that the queries refer to.
       mesh: device mesh of the state.
       history: number of events T that the encoder reads.
+      calibration: corrects the scores, by all events before a query.
 
     Returns:
       A scorer that returns LazyScores, (R, V) float32 with row 0.
@@ -62,12 +70,15 @@ def model_scorer(
     def scorer(queries: Queries) -> LazyScores:
         batch = history_batch(sequences, queries.end_R, queries.user_R, history)
         states_RD = state_function(model, mesh)(state["dense"], parts, batch)
+        shifts = []
+        if calibration is not None:
+            shifts = history_shifts(calibration, sequences, queries.user_R, queries.end_R)
 
         def columns(asked: slice) -> np.ndarray:
             preemption.check()
             score = column_function(model, mesh, asked.stop - asked.start)
             scores_RC = score(states_RD, rows, np.int32(asked.start))
-            return np.asarray(to_host(scores_RC), np.float32)[: len(queries)]
+            return np.asarray(to_host(scores_RC), np.float32)[: len(queries)] + added(shifts, asked)
 
         return LazyScores((len(queries), model.num_rows), columns)
 

@@ -24,11 +24,10 @@ from negflax.serve.one_event import rows_of
 from negflax.serve.scoring import (
     ModelError,
     normaliser_function,
-    scored_tables,
     similarity_function,
 )
 from negflax.serve.topk import top_k_function
-from negflax.train.restore import Trained
+from negflax.train.restore import Trained, scored_tables
 
 SMALLEST = 16  # shape of excluded items, lists and histories
 _FURTHER = 4  # times the items that are looked at, where rules leave too few of them

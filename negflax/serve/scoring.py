@@ -146,15 +146,6 @@ def similarity_function(model: Recommender, mesh: Mesh) -> Any:
     return _on_devices(on_device, mesh, (SPLIT, COPIED, COPIED))
 
 
-def scored_tables(model: Recommender, state: dict[str, Any]) -> dict[str, Any]:
-    """The tables of a state as these functions read them: plain, composed rows, no slots."""
-    rows = {
-        name: tables.unpack(tables.plain(table["rows"]), model.config.dtype)
-        for name, table in state["tables"].items()
-    }
-    return {name: {"rows": x} for name, x in model.composed(rows).items()}
-
-
 def _last_states(
     model: Recommender, dense: Any, state_tables: Any, batch: Batch, start: Any
 ) -> tuple[jax.Array, Any]:

@@ -11,12 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from negflax.calibration import counts_on_device
+from negflax.calibration.counts_on_device import Counted, KindOnDevice
 from negflax.config import ConfigError
 from negflax.data import Batch, features
 from negflax.model import Recommender
-from negflax.serve.scoring import scored_tables
-from negflax.serve.topk import top_k_of_rows
-from negflax.train.restore import Trained
+from negflax.serve.topk import Queries, top_k_of_rows
+from negflax.train.restore import Trained, scored_tables
 
 BRANCHES = ("none", "dislike", "skip", "dismissal")
 UNKNOWN_DURATION_MS = 30_000.0  # assumed for items without a duration in the catalogue
@@ -45,6 +46,7 @@ class Arm(NamedTuple):
       cluster_V: int32, first cluster of each item, 0 if unknown.
       whole_V: (dwell, watch ratio) codes of a view of the whole item, each (V,) int32.
       skip_2: the same two codes for a skip.
+      calibration: corrections of the scores by kind of item; empty without a calibration.
     """
 
     dense: Any
@@ -53,6 +55,26 @@ class Arm(NamedTuple):
     cluster_V: jax.Array
     whole_V: tuple[jax.Array, jax.Array]
     skip_2: jax.Array
+    calibration: dict[str, KindOnDevice]
+
+
+class UserState(NamedTuple):
+    """What the lists of S users depend on.
+
+    Attributes:
+      state_SD: states of the encoder.
+      counted: feedback counts, where the arm has a calibration.
+    """
+
+    state_SD: jax.Array
+    counted: Counted | None
+
+
+class Carry(NamedTuple):
+    """What is needed to read further events: the encoder's carry, and the counts so far."""
+
+    encoder: Any
+    counted: Counted | None
 
 
 def arm_of(trained: Trained, has_dwell: bool) -> Arm:
@@ -86,6 +108,7 @@ def arm_of(trained: Trained, has_dwell: bool) -> Arm:
         cluster_V=jnp.asarray(catalogue.clusters_VC[:, 0], jnp.int32),
         whole_V=(jnp.asarray(dwell_V), jnp.asarray(ratio_V)),
         skip_2=jnp.asarray(skip_2, jnp.int32),
+        calibration=counts_on_device.on_device(trained.calibration, catalogue),
     )
 
 
@@ -114,14 +137,32 @@ def feedback(arm: Arm, codes_S: Events, branch: str) -> Events:
     )
 
 
-def read(model: Recommender, arm: Arm, events_ST: Events, last: Any) -> tuple[jax.Array, Any]:
-    """Returns the states (S, D) after the events, and the encoder's carry.
+def read(
+    model: Recommender, arm: Arm, events_ST: Events, last: Carry | None
+) -> tuple[UserState, Carry]:
+    """Returns the states after the events, and what further events need.
 
     Args:
       model: the model.
       arm: its arrays.
       events_ST: events to read.
       last: carry after the earlier events; None: there are none.
+    """
+    before = last or Carry(None, None)
+    state_SD, encoder = encode_events(model, arm, events_ST, before.encoder)
+    counted = before.counted
+    if arm.calibration:
+        counted = counted or counts_on_device.no_events(arm.calibration, len(state_SD))
+        counted = counts_on_device.count(counted, events_ST, arm.calibration)
+    return UserState(state_SD, counted), Carry(encoder, counted)
+
+
+def encode_events(
+    model: Recommender, arm: Arm, events_ST: Events, last: Any
+) -> tuple[jax.Array, Any]:
+    """Returns the states (S, D) after the events, and the encoder's carry.
+
+    Arguments are those of `read`; `last` is the encoder's carry.
     """
     item_ST = events_ST.item
     none_STL = jnp.zeros((*item_ST.shape, 1), jnp.int32)
@@ -144,7 +185,7 @@ def read(model: Recommender, arm: Arm, events_ST: Events, last: Any) -> tuple[ja
 
 
 def encode(model: Recommender, arm: Arm, batch: Batch, last: Any) -> tuple[jax.Array, Any]:
-    """Does what `read` does for a batch of histories (negflax/data/batches.py)."""
+    """Returns the states (S, D) after the last steps of a batch, and the encoder's carry."""
     vectors = {
         use: arm.rows[name][ids]
         for name, uses in model.lookups(batch, None).items()
@@ -156,10 +197,14 @@ def encode(model: Recommender, arm: Arm, batch: Batch, last: Any) -> tuple[jax.A
 
 
 def best(
-    model: Recommender, arm: Arm, state_SD: jax.Array, taken_SN: jax.Array, length: int
+    model: Recommender, arm: Arm, user: UserState, taken_SN: jax.Array, length: int
 ) -> tuple[jax.Array, jax.Array]:
     """Returns the best items not consumed yet: rows (S, M) int32 and scores (S, M)."""
+    state_SD, counted = user
     if model.config.item_bias:  # the rows' last column, times one
         state_SD = jnp.pad(state_SD, ((0, 0), (0, 1)), constant_values=1)
     rows = arm.rows[model.output_table]
-    return top_k_of_rows(state_SD, rows, taken_SN, num_rows=model.num_rows, k=length)
+    shifts = tuple(one.shift(counted, kind) for kind, one in arm.calibration.items())
+    return top_k_of_rows(
+        Queries(state_SD, shifts), rows, taken_SN, num_rows=model.num_rows, k=length
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,10 +14,12 @@ from jax.sharding import Mesh
 from negflax import tables
 from negflax.config import Config, MeshConfig
 from negflax.data import Catalogue, DataError
+from negflax.mesh import copied
 from negflax.model import Recommender
-from negflax.train.checkpoint import CheckpointError, read_config
+from negflax.train.checkpoint import CheckpointError, abstract_state, read_config
 from negflax.train.loop import DONE, open_checkpoints
 from negflax.train.state import State, abstract_parameters
+from negflax.train.weights import Sums, init_sums
 
 CATALOGUE = "catalogue.npz"
 REFIT = "refit"  # folder of the run that was trained anew, within the run that chose its length
@@ -33,6 +36,7 @@ class Trained:
       state: `dense` and `tables` (rows in model.dtype, without optimizer slots).
       step: of the checkpoint.
       mesh: where the state lives.
+      calibration: corrects its scores (negflax/calibration/); None: scores are the model's own.
     """
 
     config: Config
@@ -41,6 +45,7 @@ class Trained:
     state: State
     step: int
     mesh: Mesh
+    calibration: Any = None
 
 
 def save_catalogue(workdir: str | Path, catalogue: Catalogue) -> None:
@@ -131,6 +136,32 @@ def load_tables(
         return {name: table["rows"] for name, table in state["tables"].items()}, catalogue, step
     finally:
         checkpoints.close()
+
+
+def load_weight_sums(workdir: str | Path, which: str, mesh: Mesh) -> dict[str, Sums]:
+    """Restores the sums from which the weight of the negative term is computed (weights.py).
+
+    Arguments and errors are those of `load_trained`.
+    """
+    workdir = best_folder(workdir) if which == "best" else Path(workdir)
+    config = read_config(workdir)
+    model = Recommender(config.model, Catalogue.load(workdir / CATALOGUE))
+    sums = jax.eval_shape(lambda: init_sums(config.model.dtype))
+    target = {"weight_sums": abstract_state(sums, jax.tree.map(lambda _: copied(mesh), sums))}
+    checkpoints = open_checkpoints(config, workdir, model, read_only=True)
+    try:
+        return checkpoints.restore_first(which, target)[1]["weight_sums"]
+    finally:
+        checkpoints.close()
+
+
+def scored_tables(model: Recommender, state: State) -> dict[str, Any]:
+    """The tables of a state as scores need them: plain, composed rows, no slots."""
+    rows = {
+        name: tables.unpack(tables.plain(table["rows"]), model.config.dtype)
+        for name, table in state["tables"].items()
+    }
+    return {name: {"rows": x} for name, x in model.composed(rows).items()}
 
 
 def _parameters(config: Config, model: Recommender, mesh: Mesh) -> State:

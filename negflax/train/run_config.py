@@ -28,6 +28,17 @@ CONFIG = "config.json"
 # Settings that a restart may change: what is trained does not depend on them.
 FREE = {
     "batch.prefetch",
+    "calibration.after_training",
+    "calibration.kinds",
+    "calibration.form",
+    "calibration.labels",
+    "calibration.candidates",
+    "calibration.cap",
+    "calibration.prior_seen",
+    "calibration.decay",
+    "calibration.prior_deviation",
+    "calibration.keep",
+    "calibration.min_users",
     "data.cache_dir",
     "mesh.data",
     "mesh.table",
@@ -127,10 +138,21 @@ def read_config(workdir: str | Path) -> Config:
     if "hubs" in values.get("train", {}):  # the former name
         values["train"]["loggers"] = values["train"].pop("hubs")
     _check_registered(values, stored.get("registered_by", {}))
+    _find_own_data(values.get("data"), Path(workdir))
     try:
         return from_config_dict(values)
     except ConfigError as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
+
+
+def _find_own_data(data: Any, workdir: Path) -> None:
+    """Lets a run that was moved or copied find the data that its folder holds."""
+    for key in ("path", "items_path"):
+        path = data.get(key) if isinstance(data, dict) else None
+        if isinstance(path, str) and path:
+            own = workdir.resolve() / "data" / Path(path).name
+            if own.exists():
+                data[key] = str(own)
 
 
 def _damaged(path: Path, why: Any) -> CheckpointError:

@@ -14,7 +14,7 @@ from negflax.evaluate.baselines.markov import default_baselines
 from negflax.evaluate.ranking import rank_scorers
 from negflax.evaluate.scorer import model_scorer
 from negflax.loss import candidates as sampling
-from negflax.serve.scoring import list_function, scored_tables
+from negflax.serve.scoring import list_function
 
 
 def test_reserved_rows_are_not_sampled():

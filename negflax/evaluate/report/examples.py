@@ -12,8 +12,8 @@ import numpy as np
 from negflax.data import Catalogue, Sequences, history_batch
 from negflax.data.histories import padded_history_items
 from negflax.evaluate.protocol import Queries
-from negflax.serve.scoring import list_function, scored_tables
-from negflax.train.restore import Trained
+from negflax.serve.scoring import list_function
+from negflax.train.restore import Trained, scored_tables
 
 NO, YES = 1, 2  # codes of Sequences.dislike_E; 0 is unknown
 MIN_HISTORY = 4

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from negflax.data import features
-from negflax.simulate.arm import Arm, Events, read
+from negflax.simulate.arm import Arm, Events, encode_events
 from negflax.simulate.live.served_lists import Live, Plan, lists, of_those
 from negflax.world import Parameters, Population, behaviour, feed, home
 
@@ -173,7 +173,7 @@ def _read_events(arm, plan, item_U, codes, event_U, live) -> tuple[jax.Array, ja
 
     def some(cell_BH, event_B):
         events = Events(**{name: x[:, None] for name, x in event_B.items()})
-        return read(plan.model, arm, events, cell_BH)
+        return encode_events(plan.model, arm, events, cell_BH)
 
     event = {"item": item_U + 1, "surface": jnp.zeros_like(item_U), **codes}
     before = live.state_UD, live.cell_UH

@@ -1,0 +1,208 @@
+"""Fits the terms of a calibration and keeps those that improve the held-out objective.
+
+Shapes: N labelled states, P scalars, U users.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+
+from negflax.calibration import newton
+from negflax.calibration.kind_counts import counts_of, kind_of_items
+from negflax.calibration.kind_shift import Calibration, num_kinds
+from negflax.calibration.kind_terms import EVIDENCE, FORMS, SCALARS, STARTS, Scales, term_of
+from negflax.calibration.label_facts import label_facts
+from negflax.calibration.labelled_states import Model, labelled_states
+from negflax.calibration.newton import Data, Fit, Weights
+from negflax.calibration.stored_calibration import parameters_fingerprint
+from negflax.config import OBJECTIVES, CalibrationConfig, ConfigError
+from negflax.data import DataError, Sequences
+from negflax.train.restore import Trained
+from negflax.train.weights import Sums, loss_weights, negative_scale
+
+
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """The terms of one kind and form.
+
+    Attributes:
+      fit: the scalars of all that was tried at first, and of what stays.
+      terms: what stays.
+      rows: a table of the terms.
+      losses_N: held-out objective of each state.
+    """
+
+    fit: Fit
+    terms: tuple[str, ...]
+    rows: list[dict[str, Any]]
+    losses_N: np.ndarray
+
+
+def calibrate(
+    trained: Trained,
+    sequences: Sequences,
+    sums: dict[str, Sums],
+    settings: CalibrationConfig | None = None,
+) -> Calibration:
+    """Fits the calibration of a checkpoint; the checkpoint stays as it is.
+
+    Args:
+      trained: the checkpoint.
+      sequences: data of the run.
+      sums: `weight_sums` of the checkpoint, for the run's own weight of negative labels.
+      settings: by default those of the run.
+
+    Raises:
+      ConfigError: the objective cannot be calibrated, or no event has a label.
+      DataError: the catalogue has neither clusters nor creators.
+    """
+    settings = settings or trained.config.calibration
+    trained = dataclasses.replace(trained, calibration=None)
+    weights = weights_of(trained, sums)
+    sizes = {kind: num_kinds(trained.catalogue, kind) for kind in settings.kinds}
+    if all(size <= 1 for size in sizes.values()):
+        raise DataError(
+            f"no item has a {' or a '.join(settings.kinds)}: give an item table with cluster_ids "
+            "or creator_id (data.items_path), so that feedback can be counted by them"
+        )
+    model, scales = Model(trained), Scales.of(settings)
+    fit_states, held_states = labelled_states(model, sequences, settings)
+    calibration = Calibration(parameters_fingerprint(trained), scales, {})
+    report: dict[str, Any] = {"rows": [], "w": weights.w, "step": trained.step}
+    for kind, size in sizes.items():
+        if size <= 1:
+            logging.warning("no item has a %s: nothing is counted by it", kind)
+            continue
+        kind_V = kind_of_items(trained.catalogue, kind)
+        candidates = model.candidates(kind_V, settings.candidates)
+        earlier = tuple(_correction(calibration, sequences, done) for done in calibration.kinds)
+        fit, held = (
+            newton.data_of(
+                label_facts(model, sequences, states, kind_V, candidates, earlier), scales, weights
+            )
+            for states in (fit_states, held_states)
+        )
+        chosen = _choose_form(kind, fit, held, weights, settings)
+        report["rows"] += [{"kind": kind} | row for row in chosen.rows]
+        if chosen.terms:
+            values = {
+                name: float(value)
+                for name, value in zip(SCALARS, chosen.fit.theta_P, strict=True)
+                if term_of(name) in chosen.terms
+            }
+            calibration = dataclasses.replace(
+                calibration, values={**calibration.values, kind: values}
+            )
+    labels = [int((x.ids_NL >= 0).sum()) for x in (fit_states, held_states)]
+    report |= {"labels": labels[0], "held_out_labels": labels[1]}
+    return dataclasses.replace(calibration, report=report)
+
+
+def weights_of(trained: Trained, sums: dict[str, Sums]) -> Weights:
+    """The weights that the run's labels had at the checkpoint's step.
+
+    Raises:
+      ConfigError: the objective reads more than margins.
+    """
+    loss = trained.config.loss
+    if OBJECTIVES.traits[loss.objective].extra or loss.objective == "reinforce":
+        raise ConfigError(
+            f"a run with config.loss.objective = {loss.objective!r} cannot be calibrated: the "
+            "objective is not a function of the labels' margins alone"
+        )
+    values = loss_weights(loss, trained.config.model.dtype, trained.model.num_rows)
+    scale = negative_scale(sums, np.int32(trained.step), values, loss)
+    return Weights(loss.objective, float(values.r), float(jax.device_get(scale)), values.objective)
+
+
+def _correction(calibration: Calibration, sequences: Sequences, kind: str) -> Any:
+    kind_V = kind_of_items(sequences.catalogue, kind)
+
+    def of_states(user_N: np.ndarray, end_N: np.ndarray) -> np.ndarray:
+        counts = counts_of(sequences, user_N, end_N, kind_V)
+        return calibration.dense(kind, counts, num_kinds(sequences.catalogue, kind))
+
+    return kind_V, of_states
+
+
+def _choose_form(
+    kind: str, fit: Data, held: Data, weights: Weights, settings: CalibrationConfig
+) -> Kept:
+    forms = tuple(FORMS) if settings.form == "auto" else (settings.form,)
+    found = [_kept(FORMS[form], fit, held, weights, settings) for form in forms]
+    best = min(found, key=lambda one: one.losses_N.sum())
+    logging.info("%s: %s", kind, ", ".join(best.terms) or "no term improves the held-out objective")
+    return best
+
+
+def _kept(
+    terms: tuple[str, ...], fit: Data, held: Data, weights: Weights, settings: CalibrationConfig
+) -> Kept:
+    """Fits all terms, then leaves out one after the other that does not help held out."""
+
+    def fitted(names: tuple[str, ...], start_P: np.ndarray) -> tuple[Fit, np.ndarray]:
+        free = [i for i, scalar in enumerate(SCALARS) if term_of(scalar) in names]
+        if not free:
+            zero = np.zeros(len(SCALARS))
+            return Fit(zero, zero), newton.losses(zero, held, weights)
+        one = newton.fit(fit, weights, free, settings.prior_deviation, start_P)
+        return one, newton.losses(one.theta_P, held, weights)
+
+    start_P = np.array([STARTS[name] for name in SCALARS])
+    names = tuple(name for name in terms if _users_with(name, fit) >= settings.min_users)
+    rows = [_row(name, "no data") for name in terms if name not in names]
+    now, losses_N = fitted(names, start_P)
+    while names:
+        tried = {}
+        for name in names:
+            rest = tuple(x for x in names if x != name)
+            without, without_N = fitted(rest, now.theta_P)
+            tried[name] = without, without_N, *_gain(without_N - losses_N, held)
+        worst = min(names, key=lambda name: tried[name][2] - settings.keep * tried[name][3])
+        without, without_N, gain, error = tried[worst]
+        if gain > settings.keep * error:
+            break
+        rows.append(_row(worst, "dropped", gain, error))
+        names = tuple(x for x in names if x != worst)
+        now, losses_N = without, without_N
+    else:
+        tried = {}
+    for name in names:
+        for i, scalar in enumerate(SCALARS):
+            if term_of(scalar) == name:
+                row = _row(scalar, "kept", *tried[name][2:])
+                row |= {"value": now.theta_P[i], "standard_error": now.error_P[i]}
+                rows.append(row)
+    return Kept(now, names, rows, losses_N)
+
+
+def _row(name: str, said: str, gain: float = float("nan"), error: float = float("nan")) -> dict:
+    nothing = float("nan")
+    return {
+        "term": name,
+        "value": nothing,
+        "standard_error": nothing,
+        "held_out_gain": gain,
+        "gain_error": error,
+        "": said,
+    }
+
+
+def _users_with(term: str, data: Data) -> int:
+    """Users of whom the term says anything."""
+    names = EVIDENCE[:2] if term == "belief" else (term,)
+    some_NM = sum(np.asarray(data.features[name]) != 0 for name in names)
+    some_N = some_NM.any(axis=1) & (data.user_N >= 0)
+    return len(np.unique(data.user_N[some_N]))
+
+
+def _gain(change_N: np.ndarray, data: Data) -> tuple[float, float]:
+    """(mean over labels, its standard error over users) of a change in the objective."""
+    labels, (_, place_N) = data.labels, np.unique(data.user_N, return_inverse=True)
+    total_U = np.bincount(place_N, change_N)
+    return float(total_U.sum() / labels), float(np.sqrt((total_U**2).sum()) / labels)

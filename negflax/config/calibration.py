@@ -1,0 +1,44 @@
+"""Settings of the calibration by feedback counts (docs/calibration.md)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Literal
+
+from negflax.config.kinds import Count, Natural, NotNegative, Positive, Range
+
+KINDS = ("cluster", "creator")
+
+
+@dataclasses.dataclass(frozen=True)
+class CalibrationConfig:
+    """A correction of the scores by what the user did with items of the same kind.
+
+    Attributes:
+      after_training: fit it when training has ended; `launch.calibrate` fits it at any time.
+      kinds: of items that feedback is counted by: `cluster` (an item's first) and `creator`.
+      form: how feedback moves the scores: `belief` (a probability of an aversion, by logistic
+        regression on the counts), `linear` (in counts and rates), or `auto`: the better held out.
+      labels: number of training labels that it is fitted on, and of validation labels that it is
+        chosen on, in whole batches; 0: all.
+      candidates: items drawn for a log-sum-exp where training draws candidates, too.
+      cap: dislikes of a kind above this count no further.
+      prior_seen: κ of the dislike rate dislikes / (seen + κ), in events.
+      decay: share of an event's recency that is left one event later.
+      prior_deviation: standard deviation of the normal prior on each scalar (ridge).
+      keep: a term stays if it improves the held-out objective by more than this many standard
+        errors (over users).
+      min_users: a term stays only if this many users have what it counts.
+    """
+
+    after_training: bool = False
+    kinds: tuple[Literal["cluster", "creator"], ...] = KINDS
+    form: Literal["auto", "belief", "linear"] = "auto"
+    labels: Natural = 100_000
+    candidates: Count = 8_192
+    cap: Count = 3
+    prior_seen: Positive = 5.0
+    decay: Annotated[float, Range("a share between 0 and 1", least=0, below=1)] = 0.9
+    prior_deviation: Positive = 1.0
+    keep: NotNegative = 1.0
+    min_users: Natural = 30
