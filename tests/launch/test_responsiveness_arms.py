@@ -26,3 +26,16 @@ def test_two_arms_of_one_name_are_refused(tmp_path):
         arms_of([tmp_path / "a" / "ntr", tmp_path / "b" / "ntr"])
     with pytest.raises(ConfigError, match="two folders are named ntr"):
         arms_of([tmp_path / "a" / "ntr" / "seed0", tmp_path / "b" / "ntr" / "seed0"])
+
+
+def test_folders_of_several_worlds_are_one_arm(tmp_path):
+    for name in ("world0/ntr/seed0", "world1/ntr/seed0", "world1/ntr/seed1"):
+        (tmp_path / name).mkdir(parents=True)
+    found = arms_of([tmp_path / "world0" / "ntr", tmp_path / "world1" / "ntr"])
+    assert [str(x.relative_to(tmp_path)) for x in found["ntr"]] == [
+        "world0/ntr/seed0",
+        "world1/ntr/seed0",
+        "world1/ntr/seed1",
+    ]
+    with pytest.raises(ConfigError, match="two folders are named ntr"):
+        arms_of([tmp_path / "world0" / "ntr", tmp_path / "world0" / "ntr"])

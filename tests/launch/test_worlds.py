@@ -1,0 +1,89 @@
+"""Named worlds: each run is trained and calibrated once, and measured again if it has changed."""
+
+import dataclasses
+import json
+
+import pytest
+
+from launch import worlds
+from negflax.calibration import Calibration, write_calibration
+from negflax.calibration.kind_terms import SCALARS, SEEN_TERMS, Scales
+from negflax.config import Config, ConfigError
+from negflax.simulate.responsiveness import Settings
+
+BELIEF = {"belief/strength": 2.0, "belief/prior": -1.0, "belief/dislike": 1.5}
+VALUES = {"cluster": {"seen": 0.3, "dislike": -0.4, **BELIEF}}
+
+
+def calibration(**values):
+    return Calibration("model", Scales(3, 5.0, 0.9), values or VALUES, {"rows": []})
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What was trained and measured, by stand-ins for what takes minutes."""
+    found = []
+
+    def trained(config, folder, name, world_seed, seed):
+        for arm in worlds.ARMS:
+            run = folder / f"world{world_seed}" / arm / f"seed{seed}"
+            run.mkdir(parents=True, exist_ok=True)
+            write_calibration(run, calibration())
+        found.append(("train", name, world_seed, seed))
+
+    def figures(of_worlds, settings):
+        found.append(("measure", len(of_worlds), settings.pairs))
+        return {"rows": [{"arm": "input_only"}], "named": {"share/input_only/cluster": 0.9}}
+
+    monkeypatch.setattr(worlds, "_train", trained)
+    monkeypatch.setattr(worlds, "_world", lambda home, seeds: (home, seeds))
+    monkeypatch.setattr(worlds, "_figures", figures)
+    monkeypatch.setattr(worlds.shared, "start", lambda workdir: None)
+    monkeypatch.setattr(worlds.shared, "JSON", dataclasses.make_dataclass("Flag", ["value"])(""))
+    return found
+
+
+def test_one_seed_everywhere_comes_first_and_results_are_kept(asked, tmp_path, capsys):
+    for _ in range(2):
+        worlds.run(Config(), tmp_path, ["loose", "control"], [0, 1], [0, 1], Settings(pairs=7))
+    trained = [one[1:] for one in asked if one[0] == "train"][:8]
+    assert trained[:4] == [("loose", 0, 0), ("control", 0, 0), ("loose", 1, 0), ("control", 1, 0)]
+    assert [one for one in asked if one[0] == "measure"] == [("measure", 2, 7)] * 2
+    assert "loose" in capsys.readouterr().out
+    figures = json.loads((tmp_path / "worlds.json").read_text())
+    assert figures["control/share/input_only/cluster"] == 0.9
+    assert [row["world"] for row in figures["rows"]] == ["loose", "control"]
+
+    run = tmp_path / "loose" / "world1" / "input_only" / "seed1"
+    write_calibration(run, calibration(cluster={"seen": 0.1}))
+    names = ["loose", "control"]
+    asked.clear()
+    for name in names:
+        worlds._measured(tmp_path / name, [0, 1], [0, 1], Settings(pairs=7))
+    assert asked == [("measure", 2, 7)]  # of the changed calibration alone
+
+
+def test_an_unknown_world_is_named(asked, tmp_path):
+    with pytest.raises(ConfigError, match=r"unknown \['lose'\]; choose from heedless, grumble"):
+        worlds.run(Config(), tmp_path, ["lose"], [0], [0], Settings())
+
+
+def test_parts_of_a_calibration_have_all_scalars_and_those_left_out_are_0():
+    trained = dataclasses.make_dataclass("Trained", ["calibration"])(calibration())
+    parts = {
+        variant: worlds._with_terms(trained, keeps).calibration.values
+        for variant, keeps in worlds.VARIANTS.items()
+    }
+    for values in parts.values():
+        assert set(values) == {"cluster", "creator"}
+        assert all(set(of_kind) == set(SCALARS) for of_kind in values.values())
+    nothing = dict.fromkeys(SCALARS, 0.0)
+    assert parts[""]["cluster"] == nothing | VALUES["cluster"]
+    assert parts["/alone"] == {"cluster": nothing, "creator": nothing}
+    assert parts["/seen"]["cluster"] == nothing | {"seen": 0.3} and "seen" in SEEN_TERMS
+
+
+def test_a_run_is_that_of_its_world_arm_and_seeds():
+    one = worlds._config_of(Config(), "grumble", 2, "input_and_label", 3)
+    assert (one.world.name, one.world.seed, one.train.seed) == ("grumble", 2, 3)
+    assert (one.loss.objective, one.name) == ("ntr", "input_and_label")
