@@ -34,6 +34,7 @@ def get_config():
     config.optimizer.final_fraction = 0.01
     config.train.epochs = 2.2
     config.train.eval_every = 0
+    config.train.checkpoint_every = 1000
     config.eval.history = 200
     config.eval.ks = (10,)
     return config
