@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from negflax.loss.kernels import xla, xla_one_pass
+from negflax.loss.kernels import one_pass, xla
 from negflax.loss.labels import ExtraColumns, LabelBatch, Labels, margins, require_shapes
 from negflax.loss.logsumexp import (
     DEFAULTS,
@@ -17,6 +17,8 @@ from negflax.loss.logsumexp import (
     label_logsumexp,
 )
 from negflax.loss.objectives import Objective, Scalars
+
+ONE_PASS = ("xla", "mosaic_tpu")  # implementations; docs/kernel.md says why the third is none
 
 
 def objective_sum(
@@ -31,9 +33,9 @@ def objective_sum(
 ) -> tuple[jax.Array, jax.Array]:
     """(Σ objective, margins_NL): differentiable in states, logits, candidates and bias.
 
-    The gradient is made in the forward pass (6·N·S·D operations) by `xla` while a block of states
-    fits the budget with all candidates, and these are on one device. Else `candidate_logsumexp`
-    does it in two passes (8·N·S·D).
+    The gradient is made in the forward pass (6·N·S·D operations) by `xla` and `mosaic_tpu` while a
+    block of states fits the budget with all candidates, and these are on one device. Else, and with
+    `mosaic_gpu`, `candidate_logsumexp` does it in two passes (8·N·S·D).
 
     Args:
       objective: see negflax.loss.objectives.
@@ -73,7 +75,7 @@ def objective_sum(
         return objective(seen, x["scalars"])
 
     fits = len(candidates.vectors_SD) * xla.MIN_STATES <= options.block_elements
-    if implementation(options.impl) == "xla" and fits and not options.is_split():
+    if implementation(options.impl) in ONE_PASS and fits and not options.is_split():
         if active_N is None:
             active_N = jnp.any(labels.ids_NL >= 0, axis=1)
         bias_S, ids_S, exclude_NL = fold_masks(
@@ -83,15 +85,14 @@ def objective_sum(
             candidates.ids_S,
             labels.excluded_NX,
         )
-        per_state = xla_one_pass.PerState(states_ND, logits_NC, exclude_NL, active_N, extras)
-        total, lse_N = xla_one_pass.state_loss_sum(
+        per_state = one_pass.PerState(states_ND, logits_NC, exclude_NL, active_N, extras)
+        total, lse_N = one_pass.state_loss_sum(
             state_loss,
             per_state,
             candidates.vectors_SD,
             bias_S,
             ids_S,
-            options.block_elements,
-            options.product_dtype,
+            options,
         )
     else:
         lse_N = label_logsumexp(states_ND, candidates, labels.excluded_NX, options)

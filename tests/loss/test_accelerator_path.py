@@ -11,7 +11,7 @@ import test_total
 from jax.extend.core import jaxprs_in_params
 
 from negflax.loss import KernelOptions, LabelBatch, objective_sum
-from negflax.loss.kernels import xla, xla_one_pass
+from negflax.loss.kernels import block_weights, xla
 from negflax.loss.logsumexp import CandidateSet
 from negflax.loss.objectives import OBJECTIVES
 
@@ -27,7 +27,7 @@ def value_and_gradients(problem, platform, options):
 
     with (
         mock.patch.object(xla, "platform", lambda: platform),
-        mock.patch.object(xla_one_pass, "platform", lambda: platform),
+        mock.patch.object(block_weights, "platform", lambda: platform),
     ):
         return jax.jit(jax.value_and_grad(total, (0, 1, 2), has_aux=True))(states, table, bias)
 

@@ -2,7 +2,7 @@
 
 A block is kept transposed, (S, N): then neither gradient product has to transpose the large array,
 and maximum and sum run down its columns, vectorised over states. Any cotangent, two passes,
-8·N·S·D operations; where the loss is known, `xla_one_pass.py` does with 6.
+8·N·S·D operations; where the loss is known, `one_pass.py` does with 6.
 
 Products of float32 are float32 on every platform: TPUs and GPUs would round to fewer bits unless
 they are told. Shapes: N states, S candidates, D width; `b` marks one block.

@@ -1,4 +1,4 @@
-"""Loss and gradient in one forward pass of plain XLA, with 6·N·S·D operations.
+"""Loss and gradient in one forward pass, with 6·N·S·D operations.
 
 A loop over blocks of states computes the logits of each block once and uses them three times: for
 the value, ∂states and ∂candidates. This needs the loss, which gives the cotangent of lse within the
@@ -9,7 +9,8 @@ which saves the pass that finds the maximum. If a state's sum is then too small 
 CPU repeats that block and those after it with the true maximum. Accelerators, where a branch in the
 loop would be slow, repeat the whole loop. On accelerators the sums of a block are an additional
 column of its matrix products: the column costs nothing on a wide matrix unit, and a separate sum
-would read the block once more. On a CPU the separate sum is faster.
+would read the block once more. On a CPU the separate sum is faster. What is done to the logits of a
+block is in `block_weights.py`: XLA does it, or a kernel.
 
 Shapes: N states, S candidates, D width; `b` marks one block.
 """
@@ -25,8 +26,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from negflax.loss.kernels import xla
-from negflax.loss.kernels.xla import contract, finite
-from negflax.mesh import platform
+from negflax.loss.kernels.block_weights import block_states, walks_as_cpu, weigher
+from negflax.loss.kernels.xla import contract
+from negflax.loss.logsumexp import KernelOptions, candidate_logsumexp
 
 StateLoss = Callable[..., jax.Array]
 
@@ -49,25 +51,29 @@ class PerState(NamedTuple):
     extras: Any
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 5, 6))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 5))
 def state_loss_sum(
     loss: StateLoss,
     per_state: PerState,
     candidates_SD: jax.Array,
     bias_S: jax.Array,
     ids_S: jax.Array,
-    block_elements: int,
-    product_dtype: str | None = None,
+    options: KernelOptions,
 ) -> tuple[jax.Array, jax.Array]:
     """Σ_n loss(logits_n, lse_n, extras_n), and lse_N for metrics (not differentiable).
 
     States that are not active (no label) come last and their blocks are skipped: their loss and
-    gradient are 0, and their lse is not to be used. Products are of `product_dtype`, by default the
-    operands', and sums of the bias's dtype.
+    gradient are 0, and their lse is not to be used. Sums are of the bias's dtype. The options name
+    `xla` or `mosaic_tpu`.
     """
     states_ND, logits_NL, exclude_NL, active_N, extras = per_state
-    lse_N = xla.logsumexp(
-        states_ND, candidates_SD, bias_S, ids_S, exclude_NL, block_elements, product_dtype
+    lse_N = candidate_logsumexp(
+        states_ND,
+        candidates_SD,
+        bias_S=bias_S,
+        candidate_ids_S=ids_S,
+        exclude_ids_NL=exclude_NL,
+        options=options,
     )
     each_NL = loss(logits_NL, lse_N, extras)
     return jnp.sum(jnp.where(active_N[:, None], each_NL, 0)), lse_N
@@ -98,12 +104,12 @@ class _Walk(NamedTuple):
 
 
 def _state_loss_fwd(loss, *arguments):
-    *arguments, block_elements, product_dtype = arguments
+    *arguments, options = arguments
     bias_needed = arguments[2].perturbed
     arguments = jax.tree.map(
         lambda x: x.value, arguments, is_leaf=lambda x: hasattr(x, "perturbed")
     )
-    walked = functools.partial(_walked, loss, bias_needed, block_elements, product_dtype)
+    walked = functools.partial(_walked, loss, bias_needed, options)
     # Under vmap, one walk after the other: both sides of a mapped branch would be computed, and all
     # that a mapped loop carries copied in every round.
     return jax.custom_batching.sequential_vmap(walked)(*arguments)
@@ -112,8 +118,7 @@ def _state_loss_fwd(loss, *arguments):
 def _walked(
     loss: StateLoss,
     bias_needed: bool,
-    block_elements: int,
-    product_dtype: str | None,
+    options: KernelOptions,
     per_state: PerState,
     *candidates: jax.Array,
 ) -> tuple[Any, Any]:
@@ -121,45 +126,19 @@ def _walked(
     candidates_SD, bias_S, ids_S = candidates
     states_ND, active_N = per_state.states_ND, per_state.active_N
     kind, n, s = bias_S.dtype, len(states_ND), len(candidates_SD)
-    on_cpu, column = platform() == "cpu", int(platform() != "cpu")
-    tile = xla.state_tile(n, s, block_elements)
+    on_cpu = walks_as_cpu(options)
+    column = int(not on_cpu)
+    tile = block_states(n, s, options)
     order_N = jnp.argsort(~active_N, stable=True)
     blocks = xla.split(jax.tree.map(lambda x: x[order_N], per_state), tile)
-    narrow_SD = candidates_SD.astype(product_dtype or candidates_SD.dtype)
-    narrow_DS, ones_S = jnp.pad(narrow_SD, ((0, 0), (0, column)), constant_values=1).T, None
-    if on_cpu:
-        ones_S = jnp.ones(s, kind)
-    longest = jnp.max(_length(candidates_SD, kind), initial=0)
-    top_bias = finite(jnp.max(bias_S, initial=-jnp.inf))
+    weigh = weigher(candidates_SD, bias_S, ids_S, options)
     least = jnp.finfo(kind).tiny * 1e13  # what is lost to underflow is 1e-13 of it at the most
 
     def one_block(walk: _Walk, by_maximum: bool | jax.Array) -> _Walk:
         states_bD, labels_bL, exclude_bL, active_b, extras_b = jax.tree.map(
             lambda x: x[walk.block], blocks
         )
-        products = xla.products(states_bD, narrow_SD, kind)
-        excluded = xla.excluded(ids_S, exclude_bL)
-
-        def below_maximum():
-            logits = jnp.where(excluded, -jnp.inf, products + bias_S[:, None])
-            maximum = finite(jnp.max(logits, axis=0))
-            return jnp.exp(logits - maximum), maximum
-
-        def below_bound():
-            bound = longest * _length(states_bD, kind) + top_bias
-            bound = jnp.where(jnp.isnan(bound), jnp.inf, bound)  # ∞ · 0 of overflown lengths
-            return jnp.where(excluded, 0, jnp.exp(products + bias_S[:, None] - bound)), bound
-
-        if isinstance(by_maximum, bool):
-            weights, top_b = below_maximum() if by_maximum else below_bound()
-        else:
-            weights, top_b = lax.cond(by_maximum, below_maximum, below_bound)
-        narrow = weights.astype(narrow_SD.dtype)
-        if on_cpu:
-            total_b = xla.sums(ones_S, weights)
-        else:
-            mean_Db = contract(narrow_DS, narrow, (1, 0), kind)
-            mean_Db, total_b = mean_Db[:-1], mean_Db[-1]
+        weights, narrow, mean_Db, total_b, top_b = weigh(states_bD, exclude_bL, by_maximum)
         lse_b = top_b + jnp.log(total_b)
         done = by_maximum | jnp.all((total_b > least) | ~active_b)
 
@@ -171,12 +150,9 @@ def _walked(
         some = done & (total_b > 0)
         scale_b = jnp.where(some, d_lse / jnp.where(some, total_b, 1), 0)
         scaled_bD = states_bD * scale_b[:, None]
-        if on_cpu:
-            more = contract(narrow, scaled_bD, (1, 0), kind)
-            mean_Db = contract(narrow_DS, narrow, (1, 0), kind)
-        else:
+        if not on_cpu:
             scaled_bD = jnp.concatenate([scaled_bD.astype(kind), scale_b[:, None]], axis=1)
-            more = contract(narrow, scaled_bD, (1, 0), kind)
+        more = contract(narrow, scaled_bD, (1, 0), kind)
         d_states_b = (mean_Db * scale_b).T
         summed = bias_needed and on_cpu
         return _Walk(
@@ -226,7 +202,7 @@ def _walked(
     return (walk.value, lse_N), (d_states, d_labels, d_candidates, d_bias_S)
 
 
-def _state_loss_bwd(loss, block_elements, product_dtype, gradients, cotangents):
+def _state_loss_bwd(loss, options, gradients, cotangents):
     g, _ = cotangents
     if isinstance(g, jax.custom_derivatives.SymbolicZero):
         g = jnp.zeros(g.shape, g.dtype)
@@ -235,7 +211,3 @@ def _state_loss_bwd(loss, block_elements, product_dtype, gradients, cotangents):
 
 
 state_loss_sum.defvjp(_state_loss_fwd, _state_loss_bwd, symbolic_zeros=True)
-
-
-def _length(x_ND: jax.Array, kind) -> jax.Array:
-    return jnp.linalg.norm(x_ND.astype(kind), axis=1)
