@@ -55,15 +55,15 @@ class CausalAttention(nnx.Module):
         rows, steps, width = x_BTH.shape
         qkv = matmul(x_BTH, self.qkv[...]).reshape(rows, steps, 3, self.heads, width // self.heads)
         query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
-        if start is None:
-            none = jnp.zeros((rows, self.context, *key.shape[2:]), key.dtype)
-            start = Kept(none, none, jnp.zeros((rows, self.context), bool))
-        key = jnp.concatenate([start.keys_BCNK, key], axis=1)
-        value = jnp.concatenate([start.values_BCNK, value], axis=1)
+        before = 0 if start is None else self.context
+        valid_BS = jnp.ones((rows, steps), bool)
+        if start is not None:
+            key = jnp.concatenate([start.keys_BCNK, key], axis=1)
+            value = jnp.concatenate([start.values_BCNK, value], axis=1)
+            valid_BS = jnp.concatenate([start.valid_BC, valid_BS], axis=1)
         user_BT = jnp.cumsum(reset_BT, axis=1)  # 0: the user of the events kept
-        user_BS = jnp.pad(user_BT, ((0, 0), (self.context, 0)))
-        valid_BS = jnp.concatenate([start.valid_BC, jnp.ones((rows, steps), bool)], axis=1)
-        place = jnp.arange(steps)[:, None] + self.context - jnp.arange(steps + self.context)
+        user_BS = jnp.pad(user_BT, ((0, 0), (before, 0)))
+        place = jnp.arange(steps)[:, None] + before - jnp.arange(steps + before)
         near_TS = (place >= 0) & (place <= self.context)
         mask = near_TS & valid_BS[:, None] & (user_BT[:, :, None] == user_BS[:, None])
         bias_NTS = self.distance[...][:, jnp.clip(place, 0, self.context)]
@@ -72,8 +72,14 @@ class CausalAttention(nnx.Module):
         )
         y_BTH = matmul(mixed.reshape(rows, steps, width), self.down[...])
         valid_BS &= user_BS == user_BT[:, -1:]
-        kept = Kept(*(x[:, -self.context :] for x in (key, value, valid_BS)))
+        kept = Kept(*(_last(x, self.context) for x in (key, value, valid_BS)))
         return y_BTH + self.feed_forward(x_BTH + y_BTH), kept
+
+
+def _last(x_BS: jax.Array, count: int) -> jax.Array:
+    """The last `count` along the second axis, zeros before the first."""
+    missing = max(count - x_BS.shape[1], 0)
+    return jnp.pad(x_BS, ((0, 0), (missing, 0), *((0, 0),) * (x_BS.ndim - 2)))[:, -count:]
 
 
 class Attention(Stack):
