@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging as standard_logging
 import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from negflax.config import ConfigError, parse_tuple
 from negflax.data import DataError
 from negflax.evaluate import EvaluationError
 from negflax.files import cannot_write
+from negflax.object_store import CACHE_DIR, is_remote, mirrored, refreshed, written
 from negflax.preemption import Preempted
 from negflax.processes import FirstFailedError, is_first
 from negflax.serve import ModelError
@@ -41,6 +43,11 @@ JSON = flags.DEFINE_string("json", "", "Write the printed figures to this file."
 IMPORT = flags.DEFINE_multi_string(
     "import", [], "Module that registers your own objective or encoder (docs/extending.md)."
 )
+CACHE = flags.DEFINE_string(
+    "cache_dir", "", "Folder of local copies of runs on object stores; $NEGFLAX_CACHE_DIR."
+)
+FOLDERS = ("workdir", "init_from", "resume_from")  # flags that may be addresses in object stores
+OUTPUTS = ("json", "html", "out")
 
 
 class _TupleParser(tuple_parser.TupleParser):
@@ -70,7 +77,13 @@ def start(workdir: str | Path) -> None:
         jax.config.update("jax_compilation_cache_dir", str(cache))
 
 
-def run(main: Callable[[list[str]], None], *, several: bool = False) -> None:
+def run(
+    main: Callable[[list[str]], None],
+    *,
+    several: bool = False,
+    trains: bool = False,
+    copies: bool = True,
+) -> None:
     """Runs a program and exits by the codes of `cluster`.
 
     An error that the user can fix is printed as one line, without a traceback.
@@ -78,6 +91,8 @@ def run(main: Callable[[list[str]], None], *, several: bool = False) -> None:
     Args:
       main: the program.
       several: whether it runs on several processes.
+      trains: whether it trains into --workdir.
+      copies: whether runs on object stores get a local copy.
     """
 
     def main_of(argv: list[str]) -> None:
@@ -86,7 +101,8 @@ def run(main: Callable[[list[str]], None], *, several: bool = False) -> None:
             keep_memory()
             cluster.initialize(several)
             import_modules(IMPORT.value)
-            main(argv)
+            with local_folders(trains) if copies else contextlib.nullcontext():
+                main(argv)
         except USER_ERRORS as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
             code = cluster.EXIT_USER_ERROR
@@ -104,6 +120,34 @@ def run(main: Callable[[list[str]], None], *, several: bool = False) -> None:
         cluster.leave(code)
 
     app.run(main_of, flags_parser=_parse)
+
+
+@contextlib.contextmanager
+def local_folders(trains: bool) -> Iterator[None]:
+    """Within the block, flags that name folders and files of object stores name local copies."""
+    if CACHE.value:
+        os.environ[CACHE_DIR] = CACHE.value
+    follows = "follow" in flags.FLAGS and flags.FLAGS.follow
+    with contextlib.ExitStack() as stack:
+
+        def local(name: str, value: str) -> str:
+            if not is_remote(value):
+                return value
+            if name in OUTPUTS and not (name == "out" and follows):
+                return stack.enter_context(written(value))
+            if follows and name == "workdir":
+                return str(stack.enter_context(refreshed(value)))
+            trained = trains and name == "workdir"
+            return str(stack.enter_context(mirrored(value, trains=trained)))
+
+        for name in (*FOLDERS, *OUTPUTS):
+            value = flags.FLAGS[name].value if name in flags.FLAGS else None
+            if isinstance(value, list):
+                flags.FLAGS[name].value = [local(name, part) for part in value]
+            elif value and is_remote(value):  # responsiveness takes several, separated by commas
+                parts = value.split(",") if name == "workdir" else [value]
+                flags.FLAGS[name].value = ",".join(local(name, part) for part in parts)
+        yield
 
 
 def import_modules(names: list[str]) -> None:

@@ -203,4 +203,4 @@ def _csv(rows: list[dict[str, Any]]) -> str:
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["config", "workdir"])
-    shared.run(main)
+    shared.run(main, trains=True)

@@ -110,7 +110,7 @@ def folder_of(job: Job) -> Path:
     """Returns the folder for rendered files: --out, the run's folder, or runs/NAME."""
     if OUT.value:
         return Path(OUT.value)
-    elsewhere = job.volume and not Path(job.workdir).exists()
+    elsewhere = job.remote or (job.volume and not Path(job.workdir).exists())
     return Path("runs", job.name, "launch") if elsewhere else Path(job.workdir, "launch")
 
 
@@ -177,4 +177,4 @@ def _call(command: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["workdir"])
-    shared.run(main)
+    shared.run(main, copies=False)

@@ -223,4 +223,4 @@ def _rows(metrics: dict[str, dict[str, Any]], keys: list[str]) -> list[dict[str,
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["config", "workdir"])
-    shared.run(main)
+    shared.run(main, trains=True)

@@ -67,4 +67,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["config", "workdir"])
-    shared.run(main, several=True)
+    shared.run(main, several=True, trains=True)

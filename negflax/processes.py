@@ -32,6 +32,11 @@ def is_first() -> bool:
     return _state().process_id == 0
 
 
+def several() -> bool:
+    """Whether the run has more than one process."""
+    return _state().num_processes > 1
+
+
 def from_first(make: Callable[[], Any]) -> Any:
     """What `make` returns in the first process, on all of them; JSON values.
 

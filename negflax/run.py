@@ -31,6 +31,7 @@ from negflax.evaluate.report import run_page
 from negflax.files import write_json
 from negflax.fitting import mesh_of, refit, train_run
 from negflax.mesh import make_mesh
+from negflax.object_store import downloaded, mirrored
 from negflax.processes import from_first
 from negflax.serve import Session, TrainedRecommender
 from negflax.train.checkpoint import compare_config, read_config
@@ -167,13 +168,13 @@ def load(workdir: str | Path, checkpoint: str = "best") -> Run:
     """Opens a run that `fit` or launch.train has trained.
 
     Args:
-      workdir: its folder.
+      workdir: its folder, or an address such as gs://bucket/run, which is downloaded.
       checkpoint: `best`, `latest` or a step.
 
     Raises:
       CheckpointError: there is no such run or checkpoint.
     """
-    run = Run(workdir, checkpoint)
+    run = Run(downloaded(workdir), checkpoint)
     run.trained  # noqa: B018 - so that what is missing is told now
     return run
 
@@ -199,7 +200,8 @@ def fit(
         config.data names.
       config: a negflax.Config, or an ml_collections ConfigDict. None: settings for an event log
         with the signals `like` and `dislike` (negflax/config/event_log.py).
-      workdir: folder of the run, one for each config; by default runs/<config.name>.
+      workdir: folder of the run, one for each config; by default runs/<config.name>. An address
+        such as gs://bucket/run has a local copy, which is uploaded (docs/operations.md).
       items: an item table (item_id and any of title, creator_id, cluster_ids, duration_ms), in the
         same forms as `data`.
       init_from: folder of a run whose best parameters this one starts from.
@@ -219,9 +221,14 @@ def fit(
         data = arrow_table(data, "data")
     config = _settings(config, data)
     check(config)  # first of all: what is refused leaves no trace
+    mesh_of(config)
+    with mirrored(workdir or Path("runs") / config.name, trains=True) as folder:
+        starts = [str(downloaded(start)) if start else "" for start in (init_from, resume_from)]
+        return _fit(_with_data(config, data, items, folder), folder, *starts, test)
+
+
+def _fit(config: Config, workdir: Path, init_from: str, resume_from: str, test: bool) -> Run:
     mesh = mesh_of(config)
-    workdir = Path(workdir or Path("runs") / config.name)
-    config = _with_data(config, data, items, workdir)
     compare_config(workdir, config)
 
     with locked(workdir):
@@ -231,9 +238,9 @@ def fit(
         check_list_lengths(config.eval.ks, sequences.catalogue)
         require_matches(sequences.report)
         from_first(lambda: write_json(workdir / "data_report.json", sequences.report))
-        outcome = train_run(config, workdir, sequences, 0, str(init_from), str(resume_from))
+        outcome = train_run(config, workdir, sequences, 0, init_from, resume_from)
         if config.train.refit:
-            refit(config, workdir / REFIT, sequences, outcome.best_step, str(init_from))
+            refit(config, workdir / REFIT, sequences, outcome.best_step, init_from)
 
         run, results = Run(workdir), _figures(outcome)
         if test:

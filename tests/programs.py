@@ -29,7 +29,8 @@ def run(name, *arguments, devices=1):
         jax.config.update(OPTIMIZE_LITTLE, True)  # these programs run for milliseconds
         try:
             shared.import_modules(shared.IMPORT.value)
-            program.main(rest)
+            with shared.local_folders(trains=name in ("train", "sweep", "study")):
+                program.main(rest)
         finally:
             jax.config.update(OPTIMIZE_LITTLE, before)
 

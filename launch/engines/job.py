@@ -11,8 +11,10 @@ import math
 import re
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 from negflax.config import ConfigError
+from negflax.object_store import is_remote
 
 # Pods are called NAME-workers-0-0-xxxxx, and no part of a host's name may exceed 63 characters.
 NAME = re.compile(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?")
@@ -20,7 +22,8 @@ LABEL = re.compile(r"([A-Za-z0-9]([-\w.]{0,61}[A-Za-z0-9])?)?")
 LABEL_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-\w.]{0,61}[A-Za-z0-9])?")
 WORD = re.compile(r"[A-Za-z0-9][-\w.]*")
 IMAGE = re.compile(r"[a-z0-9][-\w./:@]*")
-PATH = re.compile(r"[\w.~/@+=-]+")  # of a workdir: no space, quote, comma, % or line break
+# Of a workdir: a folder, or gs://BUCKET/FOLDER; no space, quote, comma, % or line break.
+PATH = re.compile(r"([a-z][a-z\d]*:/)?[\w.~/@+=-]+")
 DEVICES = re.compile(r"[A-Za-z][-\w]*(:[1-9]\d*)?")
 VOLUME = re.compile(r"[A-Za-z0-9][-\w./]*(:/[\w./-]+){1,2}")
 TOPOLOGY = re.compile(r"\d+(x\d+){0,2}")
@@ -98,13 +101,14 @@ class Job:
         """
         _match("name", self.name, NAME, "lower-case letters, digits, hyphens, at most 40")
         _match("module", self.module, re.compile(r"(launch|benchmarks)\.\w+"), "launch.NAME")
-        if "://" in self.workdir:
-            raise ConfigError(
-                f"--workdir={self.workdir}: a run cannot write to an object store yet; name a "
-                "folder on a file system that all machines see, and mount it with --volume"
-            )
         _match("volume", self.volume, VOLUME, "NAME:/PATH", optional=True)
         _match("workdir", self.workdir, PATH, "a path without spaces, quotes, commas or %")
+        shared = any(argument.startswith("--cache_dir=") for argument in self.arguments)
+        if self.remote and self.nodes * self.num_slices > 1 and not shared:
+            raise ConfigError(
+                f"--workdir={self.workdir}: several machines need a local copy that all of them "
+                "see: add --cache_dir=FOLDER, on a shared disk, to the program's arguments"
+            )
         for flag in ("queue", "namespace", "zone"):
             _match(flag, getattr(self, flag), WORD, "letters, digits, . _ and -", optional=True)
         _match("image", self.image, IMAGE, "REGISTRY/NAME:TAG", optional=True)
@@ -122,6 +126,16 @@ class Job:
             _refuse_secrets(argument)
         if self.array and self.nodes * self.num_slices > 1:
             raise ConfigError("--array: each member runs on one machine; leave --nodes at 1")
+
+    @property
+    def remote(self) -> bool:
+        """Whether the run is on an object store."""
+        return is_remote(self.workdir)
+
+    @property
+    def log_folder(self) -> Path:
+        """The folder for output: that of the run, or runs/NAME here."""
+        return Path("runs", self.name).absolute() if self.remote else Path(self.workdir).absolute()
 
     @property
     def device(self) -> str:

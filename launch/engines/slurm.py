@@ -64,7 +64,7 @@ def render(job: Job) -> dict[str, str]:
     script = SCRIPT.format(
         directives="\n".join(f"#SBATCH --{option}" for option in _options(job)),
         root=shell.words([str(Path.cwd())]),
-        folder=shell.words([str(Path(job.workdir).absolute())]),
+        folder=shell.words([str(job.log_folder)]),
         name=job.name,
         srun=line,
         restart=shell.restart_test("code", "SLURM_RESTART_COUNT", job.max_restarts),
@@ -77,7 +77,7 @@ def _options(job: Job) -> list[str]:
         f"job-name={job.name}",
         f"nodes={job.nodes}",
         "ntasks-per-node=1",
-        f"output={Path(job.workdir).absolute()}/{job.name}{'-%a' if job.array else ''}.out",
+        f"output={job.log_folder}/{job.name}{'-%a' if job.array else ''}.out",
         "open-mode=append",
         "requeue",
         f"signal=TERM@{job.grace_seconds}",
@@ -113,7 +113,7 @@ def logs(job: Job, folder: Path) -> list[str]:
     """Shows the output, for an array that of its first member."""
     del folder
     member = "-0" if job.array else ""
-    return ["tail", "-n", "200", f"{job.workdir}/{job.name}{member}.out"]
+    return ["tail", "-n", "200", f"{job.log_folder}/{job.name}{member}.out"]
 
 
 def cancel(job: Job, folder: Path) -> list[str]:

@@ -130,6 +130,13 @@ def test_hostile_arguments_arrive_through_slurm_tpu_vm_and_sky(tmp_path):
     assert not (tmp_path / "pwned").exists()
 
 
+def test_a_run_on_an_object_store_has_its_logs_here():
+    (text,) = ENGINES["slurm"].render(job(workdir="gs://bucket/run")).values()
+    assert f"--output={Path('runs/first').absolute()}/first.out" in text
+    assert "--workdir=gs://bucket/run" in text
+    assert job(workdir="s3://b/r", nodes=2, arguments=("--cache_dir=/nfs",)).remote
+
+
 SRUN = """#!/bin/bash
 shift  # --kill-on-bad-exit=1
 for rank in 0 1; do SLURM_PROCID=$rank "$@"; done
@@ -247,7 +254,7 @@ def test_a_tool_that_fails_or_is_missing(tmp_path, submit, monkeypatch):
         ({"module": "os"}, "launch.NAME"),
         ({"workdir": "a b"}, "--workdir"),
         ({"workdir": "a\n#SBATCH --x"}, "--workdir"),
-        ({"workdir": "gs://bucket/run"}, "an object store"),
+        ({"workdir": "gs://bucket/run", "nodes": 2}, "--cache_dir=FOLDER"),
         ({"volume": "claim"}, "NAME:/PATH"),
         ({"volume": "claim:/a b"}, "NAME:/PATH"),
         ({"queue": "q\n#SBATCH --uid=0"}, "--queue"),
