@@ -40,6 +40,7 @@ REAL = {
     "ml1m_sequences": "ml-1m-sequences",
     "ml1m_sequences_full": "ml-1m-sequences",
     "ml1m_sequences_best": "ml-1m-sequences",
+    "ml100k_sequences": "ml-100k",
     "movielens_100k": "ml-100k",
 }
 KEYS = [
@@ -126,7 +127,7 @@ def built(name, folder):
 
 
 BUILT = ("kuairand_pure", "movie_lens")  # minutes more: their builders have tests of their own
-LONG = (*BUILT, "ml1m_sequences_best")  # which is ml1m_sequences_full, but for sizes
+LONG = (*BUILT, "ml1m_sequences_best", "ml100k_sequences")  # ml1m_sequences_full, but for sizes
 
 
 @pytest.mark.parametrize(
