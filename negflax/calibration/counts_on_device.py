@@ -110,6 +110,6 @@ def count(before: Counted, events_ST: Any, calibration: dict[str, KindOnDevice])
             [jnp.where(counts_ST & bit, number_ST, 0) for bit in (True, bits[0])], axis=-1
         )
         tally = before.stats[kind]
-        tally = tally.at[user_S1, kind_ST, :5].add(added.astype(jnp.int32))
-        stats[kind] = tally.at[user_S1, kind_ST, 5:].max(newest.astype(jnp.int32))
+        tally = tally.at[user_S1, kind_ST, :6].add(added.astype(jnp.int32))
+        stats[kind] = tally.at[user_S1, kind_ST, 6:].max(newest.astype(jnp.int32))
     return Counted(stats, number_ST[:, -1].astype(jnp.int32))

@@ -18,7 +18,16 @@ from negflax.data import Catalogue, Sequences, features
 from negflax.data.histories import history_events
 
 # `last_…`: number, from 1, of the event at which the user last had or disliked the kind, else 0.
-STATISTICS = ("seen", "dislike", "dismissal", "skip", "long_view", "last_seen", "last_dislike")
+STATISTICS = (
+    "seen",
+    "dislike",
+    "dismissal",
+    "skip",
+    "long_view",
+    "enjoyed",
+    "last_seen",
+    "last_dislike",
+)
 YES = 2  # code of a bit
 SHORT_DWELL, LONG_DWELL = (int(x) for x in features.dwell_codes(np.array([3_000.0, 18_000.0])))
 WHOLE = int(features.watch_ratio_codes(np.ones(1), np.ones(1))[0])
@@ -46,13 +55,14 @@ def kind_of_items(catalogue: Catalogue, kind: str) -> np.ndarray:
 
 
 def event_bits(dislike: Any, dismissal: Any, dwell: Any, watch_ratio: Any) -> tuple[Any, ...]:
-    """(dislike, dismissal, skip, long view) of events, by their codes; arrays of any kind."""
-    return (
-        dislike == YES,
-        dismissal == YES,
-        (dwell > 0) & (dwell < SHORT_DWELL),
-        (dwell >= LONG_DWELL) | (watch_ratio >= WHOLE),
-    )
+    """(dislike, dismissal, skip, long view, enjoyed) by codes of events; arrays of any kind.
+
+    Enjoyed is a long view without a dislike.
+    """
+    disliked = dislike == YES
+    long_view = (dwell >= LONG_DWELL) | (watch_ratio >= WHOLE)
+    skip = (dwell > 0) & (dwell < SHORT_DWELL)
+    return disliked, dismissal == YES, skip, long_view, long_view & (dislike != YES)
 
 
 def counts_of(
@@ -86,8 +96,8 @@ def counts_of(
     stats_PF[:, 0] = np.bincount(place_H, minlength=len(pair_P))
     for column, bit_H in enumerate(bits, start=1):
         stats_PF[:, column] = np.bincount(place_H[bit_H], minlength=len(pair_P))
-    np.maximum.at(stats_PF[:, 5], place_H, number_H)
-    np.maximum.at(stats_PF[:, 6], place_H[bits[0]], number_H[bits[0]])
+    np.maximum.at(stats_PF[:, 6], place_H, number_H)
+    np.maximum.at(stats_PF[:, 7], place_H[bits[0]], number_H[bits[0]])
     user_P, kind_P = np.divmod(pair_P, kinds)
     return KindCounts(user_P, kind_P.astype(np.int32), stats_PF, events_R)
 
@@ -124,9 +134,9 @@ class UserCounts:
             stats[0] += 1
             for column, bit in enumerate(bits, start=1):
                 stats[column] += bool(bit)
-            stats[5] = self.events
+            stats[6] = self.events
             if bits[0]:
-                stats[6] = self.events
+                stats[7] = self.events
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Of each kind int32 (pairs, 1 + F): its number and statistics."""

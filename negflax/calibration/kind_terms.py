@@ -19,7 +19,7 @@ from typing import Any
 from negflax.calibration.kind_counts import STATISTICS
 from negflax.config.calibration import CalibrationConfig
 
-LINEAR = ("seen", "recent", "dislike", "recent_dislike", "rate")
+LINEAR = ("seen", "recent", "enjoyed", "skipped", "dislike", "recent_dislike", "rate")
 EVIDENCE = ("dislike", "dismissal", "skip", "long_view", "other")
 # Scalar → mean of its prior. The fit starts there as well, but for the strength, from 1.
 PRIOR_MEANS = {
@@ -34,7 +34,10 @@ PRIOR_MEANS = {
 }
 SCALARS = tuple(PRIOR_MEANS)
 STARTS = PRIOR_MEANS | {"belief/strength": 1.0}
-FORMS = {"linear": LINEAR, "belief": ("seen", "recent", "dislike", "recent_dislike", "belief")}
+FORMS = {
+    "linear": LINEAR,
+    "belief": ("seen", "recent", "enjoyed", "skipped", "dislike", "recent_dislike", "belief"),
+}
 SEEN_TERMS = ("seen", "recent")  # of what was merely shown: no response to feedback
 
 
@@ -74,6 +77,8 @@ def features(stats: Any, age: Any, scales: Scales, xp: Any) -> dict[str, Any]:
     return {
         "seen": xp.log1p(of["seen"]),
         "recent": recency(of["last_seen"]),
+        "enjoyed": xp.log1p(of["enjoyed"]),
+        "skipped": xp.log1p(of["skip"]),
         "dislike": xp.minimum(of["dislike"], scales.cap),
         "recent_dislike": recency(of["last_dislike"]),
         "rate": of["dislike"] / (of["seen"] + scales.prior_seen),
