@@ -17,20 +17,21 @@ import jax
 from absl import logging
 
 from negflax.calibration import load_calibrated, read_calibration, write_calibration
-from negflax.calibration.kind_terms import SCALARS, SEEN_TERMS, term_of
+from negflax.calibration.kind_terms import SEEN_TERMS
 from negflax.calibration.select_terms import calibrate
 from negflax.config import Config, ConfigError, MeshConfig
-from negflax.config.calibration import KINDS
 from negflax.data import open_sequences
 from negflax.evaluate import format_table
 from negflax.files import write_json
 from negflax.fitting import train_run
 from negflax.mesh import make_mesh
 from negflax.simulate import ceiling
+from negflax.simulate.measures import KINDS
 from negflax.simulate.pair_bootstrap import ENDS
 from negflax.simulate.responsiveness import Settings
+from negflax.simulate.terms_kept import with_terms
 from negflax.train.loop import DONE
-from negflax.train.restore import Trained, load_weight_sums
+from negflax.train.restore import load_weight_sums
 from negflax.world import NAMED_WORLDS
 
 from . import flags as shared
@@ -156,23 +157,13 @@ def _world(home: Path, seeds: Sequence[int]) -> respond.World:
             sums = load_weight_sums(folder, "latest", mesh)
             w.append(ceiling.frozen_weight(found[-1], sums))
         for variant, keeps in VARIANTS.items():
-            runs[f"{arm}{variant}"] = [_with_terms(one, keeps) for one in found]
+            runs[f"{arm}{variant}"] = [
+                dataclasses.replace(one, calibration=with_terms(one.calibration, keeps))
+                for one in found
+            ]
             weights[f"{arm}{variant}"] = sum(w) / len(w)
     first = next(iter(runs.values()))[0]
     return respond.World(open_sequences(first.config, home, first.catalogue), runs, weights)
-
-
-def _with_terms(trained: Trained, keeps: Callable[[str], bool]) -> Trained:
-    """Leaves some terms of a calibration; the others are 0, so that all have one program."""
-    calibration = trained.calibration
-    values = {
-        kind: {
-            name: calibration.values.get(kind, {}).get(name, 0.0) * keeps(term_of(name))
-            for name in SCALARS
-        }
-        for kind in KINDS
-    }
-    return dataclasses.replace(trained, calibration=dataclasses.replace(calibration, values=values))
 
 
 def _figures(worlds: Sequence[respond.World], settings: Settings) -> dict[str, Any]:

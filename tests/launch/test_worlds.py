@@ -10,6 +10,7 @@ from negflax.calibration import Calibration, write_calibration
 from negflax.calibration.kind_terms import SCALARS, SEEN_TERMS, Scales
 from negflax.config import Config, ConfigError
 from negflax.simulate.responsiveness import Settings
+from negflax.simulate.terms_kept import with_terms
 
 BELIEF = {"belief/strength": 2.0, "belief/prior": -1.0, "belief/dislike": 1.5}
 VALUES = {"cluster": {"seen": 0.3, "dislike": -0.4, **BELIEF}}
@@ -69,9 +70,8 @@ def test_an_unknown_world_is_named(asked, tmp_path):
 
 
 def test_parts_of_a_calibration_have_all_scalars_and_those_left_out_are_0():
-    trained = dataclasses.make_dataclass("Trained", ["calibration"])(calibration())
     parts = {
-        variant: worlds._with_terms(trained, keeps).calibration.values
+        variant: with_terms(calibration(), keeps).values
         for variant, keeps in worlds.VARIANTS.items()
     }
     for values in parts.values():

@@ -10,6 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from negflax.calibration import Calibration
+from negflax.calibration.counts_on_device import on_device
+from negflax.calibration.kind_terms import Scales
 from negflax.config import BatchConfig, Config, LossConfig, ModelConfig, TrainConfig, WorldConfig
 from negflax.data import features
 from negflax.simulate.live import closed_loop as live
@@ -18,7 +21,8 @@ from negflax.simulate.live.arms import ARMS, PUBLISHED, config_of, reproduced
 from negflax.simulate.live.changes import changes
 from negflax.simulate.live.live_settings import LiveSettings, replicate
 from negflax.simulate.live.served_lists import Plan
-from negflax.simulate.live.served_models import Models, read_histories
+from negflax.simulate.live.served_models import Models, count_histories, read_histories
+from negflax.simulate.terms_kept import with_terms
 
 USERS, ITEMS, DAYS = 40, 60, 3
 CONFIG = Config(
@@ -63,13 +67,22 @@ def test_an_arm_depends_on_no_other_arm(start, models):
     assert np.array_equal(other.denominator["viewers"], shares[1])
 
 
+def calibrated(arm, catalogue):
+    """The arm with a calibration, by hand, that puts a cluster down for each dislike in it."""
+    values = {"cluster": {"dislike": -20.0, "seen": 0.1}}
+    found = with_terms(Calibration("", Scales(3, 5.0, 0.9), values))
+    return arm._replace(calibration=on_device(found, catalogue))
+
+
 def test_states_carried_event_by_event_are_those_of_the_whole_history(start, models):
     config = config_of(CONFIG, ARMS["input_only"])
     state = models.base(True)
-    model, arm = models.model(config), models.arm(config, state)
     sequences = models.sequences(start.log, config)
+    model, arm = models.model(config), models.arm(config, state, sequences)
+    arm = calibrated(arm, start.catalogue)
     state_UD, cell_UH = read_histories(model, arm, sequences, 150)
-    before = start.live._replace(state_UD=state_UD, cell_UH=cell_UH)
+    counted = count_histories(arm, sequences)
+    before = start.live._replace(state_UD=state_UD, cell_UH=cell_UH, counted=counted)
     after, visits = served_day.play_day(
         start.key,
         jnp.int32(SETTINGS.log_days),
@@ -83,6 +96,9 @@ def test_states_carried_event_by_event_are_those_of_the_whole_history(start, mod
     whole_UD, whole_UH = read_histories(model, arm, models.sequences(log, config), 150)
     np.testing.assert_allclose(after.state_UD, whole_UD, atol=2e-5)
     np.testing.assert_allclose(after.cell_UH, whole_UH, atol=2e-5)
+    again = count_histories(arm, models.sequences(log, config))
+    jax.tree.map(np.testing.assert_array_equal, after.counted, again)
+    assert (again.age_S > counted.age_S).any()
     assert not np.allclose(after.state_UD, state_UD, atol=1e-3)
 
     for user in range(USERS):  # nobody is shown again what they played a little while ago
@@ -146,7 +162,8 @@ def test_the_log_as_training_data(start):
 
 def test_filters_keep_what_was_disliked_from_the_lists(start, models):
     config = config_of(CONFIG, ARMS["input_only"])
-    model, arm = models.model(config), models.arm(config, models.base(True))
+    sequences = models.sequences(start.log, config)
+    model, arm = models.model(config), models.arm(config, models.base(True), sequences)
     state_UD = jnp.asarray(np.random.default_rng(0).normal(size=(USERS, 8)), jnp.float32)
     dropped_UN = jnp.full_like(start.live.dropped_UN, -1).at[:, -3:].set(jnp.arange(3))
     world = start.live.world
@@ -169,6 +186,34 @@ def test_filters_keep_what_was_disliked_from_the_lists(start, models):
         assert not np.isin(list_UL, bad).any()
         unblocked = before._replace(dropped_UN=jnp.full_like(dropped_UN, -1))
         assert np.isin(np.asarray(listed(unblocked)), bad).any()
+
+
+def test_a_calibration_moves_the_lists_of_those_who_disliked(start, models):
+    config = config_of(CONFIG, ARMS["input_only"])
+    sequences = models.sequences(start.log, config)
+    model, plain = models.model(config), models.arm(config, models.base(True), sequences)
+    arm = calibrated(plain, start.catalogue)
+    assert count_histories(plain, sequences) is None
+    counted = count_histories(arm, sequences)
+    state_UD, cell_UH = read_histories(model, arm, sequences, 150)
+    before = start.live._replace(state_UD=state_UD, cell_UH=cell_UH)
+    layer = dataclasses.replace(Plan.layer, exploration=0.0, cap=0)
+    plan = Plan(start.p, model, "home", layer=layer)
+    cluster_I = np.asarray(start.population.items.cluster_I)
+    shares = []
+    for one, counts in ((plain, None), (arm, counted)):
+        list_UL = served_lists.lists(
+            start.key,
+            start.population,
+            one,
+            plan,
+            before._replace(counted=counts),
+            jnp.ones(USERS, bool),
+        )
+        disliked_UK = np.asarray(counted.stats["cluster"])[:, :, 1] > 0
+        hit_UL = disliked_UK[np.arange(USERS)[:, None], cluster_I[np.asarray(list_UL)] + 1]
+        shares.append(hit_UL.mean())
+    assert shares[1] < 0.5 * shares[0]
 
 
 def random_log(rng, visits, days):

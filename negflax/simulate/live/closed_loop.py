@@ -25,7 +25,7 @@ from negflax.simulate.live.arms import ARMS
 from negflax.simulate.live.live_settings import LiveSettings
 from negflax.simulate.live.served_day import play_day
 from negflax.simulate.live.served_lists import Live, Plan
-from negflax.simulate.live.served_models import Models, read_histories
+from negflax.simulate.live.served_models import Models, count_histories, read_histories
 from negflax.simulate.live.user_log import Log
 from negflax.world import Parameters, Population, draw_population, mechanisms
 from negflax.world.population import on_host, world_key
@@ -104,9 +104,10 @@ def run_arm(
             sequences = models.sequences(log, config)
             if day:
                 state = models.retrained(config, state, sequences, settings.retrain_steps)
-            arm = models.arm(config, state)
+            arm = models.arm(config, state, sequences)
             state_UD, cell_UH = read_histories(model, arm, sequences, config.eval.history)
-            live = live._replace(state_UD=state_UD, cell_UH=cell_UH)
+            counted = count_histories(arm, sequences)
+            live = live._replace(state_UD=state_UD, cell_UH=cell_UH, counted=counted)
         live, visits = play_day(
             start.key, jnp.int32(first + day), start.population, live, arm, plan
         )

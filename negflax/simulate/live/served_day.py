@@ -18,8 +18,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from negflax.calibration.counts_on_device import Counted
 from negflax.data import features
-from negflax.simulate.arm import Arm, Events, encode_events
+from negflax.simulate.arm import Arm, Carry, Events, read
 from negflax.simulate.live.served_lists import Live, Plan, lists, of_those
 from negflax.world import Parameters, Population, behaviour, feed, home
 
@@ -142,9 +143,9 @@ def _visit(
     codes = _codes(population, item_U, feedback, live.since_s_U)
     begins_U = after.left_session_U
     after, pause_s_U = behaviour.pause(keys[4], population, after, online_U, p)
-    state_UD, cell_UH = live.state_UD, live.cell_UH
+    state_UD, cell_UH, counted = live.state_UD, live.cell_UH, live.counted
     if arm is not None:
-        state_UD, cell_UH = _read_events(arm, plan, item_U, codes, event_U, live)
+        state_UD, cell_UH, counted = _read_events(arm, plan, item_U, codes, event_U, live)
     since_s_U = jnp.where(event_U, dwell_s_U, live.since_s_U)
     new = Live(
         world=after,
@@ -153,6 +154,7 @@ def _visit(
         dropped_UN=_push(live.dropped_UN, item_U, event_U & feedback.dislike_U),
         state_UD=state_UD,
         cell_UH=cell_UH,
+        counted=counted,
     )
     visits = Visits(
         online=online_U,
@@ -168,16 +170,20 @@ def _visit(
     return new, visits
 
 
-def _read_events(arm, plan, item_U, codes, event_U, live) -> tuple[jax.Array, jax.Array]:
-    """Returns (state_UD, cell_UH) after the event; users without one keep theirs."""
+def _read_events(
+    arm: Arm, plan: Plan, item_U: jax.Array, codes: dict[str, jax.Array], event_U: Any, live: Live
+) -> tuple[jax.Array, jax.Array, Counted | None]:
+    """Returns (state_UD, cell_UH, counted) after the event; users without one keep theirs."""
 
-    def some(cell_BH, event_B):
+    def some(cell_BH, counted, event_B):
         events = Events(**{name: x[:, None] for name, x in event_B.items()})
-        return encode_events(plan.model, arm, events, cell_BH)
+        user, carry = read(plan.model, arm, events, Carry(cell_BH, counted))
+        return user.state_SD, carry.encoder, carry.counted
 
     event = {"item": item_U + 1, "surface": jnp.zeros_like(item_U), **codes}
-    before = live.state_UD, live.cell_UH
-    return of_those(event_U, some, (live.cell_UH, event), before, plan.users_at_a_time)
+    before = live.state_UD, live.cell_UH, live.counted
+    given = live.cell_UH, live.counted, event
+    return of_those(event_U, some, given, before, plan.users_at_a_time)
 
 
 def _codes(

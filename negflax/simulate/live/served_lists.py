@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from negflax.calibration.counts_on_device import Counted
 from negflax.model import Recommender
 from negflax.serve.topk import top_k_of_scores
 from negflax.simulate.arm import Arm
@@ -64,6 +65,7 @@ class Live(NamedTuple):
       dropped_UN: int32, newest disliked items, −1 for none.
       state_UD: user states of the model.
       cell_UH: carry of the encoder.
+      counted: feedback counts of the users, where the arm has a calibration.
     """
 
     world: behaviour.UserState
@@ -72,6 +74,7 @@ class Live(NamedTuple):
     dropped_UN: jax.Array
     state_UD: jax.Array
     cell_UH: jax.Array
+    counted: Counted | None = None
 
 
 def lists(
@@ -97,8 +100,11 @@ def lists(
     weights_ID, bias_I = weights_VD[1:], bias_V[1:]  # row 0 is not an item
     creators = population.users.averse_creator_UA.shape[1]
 
-    def some(state_BD, shown_BR, dropped_BN, now_B, user_B):
+    def some(state_BD, counted, shown_BR, dropped_BN, now_B, user_B):
         score_BI = state_BD @ weights_ID.T + bias_I
+        for kind, one in arm.calibration.items():
+            kind_V, shift = one.shift(counted, kind)
+            score_BI += shift.bias_GR[shift.slot_K[kind_V[1:]]].T
         score_BI = jnp.where(items.release_s_I <= now_B[:, None], score_BI, UNWANTED)
         score_BI = _without(score_BI, shown_BR)
         if plan.block == "items":
@@ -125,7 +131,7 @@ def lists(
 
     user_U = jnp.arange(len(online_U), dtype=jnp.int32)
     world = live.world
-    known = live.state_UD, world.shown_UR, live.dropped_UN, world.clock_s_U, user_U
+    known = live.state_UD, live.counted, world.shown_UR, live.dropped_UN, world.clock_s_U, user_U
     nothing_UL = jnp.zeros((len(online_U), plan.length), jnp.int32)
     return of_those(online_U, some, known, nothing_UL, plan.users_at_a_time)
 

@@ -5,6 +5,7 @@ Shapes: U users, T steps of a history, D width, H encoder width.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
 
@@ -12,14 +13,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from negflax.calibration import counts_of
+from negflax.calibration.counts_on_device import Counted
+from negflax.calibration.select_terms import calibrate
 from negflax.config import Config, ModelConfig
 from negflax.data import Batch, Catalogue, Sequences, StreamBatches, history_batch
 from negflax.mesh import make_mesh
 from negflax.model import Recommender
 from negflax.simulate.arm import Arm, arm_of, encode
-from negflax.simulate.live.arms import ARMS, CONTROL, ArmSpec, config_of
+from negflax.simulate.live.arms import ARMS, CONTROL, INPUT, ArmSpec, config_of
 from negflax.simulate.live.live_settings import LiveSettings, retraining
 from negflax.simulate.live.user_log import Log, sequences_of
+from negflax.simulate.terms_kept import with_terms
 from negflax.train.checkpoint import write_config
 from negflax.train.loop import planned_steps, train
 from negflax.train.restore import Trained, save_catalogue
@@ -101,9 +106,17 @@ class Models:
             state, _ = trainer.step(state, batches.batch(i))
         return state
 
-    def arm(self, config: Config, state: State) -> Arm:
-        """Returns the arrays of a state that serve users."""
-        trained = Trained(config, self._catalogue, self.model(config), state, 0, self._mesh)
+    def arm(self, config: Config, state: State, sequences: Sequences) -> Arm:
+        """Returns the arrays of a state that serve users.
+
+        With config.calibration.after_training, scores of an arm that sees dislikes are calibrated
+        on its log.
+        """
+        step = int(state["step"])
+        trained = Trained(config, self._catalogue, self.model(config), state, step, self._mesh)
+        if config.calibration.after_training and INPUT in config.model.features:
+            calibration = with_terms(calibrate(trained, sequences, state["weight_sums"]))
+            trained = dataclasses.replace(trained, calibration=calibration)
         return arm_of(trained, has_dwell=True)
 
     def _batches(self, config: Config, sequences: Sequences) -> StreamBatches:
@@ -127,6 +140,20 @@ def read_histories(
         end_B = sequences.offsets_U1[user_B + 1]
         found.append(_histories(model, arm, history_batch(sequences, end_B, user_B, length)))
     return tuple(jnp.concatenate(parts)[:users] for parts in zip(*found, strict=True))
+
+
+def count_histories(arm: Arm, sequences: Sequences) -> Counted | None:
+    """Returns the feedback counts of every user; None if the arm has no calibration."""
+    if not arm.calibration:
+        return None
+    users, ends_U = np.arange(len(sequences.user_ids)), sequences.offsets_U1[1:]
+    stats = {}
+    for kind, one in arm.calibration.items():
+        found = counts_of(sequences, users, ends_U, np.asarray(one.kind_V))
+        dense_UKF = np.zeros((len(users), len(one.slot_K), found.stats_PF.shape[1]), np.int32)
+        dense_UKF[found.user_P, found.kind_P] = found.stats_PF
+        stats[kind] = jnp.asarray(dense_UKF)
+    return Counted(stats, jnp.asarray(found.events_R, jnp.int32))
 
 
 @functools.partial(jax.jit, static_argnums=0)
