@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from absl import logging
 
 from negflax import mesh as meshes
@@ -145,6 +147,7 @@ class _Training:
             self.config.batch.prefetch,
             lambda batch: jax.device_put(batch, split),
         )
+        skipped = in_a_row = jnp.zeros(len(names), jnp.int32)  # steps that were not finite
         with contextlib.closing(stream):
             for batch in stream:
                 if preemption.requested(step):
@@ -154,8 +157,12 @@ class _Training:
                     raise preemption.Preempted(f"all members are saved at step {step}")
                 state, metrics = population.step(state, batch)
                 step += 1
+                skipped += metrics["skipped"]
+                in_a_row = metrics["skipped"] * (in_a_row + 1)
                 if step % settings.log_every == 0 or step == self.stop:
-                    _tell(step, self.stop, names, out, jax.device_get(metrics), writers)
+                    metrics = jax.device_get(metrics | {"skipped": skipped})
+                    _tell(step, self.stop, names, out, metrics, writers)
+                    self._stop_failing(names, out, jax.device_get(in_a_row))
                 validating = self.validate is not None and (
                     step % settings.eval_every == 0 or step == self.stop
                 )
@@ -191,6 +198,18 @@ class _Training:
                 continue
             if writers and self._out_of_patience(name, step):
                 out.add(name)
+
+    def _stop_failing(self, names: list[str], out: set[str], in_a_row: np.ndarray) -> None:
+        """Members of which every step is skipped train no further; the others do."""
+        for name, steps in zip(names, in_a_row, strict=True):
+            if steps >= self.config.train.max_skipped and name not in out:
+                out.add(name)
+                logging.warning(
+                    "%s is not trained further: its last %d steps were skipped, as their loss or "
+                    "gradient is not finite",
+                    name,
+                    steps,
+                )
 
     def _out_of_patience(self, name: str, step: int) -> bool:
         settings, best = self.config.train, self.checkpoints[name].best()
@@ -244,8 +263,8 @@ def _tell(
     for index, name in enumerate(names):
         if name not in out:
             values = {key: float(value[index]) for key, value in metrics.items()}
-            if values.get("skipped"):
-                logging.warning("%s: step %d was skipped, it is not finite", name, step)
+            if values["skipped"]:
+                logging.warning("%s: %d steps were skipped, not finite", name, values["skipped"])
             writers[name].write(step, "train", values)
     losses = " ".join(f"{value:.3f}" for value in metrics["loss"])
     logging.info("step %d/%d  loss of the members %s", step, stop, losses)

@@ -191,6 +191,31 @@ def test_members_that_another_process_trains_are_left_to_it(data, tmp_path):
     assert os.listdir(tmp_path) == [folder.name]
 
 
+def test_a_member_whose_steps_are_all_skipped_trains_no_further(
+    data, tmp_path, monkeypatch, caplog
+):
+    one = config(train={"steps": 8, "log_every": 1, "checkpoint_every": 8, "max_skipped": 3})
+    runs = grid(one, parse_grid(["loss.omega=1,100"]))
+    made, failing = MemberTrainer.__init__, np.array([0, 1], np.int32)
+
+    def init(trainer, *arguments):
+        made(trainer, *arguments)
+        step = trainer.step
+
+        def skips(state, batch):
+            state, metrics = step(state, batch)
+            return state, metrics | {"skipped": failing[: trainer.size]}
+
+        trainer.step = skips
+
+    monkeypatch.setattr(MemberTrainer, "__init__", init)
+    train_population(runs, tmp_path, data)
+    good, bad = ([x for x in read_metrics(tmp_path / n) if x["kind"] == "train"] for n in runs)
+    assert [x["step"] for x in bad] == [1, 2, 3] and bad[-1]["skipped"] == 3
+    assert good[-1]["step"] == 8 and good[-1]["skipped"] == 0
+    assert "omega=100 is not trained further: its last 3 steps were skipped" in caplog.text
+
+
 @pytest.mark.system
 def test_patience_leaves_members_behind(data, tmp_path):
     one = config(
