@@ -23,6 +23,7 @@ from typing import Any
 import jax
 from absl import flags
 
+from negflax.calibration import load_calibrated
 from negflax.config import ConfigError, MeshConfig
 from negflax.data import Catalogue, open_sequences
 from negflax.evaluate import comparison, evaluation, format_table
@@ -49,6 +50,9 @@ SPLIT = flags.DEFINE_enum(
 )
 HTML = flags.DEFINE_string(
     "html", "", "File for the HTML report; default: <workdir>/evaluation-<split>.html."
+)
+CALIBRATED = flags.DEFINE_boolean(
+    "calibrated", True, "Use the calibration of a run, if it has one (docs/calibration.md)."
 )
 FOLLOW = flags.DEFINE_boolean(
     "follow", False, "Evaluate each checkpoint as it appears, until training has ended."
@@ -77,7 +81,8 @@ def main(argv: list[str]) -> None:
 def evaluate_one(workdir: Path, split: str) -> None:
     """Evaluates one checkpoint and the baselines, and writes the report."""
     shared.start(workdir)
-    trained = load_trained(workdir, CHECKPOINT.value, make_mesh(MeshConfig(), jax.devices()))
+    mesh = make_mesh(MeshConfig(), jax.devices())
+    trained = load_calibrated(workdir, CHECKPOINT.value, mesh, calibrated=CALIBRATED.value)
     sequences = open_sequences(trained.config, workdir, trained.catalogue)
     result = evaluation.evaluate_trained(trained, split, workdir, sequences)
     print(evaluation.result_table(result, trained.config.eval.ks))
@@ -97,7 +102,7 @@ def compare_runs(workdirs: list[Path], split: str) -> None:
     same_name = len({path.name for path in workdirs}) < len(workdirs)
     shown: list[page.Run] = []
     for workdir in workdirs:
-        trained = load_trained(workdir, CHECKPOINT.value, mesh)
+        trained = load_calibrated(workdir, CHECKPOINT.value, mesh, calibrated=CALIBRATED.value)
         if not shown:
             first, sequences = trained, open_sequences(trained.config, workdir, trained.catalogue)
         if not trained.catalogue.has_rows_of(first.catalogue):

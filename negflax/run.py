@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import pyarrow as pa
 
+from negflax.calibration import load_calibrated
 from negflax.config import (
     Config,
     ConfigError,
@@ -36,7 +37,7 @@ from negflax.processes import from_first
 from negflax.serve import Session, TrainedRecommender
 from negflax.train.checkpoint import compare_config, read_config
 from negflax.train.loop import Outcome
-from negflax.train.restore import REFIT, Trained, best_folder, load_trained
+from negflax.train.restore import REFIT, Trained, best_folder
 from negflax.train.warm_start import catalogue_of
 from negflax.train.workdir_lock import locked
 
@@ -49,14 +50,16 @@ class Run:
     Attributes:
       workdir: its folder, which holds everything that is needed.
       checkpoint: `best`, `latest` or a step.
+      calibrated: use the calibration by feedback counts, if the run has one (docs/calibration.md).
       result: of the evaluation that `fit` ended with, query by query; None for a loaded run.
       metrics: figures of the test period and of training, as in results.json; {} before there are
         any. Names: docs/metrics.md.
     """
 
-    def __init__(self, workdir: str | Path, checkpoint: str = "best"):
+    def __init__(self, workdir: str | Path, checkpoint: str = "best", calibrated: bool = True):
         """A folder that `fit` has trained into; `load` says at once if it is none."""
         self.workdir, self.checkpoint = Path(workdir), str(checkpoint)
+        self.calibrated = calibrated
         self.result: Result | None = None
 
     def __repr__(self) -> str:
@@ -67,7 +70,7 @@ class Run:
     def trained(self) -> Trained:
         """The checkpoint with its config, catalogue and model, on all devices."""
         mesh = make_mesh(MeshConfig(), jax.devices())
-        return load_trained(self.workdir, self.checkpoint, mesh)
+        return load_calibrated(self.workdir, self.checkpoint, mesh, calibrated=self.calibrated)
 
     @functools.cached_property
     def config(self) -> Config:
@@ -164,17 +167,18 @@ class Run:
         return evaluation.evaluate_trained(self.trained, split, self.workdir, sequences).metrics
 
 
-def load(workdir: str | Path, checkpoint: str = "best") -> Run:
+def load(workdir: str | Path, checkpoint: str = "best", *, calibrated: bool = True) -> Run:
     """Opens a run that `fit` or launch.train has trained.
 
     Args:
       workdir: its folder, or an address such as gs://bucket/run, which is downloaded.
       checkpoint: `best`, `latest` or a step.
+      calibrated: use the calibration by feedback counts, if the run has one.
 
     Raises:
       CheckpointError: there is no such run or checkpoint.
     """
-    run = Run(downloaded(workdir), checkpoint)
+    run = Run(downloaded(workdir), checkpoint, calibrated)
     run.trained  # noqa: B018 - so that what is missing is told now
     return run
 
@@ -244,7 +248,7 @@ def _fit(config: Config, workdir: Path, init_from: str, resume_from: str, test: 
 
         run, results = Run(workdir), _figures(outcome)
         if test:
-            trained = load_trained(workdir, "best", mesh)
+            trained = load_calibrated(workdir, "best", mesh)
             run.result = evaluation.evaluate_trained(trained, "test", workdir, sequences)
             shown = run_page.look_at(config.name, trained, run.result, sequences, "test", workdir)
             from_first(lambda: str(run_page.write_page(workdir / REPORT, "test", [shown])))

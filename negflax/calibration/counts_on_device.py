@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from negflax.calibration import kind_terms
-from negflax.calibration.kind_counts import STATISTICS, event_bits, kind_of_items
+from negflax.calibration.kind_counts import LAST_SEEN, STATISTICS, event_bits, kind_of_items
 from negflax.calibration.kind_shift import Calibration, Shift
 from negflax.calibration.kind_terms import Scales
 from negflax.data import Catalogue
@@ -110,6 +110,6 @@ def count(before: Counted, events_ST: Any, calibration: dict[str, KindOnDevice])
             [jnp.where(counts_ST & bit, number_ST, 0) for bit in (True, bits[0])], axis=-1
         )
         tally = before.stats[kind]
-        tally = tally.at[user_S1, kind_ST, :6].add(added.astype(jnp.int32))
-        stats[kind] = tally.at[user_S1, kind_ST, 6:].max(newest.astype(jnp.int32))
+        tally = tally.at[user_S1, kind_ST, :LAST_SEEN].add(added.astype(jnp.int32))
+        stats[kind] = tally.at[user_S1, kind_ST, LAST_SEEN:].max(newest.astype(jnp.int32))
     return Counted(stats, number_ST[:, -1].astype(jnp.int32))

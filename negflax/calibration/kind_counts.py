@@ -9,7 +9,7 @@ V catalogue rows, F statistics.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,16 +18,9 @@ from negflax.data import Catalogue, Sequences, features
 from negflax.data.histories import history_events
 
 # `last_…`: number, from 1, of the event at which the user last had or disliked the kind, else 0.
-STATISTICS = (
-    "seen",
-    "dislike",
-    "dismissal",
-    "skip",
-    "long_view",
-    "enjoyed",
-    "last_seen",
-    "last_dislike",
-)
+COUNTS = ("seen", "dislike", "dismissal", "skip", "long_view", "enjoyed")
+STATISTICS = (*COUNTS, "last_seen", "last_dislike")
+LAST_SEEN, LAST_DISLIKE = len(COUNTS), len(COUNTS) + 1
 YES = 2  # code of a bit
 SHORT_DWELL, LONG_DWELL = (int(x) for x in features.dwell_codes(np.array([3_000.0, 18_000.0])))
 WHOLE = int(features.watch_ratio_codes(np.ones(1), np.ones(1))[0])
@@ -96,17 +89,10 @@ def counts_of(
     stats_PF[:, 0] = np.bincount(place_H, minlength=len(pair_P))
     for column, bit_H in enumerate(bits, start=1):
         stats_PF[:, column] = np.bincount(place_H[bit_H], minlength=len(pair_P))
-    np.maximum.at(stats_PF[:, 6], place_H, number_H)
-    np.maximum.at(stats_PF[:, 7], place_H[bits[0]], number_H[bits[0]])
+    np.maximum.at(stats_PF[:, LAST_SEEN], place_H, number_H)
+    np.maximum.at(stats_PF[:, LAST_DISLIKE], place_H[bits[0]], number_H[bits[0]])
     user_P, kind_P = np.divmod(pair_P, kinds)
     return KindCounts(user_P, kind_P.astype(np.int32), stats_PF, events_R)
-
-
-def no_counts(users: int) -> KindCounts:
-    """Of users without history."""
-    nothing = np.zeros(0, np.int64)
-    stats_PF = np.zeros((0, len(STATISTICS)), np.int32)
-    return KindCounts(nothing, nothing.astype(np.int32), stats_PF, np.zeros(users, np.int64))
 
 
 class UserCounts:
@@ -134,9 +120,19 @@ class UserCounts:
             stats[0] += 1
             for column, bit in enumerate(bits, start=1):
                 stats[column] += bool(bit)
-            stats[6] = self.events
+            stats[LAST_SEEN] = self.events
             if bits[0]:
-                stats[7] = self.events
+                stats[LAST_DISLIKE] = self.events
+
+    def copy(self) -> UserCounts:
+        """Counts that no further event changes."""
+        other = UserCounts()
+        other.events = self.events
+        other.by_kind = {
+            kind: {number: list(stats) for number, stats in by_number.items()}
+            for kind, by_number in self.by_kind.items()
+        }
+        return other
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Of each kind int32 (pairs, 1 + F): its number and statistics."""
@@ -157,10 +153,28 @@ class UserCounts:
         return counts
 
 
-def joined(users: list[UserCounts], kind: str) -> KindCounts:
-    """The counts of several users by one kind."""
+def split_by_user(counts: Mapping[str, KindCounts]) -> list[UserCounts]:
+    """The counts of every user apart."""
+    events_R = next(iter(counts.values())).events_R
+    found = [UserCounts() for _ in events_R]
+    for user, one in enumerate(found):
+        one.events = int(events_R[user])
+    for kind, of_kind in counts.items():
+        for user, number, stats in zip(
+            of_kind.user_P.tolist(),
+            of_kind.kind_P.tolist(),
+            of_kind.stats_PF.tolist(),
+            strict=True,
+        ):
+            found[user].by_kind[kind][number] = stats
+    return found
+
+
+def joined(users: Sequence[UserCounts], kind: str, length: int) -> KindCounts:
+    """The counts of several users by one kind, and of nobody up to `length` of them."""
     rows = [one.arrays()[kind] for one in users]
     table = np.concatenate([*rows, np.zeros((0, 1 + len(STATISTICS)), np.int32)])
     user_P = np.repeat(np.arange(len(users)), [len(x) for x in rows])
-    events_R = np.array([one.events for one in users], np.int64)
+    events_R = np.zeros(length, np.int64)
+    events_R[: len(users)] = [one.events for one in users]
     return KindCounts(user_P, table[:, 0], table[:, 1:], events_R)

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from negflax.calibration.kind_counts import counts_of, kind_of_items, split_by_user
+from negflax.config.calibration import KINDS
 from negflax.data import Sequences, history_batch
 from negflax.serve.list_rules import UserHistory
 from negflax.serve.lists import SMALLEST, power_of_two
@@ -108,12 +110,16 @@ class Encoding:
 
 
 def user_histories(histories: Sequences, user_R: np.ndarray) -> list[UserHistory]:
-    """What the users have had and disliked."""
-    found = []
-    for user in user_R:
+    """What the users have had and disliked, and their feedback by cluster and creator."""
+    end_R, found = histories.offsets_U1[user_R + 1], []
+    counts = {
+        kind: counts_of(histories, user_R, end_R, kind_of_items(histories.catalogue, kind))
+        for kind in KINDS
+    }
+    for user, counted in zip(user_R, split_by_user(counts), strict=True):
         events = slice(histories.offsets_U1[user], histories.offsets_U1[user + 1])
         item_n = histories.item_E[events]
         said_no = (histories.dislike_E[events] == 2) | (histories.dismissal_E[events] == 2)
         known = item_n > 0
-        found.append(UserHistory(np.unique(item_n[known]), item_n[known & said_no]))
+        found.append(UserHistory(np.unique(item_n[known]), item_n[known & said_no], counted))
     return found

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from negflax.calibration.kind_counts import UserCounts
 from negflax.config import ConfigError
 from negflax.data import Catalogue
 
@@ -93,10 +94,12 @@ class UserHistory:
     Attributes:
       seen: catalogue rows of the history.
       disliked: catalogue rows of disliked items, the newest last.
+      counts: feedback by cluster and creator, for a calibration; None: not known.
     """
 
     seen: np.ndarray
     disliked: np.ndarray
+    counts: UserCounts | None = None
 
     def recently_disliked(self, count: int) -> np.ndarray:
         """The last `count` different disliked rows, filled up with 0."""

@@ -19,6 +19,7 @@ import numpy as np
 
 from negflax.config import ConfigError
 from negflax.serve import list_rules
+from negflax.serve.correction import Correction
 from negflax.serve.list_rules import ListRules, UserHistory
 from negflax.serve.one_event import rows_of
 from negflax.serve.scoring import (
@@ -26,7 +27,7 @@ from negflax.serve.scoring import (
     normaliser_function,
     similarity_function,
 )
-from negflax.serve.topk import top_k_function
+from negflax.serve.topk import Queries, top_k_function
 from negflax.train.restore import Trained, scored_tables
 
 SMALLEST = 16  # shape of excluded items, lists and histories
@@ -61,12 +62,14 @@ class Lists:
     Attributes:
       trained: the checkpoint.
       tables: its tables as serving reads them.
+      correction: what its calibration adds to the scores.
     """
 
     def __init__(self, trained: Trained):
         """Composes the item vectors once."""
         self.trained = trained
         self.tables = scored_tables(trained.model, trained.state)
+        self.correction = Correction(trained, self.tables)
 
     def check_k(self, k: int) -> None:
         """Refuses a list length.
@@ -102,26 +105,28 @@ class Lists:
         self.check_k(k)
         named = rows_of(self.trained.catalogue, rules.exclude)
         excluded = [list_rules.excluded_rows(user, rules, named[named > 0]) for user in users]
+        shifts = self.correction.of_users(users, len(states_RD))
+        queries = Queries(states_RD, shifts)
         if explain or rules.look_further:
-            found = self._walked(states_RD, users, k, rules, excluded)
+            found = self._walked(queries, users, k, rules, excluded)
         else:
-            found = self._plain(states_RD, k, excluded)
+            found = self._plain(queries, k, excluded)
         if not explain:
             return [dataclasses.replace(one, left_out=()) for one in found]
         output = self.tables[self.trained.model.output_table]["rows"]
-        normaliser = normaliser_function(self.trained.model, self.trained.mesh)
-        lse_R = np.asarray(normaliser(states_RD, output))
+        normaliser = normaliser_function(self.trained.model, self.trained.mesh, len(shifts))
+        lse_R = np.asarray(normaliser(states_RD, output, *queries.arguments))
         return [
             dataclasses.replace(one, lse=float(lse)) for one, lse in zip(found, lse_R, strict=False)
         ]
 
-    def _plain(self, states_RD: Any, k: int, excluded: list[Any]) -> list[UserList]:
+    def _plain(self, queries: Queries, k: int, excluded: list[Any]) -> list[UserList]:
         """Where nothing but known rows is left out."""
         excluded_RH = _padded(
             [np.unique(np.concatenate([rows for rows, _ in one])) for one in excluded],
-            len(states_RD),
+            len(queries.states_RD),
         )
-        row_RM, score_RM = self._search(states_RD, k, excluded_RH)
+        row_RM, score_RM = self._search(queries, k, excluded_RH)
         found = []
         for row_M, score_M in zip(row_RM[: len(excluded), :k], score_RM[:, :k], strict=False):
             listed = np.isfinite(score_M)
@@ -130,20 +135,20 @@ class Lists:
 
     def _walked(
         self,
-        states_RD: Any,
+        queries: Queries,
         users: Sequence[UserHistory],
         k: int,
         rules: ListRules,
         excluded: list[Any],
     ) -> list[UserList]:
         """Rankings of M items, M raised until every list is whole or the catalogue has ended."""
-        catalogue, length = self.trained.catalogue, len(states_RD)
+        catalogue, length = self.trained.catalogue, len(queries.states_RD)
         why = [{int(row): said for rows, said in one for row in rows} for one in excluded]
         items = catalogue.num_rows - 1
         asked = min(items, k + max(map(len, why), default=0) + SMALLEST)
         while True:
             nothing_RH = np.zeros((length, 0), np.int32)
-            row_RM, score_RM = self._search(states_RD, asked, nothing_RH)
+            row_RM, score_RM = self._search(queries, asked, nothing_RH)
             near_RM = self._near(row_RM, users, rules)
             walks = [
                 list_rules.walk(row_RM[i], near_RM[i], user, rules, catalogue, why[i], k)
@@ -179,13 +184,20 @@ class Lists:
         return np.asarray(cosine_RM) >= rules.aversion
 
     def _search(
-        self, states_RD: Any, k: int, excluded_RH: np.ndarray
+        self, queries: Queries, k: int, excluded_RH: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """(rows, scores), both (R, K or more), by falling score, −inf where a list has ended."""
         trained, model = self.trained, self.trained.model
         length = min(power_of_two(k, SMALLEST), model.num_rows - 1)
-        search = top_k_function(trained.mesh, model.num_rows, length, bias=model.config.item_bias)
-        found = search(states_RD, self.tables[model.output_table]["rows"], excluded_RH)
+        search = top_k_function(
+            trained.mesh,
+            model.num_rows,
+            length,
+            bias=model.config.item_bias,
+            kinds=len(queries.shifts),
+        )
+        output = self.tables[model.output_table]["rows"]
+        found = search(queries.states_RD, output, excluded_RH, *queries.arguments)
         row_RM, score_RM = jax.device_get(found)
         if not (score_RM < np.inf).all():  # NaN neither
             raise ModelError(

@@ -18,7 +18,7 @@ from negflax import tables
 from negflax.data import Batch
 from negflax.mesh import AXES, COPIED, SPLIT, exact_products
 from negflax.model import Recommender
-from negflax.serve.topk import CHUNK, top_k_function
+from negflax.serve.topk import CHUNK, Shifts, shift_specs, top_k_function
 from negflax.train.finite import non_finite
 from negflax.train.restore import Trained
 
@@ -83,31 +83,31 @@ def request_function(model: Recommender) -> Any:
     return jax.jit(model.at_request)
 
 
-def list_function(model: Recommender, mesh: Mesh, k: int) -> Any:
+def list_function(model: Recommender, mesh: Mesh, k: int, kinds: int = 0) -> Any:
     """(dense, tables, batch of R histories, excluded rows (R, H)) → lists, without scores (R, V).
 
     The lists are (catalogue rows (R, K), scores (R, K)), as `topk.top_k_function` gives them.
     Encoder and search are compiled apart, so that their shapes add up and do not multiply.
     """
     states = step_function(model, mesh)
-    search = top_k_function(mesh, model.num_rows, k, bias=model.config.item_bias)
+    search = top_k_function(mesh, model.num_rows, k, bias=model.config.item_bias, kinds=kinds)
 
-    def lists(dense: Any, state_tables: Any, batch: Batch, excluded_RH: Any) -> Any:
+    def lists(dense: Any, state_tables: Any, batch: Batch, excluded_RH: Any, *shifts: Any) -> Any:
         states_RD, _ = states(dense, state_tables, batch, None)
         states_RD = _at_request(model, dense, states_RD, batch)
-        return search(states_RD, state_tables[model.output_table]["rows"], excluded_RH)
+        return search(states_RD, state_tables[model.output_table]["rows"], excluded_RH, *shifts)
 
     return lists
 
 
 @functools.lru_cache(maxsize=8)
-def normaliser_function(model: Recommender, mesh: Mesh) -> Any:
+def normaliser_function(model: Recommender, mesh: Mesh, kinds: int = 0) -> Any:
     """Jitted (states (R, D), output rows) → (R,) the log-sum-exp of the scores of all items.
 
     p of an item is exp(score − this), the p of docs/method.md §2 over the whole catalogue.
     """
 
-    def on_device(states_RD: jax.Array, rows_vD: jax.Array) -> jax.Array:
+    def on_device(states_RD: jax.Array, rows_vD: jax.Array, shifts: Shifts = ()) -> jax.Array:
         first, size = lax.axis_index(AXES) * len(rows_vD), min(CHUNK, len(rows_vD))
 
         def add(total_R: jax.Array, chunk: jax.Array) -> tuple[jax.Array, None]:
@@ -117,14 +117,17 @@ def normaliser_function(model: Recommender, mesh: Mesh) -> Any:
             place_C = start + jnp.arange(size)
             row_C = first + place_C  # the last chunk is read from further up, to be whole
             counts_C = (row_C > 0) & (row_C < model.num_rows) & (place_C >= chunk * size)
-            scores_RC = jnp.where(counts_C, states_RD @ weights_CD.T + bias_C, -jnp.inf)
+            scores_RC = states_RD @ weights_CD.T + bias_C
+            for kind_v, shift in shifts:
+                scores_RC += shift.bias_GR[shift.slot_K[kind_v[place_C]]].T
+            scores_RC = jnp.where(counts_C, scores_RC, -jnp.inf)
             return jnp.logaddexp(total_R, jax.nn.logsumexp(scores_RC, axis=1)), None
 
         none_R = jnp.full(len(states_RD), -jnp.inf, states_RD.dtype)
         total_R, _ = lax.scan(add, none_R, jnp.arange(-(-len(rows_vD) // size)))
         return jax.nn.logsumexp(lax.all_gather(total_R, AXES), axis=0)
 
-    return _on_devices(on_device, mesh, (COPIED, SPLIT))
+    return _on_devices(on_device, mesh, (COPIED, SPLIT, *shift_specs(kinds)))
 
 
 @functools.lru_cache(maxsize=8)

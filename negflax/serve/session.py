@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import pyarrow as pa
 
+from negflax.calibration import UserCounts
 from negflax.data import features
 from negflax.data.batches import asked_after
 from negflax.data.times import request_ms
@@ -48,6 +49,7 @@ class Session:
         self._codes_nF = np.zeros((0, len(CODES)), np.int32)
         self._seen: dict[int, None] = {}  # in the order of the events
         self._disliked: list[int] = []
+        self._counts = UserCounts()
 
     def add(self, event: Mapping[str, Any]) -> bool:
         """Reads an event.
@@ -98,7 +100,11 @@ class Session:
     def now(self, at: Any = None) -> tuple[np.ndarray, UserHistory]:
         """(state (1, D), what the user has had), for lists of several sessions at once."""
         with self._lock:
-            user = UserHistory(np.array(list(self._seen), np.int32), np.array(self._disliked, int))
+            user = UserHistory(
+                np.array(list(self._seen), np.int32),
+                np.array(self._disliked, int),
+                self._counts.copy(),
+            )
             return np.asarray(self._state(at)), user
 
     def _state(self, at: Any) -> Any:
@@ -120,6 +126,7 @@ class Session:
             arrays["codes"] = self._codes_nF
             arrays["seen"] = np.array(list(self._seen), np.int32)
             arrays["disliked"] = np.array(self._disliked, np.int32)
+            arrays |= {f"counts/{kind}": x for kind, x in self._counts.arrays().items()}
             fields = {name: getattr(self, name) for name in ("user", "events", "unknown")}
             return pack(self._of.fingerprint, fields | {"time_ms": self._time_ms}, arrays)
 
@@ -150,6 +157,8 @@ class Session:
             self._codes_nF = arrays["codes"]
             self._seen = dict.fromkeys(arrays["seen"].tolist())
             self._disliked = arrays["disliked"].tolist()
+            counts = {kind: arrays[f"counts/{kind}"] for kind in self._counts.by_kind}
+            self._counts = UserCounts.of_arrays(self.events, counts)
         return self
 
     def start_from(self, codes_nF: np.ndarray, user: UserHistory, time_ms: int) -> Session:
@@ -164,6 +173,8 @@ class Session:
     def _read(self, codes_nF: np.ndarray) -> None:
         encoding, before = self._of.encoding, self.events
         self.events += len(codes_nF)
+        for codes_F in codes_nF.tolist():
+            self._counts.add(dict(zip(CODES, codes_F, strict=True)))
         if not encoding.goes_on:
             self._codes_nF = np.concatenate([self._codes_nF, codes_nF])
             self._progress = encoding.whole(self._codes_nF)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-MAGIC, VERSION = b"NGFLSESS", 1
+MAGIC, VERSION = b"NGFLSESS", 2
 _START = struct.Struct("<8sHI")
 _END = struct.Struct("<I")
 _DTYPES = ("bool", "float16", "bfloat16", "float32", "float64", "int32", "int64")

@@ -53,6 +53,11 @@ class Queries(NamedTuple):
     states_RD: jax.Array
     shifts: Shifts = ()
 
+    @property
+    def arguments(self) -> tuple[Shifts, ...]:
+        """What follows the arguments of a function that was made for as many kinds."""
+        return (self.shifts,) if self.shifts else ()
+
 
 @functools.lru_cache(maxsize=32)
 def top_k_function(
@@ -94,10 +99,15 @@ def top_k_function(
             on_shard,
             mesh=mesh,
             check_vma=False,
-            in_specs=(COPIED, SPLIT, COPIED, *(((SPLIT, COPIED),) * kinds,) * bool(kinds)),
+            in_specs=(COPIED, SPLIT, COPIED, *shift_specs(kinds)),
             out_specs=(COPIED, COPIED),
         )
     )
+
+
+def shift_specs(kinds: int) -> tuple[Any, ...]:
+    """How the shifts of so many kinds lie on the mesh, as further arguments of a program."""
+    return (((SPLIT, COPIED),) * kinds,) if kinds else ()
 
 
 def top_k_of_shard(

@@ -5,7 +5,6 @@ Shapes: U users, R users scored at a time, T history steps, V catalogue rows, K 
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import json
@@ -18,6 +17,8 @@ import numpy as np
 import pyarrow as pa
 from jax.sharding import Mesh
 
+from negflax.calibration import load_calibrated, parameters_fingerprint
+from negflax.calibration.stored_calibration import to_json
 from negflax.config import MeshConfig
 from negflax.data import DataError, Sequences, history_batch
 from negflax.data.tabular import Data, read_histories
@@ -30,8 +31,7 @@ from negflax.serve.lists import Lists, UserList, power_of_two
 from negflax.serve.one_event import codes_of
 from negflax.serve.scoring import check_finite
 from negflax.serve.session import Session
-from negflax.train.fingerprint import fingerprints
-from negflax.train.restore import Trained, load_trained
+from negflax.train.restore import Trained
 
 
 class TrainedRecommender:
@@ -48,7 +48,7 @@ class TrainedRecommender:
     """
 
     def __init__(self, trained: Trained, history: int = 100, users_at_a_time: int = 256):
-        """What `negflax.train.restore.load_trained` gives; `load` does both.
+        """What `negflax.calibration.load_calibrated` gives; `load` does both.
 
         Raises:
           ModelError: a table has a value that is not finite.
@@ -79,21 +79,15 @@ class TrainedRecommender:
         """
         if mesh is None:
             mesh = make_mesh(MeshConfig(), jax.devices())
-        return cls(load_trained(workdir, checkpoint, mesh), **settings)
+        return cls(load_calibrated(workdir, checkpoint, mesh), **settings)
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Names the parameters: equal for recommenders that share states of sessions."""
-        trained = self.trained
-        parts = {"dense": trained.state["dense"]}
-        parts["tables"] = {k: {"rows": x["rows"]} for k, x in trained.state["tables"].items()}
-        rows = {name: spec.num_rows for name, spec in trained.model.tables.items()}
-        said = {
-            "model": dataclasses.asdict(trained.config.model),
-            "items": trained.catalogue.fingerprint,
-            "arrays": fingerprints(parts, rows),
-        }
-        text = json.dumps(said, sort_keys=True, default=str)
+        """Names the parameters: equal for recommenders that give the same lists."""
+        found, calibration = parameters_fingerprint(self.trained), self.trained.calibration
+        if calibration is None:
+            return found
+        text = found + json.dumps(to_json(calibration) | {"report": None}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def session(

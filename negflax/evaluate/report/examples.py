@@ -12,6 +12,7 @@ import numpy as np
 from negflax.data import Catalogue, Sequences, history_batch
 from negflax.data.histories import padded_history_items
 from negflax.evaluate.protocol import Queries
+from negflax.serve.correction import Correction
 from negflax.serve.scoring import list_function
 from negflax.train.restore import Trained, scored_tables
 
@@ -110,12 +111,15 @@ def _lists(
     dislike_E[last_R] = YES if disliked else np.minimum(dislike_E[last_R], NO)
     changed = dataclasses.replace(sequences, dislike_E=dislike_E)
     batch = history_batch(changed, asked.end_R, asked.user_R, trained.config.eval.history)
-    lists = list_function(trained.model, trained.mesh, k)
+    tables = scored_tables(trained.model, trained.state)
+    shifts = Correction(trained, tables).of_histories(changed, asked.user_R, asked.end_R)
+    lists = list_function(trained.model, trained.mesh, k, len(shifts))
     row_RK, _ = lists(
         trained.state["dense"],
-        scored_tables(trained.model, trained.state),
+        tables,
         batch,
         padded_history_items(sequences, asked.user_R, asked.end_R),
+        *((shifts,) if shifts else ()),
     )
     return [row_K[row_K > 0] for row_K in np.asarray(row_RK)]
 
