@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import os
 
-# One thread, before anything starts a pool.
-os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false"
+if __name__ == "__main__":  # one thread, before anything starts a pool
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    one = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false"
+    os.environ["XLA_FLAGS"] = one
 
 import statistics  # noqa: E402
 import tempfile  # noqa: E402
