@@ -167,6 +167,11 @@ def _check_objective(config: Config) -> None:
         )
     if loss.objective == "negative_weight_limited" and not loss.w_max:
         raise ConfigError(f"{objective} needs a cap on weights: set config.loss.w_max above 0")
+    if loss.label_smoothing and loss.objective not in ("ssm", "ntr"):
+        raise ConfigError(
+            f"config.loss.label_smoothing = {loss.label_smoothing:g} is defined for positives that "
+            f"cost −log p: use the objective 'ssm' or 'ntr', not {loss.objective!r}, or set it to 0"
+        )
     if loss.exclude_seen and loss.implementation not in ("auto", "xla"):
         raise ConfigError(
             f"config.loss.implementation = {loss.implementation!r} does not support "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated, Literal, NamedTuple
 
-from negflax.config.kinds import Count, Natural, NotNegative, Positive, Range, UpToOne
+from negflax.config.kinds import Count, Natural, NotNegative, Positive, Range, Share, UpToOne
 from negflax.config.registry import Registry
 
 
@@ -84,6 +84,8 @@ class LossConfig:
       gbce_negatives: K, sampled negatives of a state in `gbce`.
       contrastive: weight of the contrastive term of `contrastive`.
       temperature: τ of that term.
+      label_smoothing: ε, the share of each positive label that is spread evenly over the catalogue,
+        for `ssm` and `ntr`; 0 is off.
       exclude_seen: items that a user has had are no candidates after that, as in lists without seen
         items. Costs little with candidates = `full`, more with sampled ones.
       block_elements: budget, in elements, of the block of logits that is alive at a time.
@@ -115,6 +117,7 @@ class LossConfig:
     gbce_negatives: Count = 64
     contrastive: NotNegative = 0.1
     temperature: Positive = 1.0
+    label_smoothing: Share = 0.0
     exclude_seen: bool = False
     block_elements: Count = 8_000_000
     implementation: Literal["auto", "xla", "mosaic_gpu", "mosaic_tpu"] = "auto"

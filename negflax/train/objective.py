@@ -14,7 +14,7 @@ from jax.nn import softplus
 
 from negflax.config import OBJECTIVES, Config
 from negflax.data.batch import Batch
-from negflax.loss import extra_columns, objectives
+from negflax.loss import extra_columns, label_smoothing, objectives
 from negflax.loss.candidates import Candidates
 from negflax.loss.labels import ExtraColumns, LabelBatch, first_of_equals, margins
 from negflax.loss.logsumexp import CandidateSet, KernelOptions, label_logsumexp
@@ -125,6 +125,10 @@ def labels_loss(
             corrected._replace(bias_S=within_S), 0 * r_NL, w_NL, has_w_N
         )
         value, margins_NL = positive + negative, jnp.where(labels.w_NL > 0, within_NL, margins_NL)
+    if config.loss.label_smoothing:
+        mean = label_smoothing.mean_item(item.vectors, item.bias, log_q_S, options.split_over)
+        smoothed = label_smoothing.smoothing_sum(states_ND, labels._replace(r_NL=r_NL), *mean)
+        value += config.loss.label_smoothing * smoothed
     shown_NL = lax.stop_gradient(jnp.where(labels.ids_NL >= 0, labels.logits_NL, 0))
     return total + value, (margins_NL, shown_NL)
 

@@ -24,19 +24,20 @@ def largest_difference(a, b, model):
 
 
 @pytest.mark.parametrize(
-    ("candidates", "composed", "eight"),
+    ("candidates", "composed", "smoothing", "eight"),
     [
-        ("full", ("creator",), {"table": 1}),
-        ("full", (), {"table": 4, "rows": ("table",)}),
-        ("uniform", ("creator", "cluster"), {"table": 4, "lookup": "all_to_all"}),
-        ("unigram", (), {"table": 2, "lookup": "psum", "rows": ("data",)}),
-        ("in_batch", (), {"table": 2, "lookup": "all_to_all", "rows": ("table",)}),
+        ("full", ("creator",), 0.0, {"table": 1}),
+        ("full", (), 0.2, {"table": 4, "rows": ("table",)}),
+        ("uniform", ("creator", "cluster"), 0.0, {"table": 4, "lookup": "all_to_all"}),
+        ("unigram", (), 0.2, {"table": 2, "lookup": "psum", "rows": ("data",)}),
+        ("in_batch", (), 0.0, {"table": 2, "lookup": "all_to_all", "rows": ("table",)}),
     ],
 )
-def test_one_device_equals_eight_in_float64(candidates, composed, eight):
+def test_one_device_equals_eight_in_float64(candidates, composed, smoothing, eight):
     with jax.enable_x64(True):
         config = tiny.changed(
-            model={"dtype": "float64", "composed": composed}, loss={"candidates": candidates}
+            model={"dtype": "float64", "composed": composed},
+            loss={"candidates": candidates, "label_smoothing": smoothing},
         )
         sequences = tiny.make_sequences(reserved=21)
         states = []
