@@ -12,7 +12,9 @@ import jax
 from absl import logging
 from jax.sharding import Mesh
 
-from negflax.config import Config, ConfigError, check
+from negflax.calibration import write_calibration
+from negflax.calibration.select_terms import calibrate
+from negflax.config import Config, ConfigError, MeshConfig, check
 from negflax.data import Sequences, StreamBatches
 from negflax.data.rule_matches import require_matches
 from negflax.evaluate import build_queries, evaluate_scorer
@@ -23,7 +25,14 @@ from negflax.model import Recommender
 from negflax.processes import from_first
 from negflax.tables import padded_rows
 from negflax.train.loop import Outcome, planned_steps, train, warm_up_steps
-from negflax.train.restore import REFIT, save_catalogue
+from negflax.train.restore import (
+    REFIT,
+    Trained,
+    best_folder,
+    load_trained,
+    load_weight_sums,
+    save_catalogue,
+)
 from negflax.train.run_config import CONFIG, write_config
 from negflax.train.starting import first_state
 from negflax.train.step import Trainer
@@ -121,6 +130,26 @@ def _train_run(
         first_state, trainer, sequences.catalogue, workdir, resume_from, init_from
     )
     return train(config, trainer, batches, stop or steps, workdir, validate, init)
+
+
+def calibrate_run(workdir: Path, which: str, sequences: Sequences) -> Trained:
+    """Fits the calibration of a trained run into its folder, and returns the calibrated checkpoint.
+
+    Args:
+      workdir: folder of the run.
+      which: `best`, `latest` or a step.
+      sequences: data of the run.
+
+    Raises:
+      CheckpointError: there is no such checkpoint.
+      ConfigError, DataError: see `negflax.calibration.select_terms.calibrate`.
+    """
+    folder = best_folder(workdir) if which == "best" else workdir
+    mesh = make_mesh(MeshConfig(), jax.devices())
+    trained = load_trained(workdir, which, mesh)
+    found = calibrate(trained, sequences, load_weight_sums(workdir, which, mesh))
+    from_first(lambda: str(write_calibration(folder, found)))
+    return dataclasses.replace(trained, calibration=found)
 
 
 def mesh_of(config: Config) -> Mesh:

@@ -4,7 +4,8 @@
   python examples/serve/from_export.py exported                  # the example of the report
   python examples/serve/from_export.py exported '[{"item_id": 17, "dislike": true}]'
 
-Without faiss, or without an index in the export, every item is scored.
+Without faiss, or without an index in the export, every item is scored. So it is where the export
+has a calibration (calibration.json), whose corrections are no part of the vectors in the index.
 """
 
 import hashlib
@@ -17,7 +18,65 @@ from pathlib import Path
 import numpy as np
 from jax import export
 
-VERSION = 1
+VERSION = 2
+
+
+# What is counted of a user's events by cluster and by creator; calibration.json explains it.
+STATISTICS = (
+    "seen",
+    "dislike",
+    "dismissal",
+    "skip",
+    "long_view",
+    "enjoyed",
+    "last_seen",
+    "last_dislike",
+)
+YES, SHORT, LONG, WHOLE = 2, 8, 13, 12  # codes of a bit, of 3 s, of 18 s and of a whole view
+
+
+def tally(stats, code, number):
+    """Counts one event, the user's `number`-th, by its codes."""
+    long_view = code["dwell"] >= LONG or code["watch_ratio"] >= WHOLE
+    disliked = code["dislike"] == YES
+    stats["seen"] += 1
+    stats["dislike"] += disliked
+    stats["dismissal"] += code["dismissal"] == YES
+    stats["skip"] += 0 < code["dwell"] < SHORT
+    stats["long_view"] += long_view
+    stats["enjoyed"] += long_view and not disliked
+    stats["last_seen"] = number
+    if disliked:
+        stats["last_dislike"] = number
+
+
+def kind_bias(values, stats, events, scales):
+    """What is added to the scores of a cluster or creator with these statistics."""
+    dislikes = min(stats["dislike"], scales["cap"])
+    last = stats["last_dislike"]
+    features = {
+        "seen": math.log1p(stats["seen"]),
+        "recent": scales["decay"] ** (events - stats["last_seen"]),
+        "enjoyed": math.log1p(stats["enjoyed"]),
+        "skipped": math.log1p(stats["skip"]),
+        "dislike": dislikes,
+        "recent_dislike": scales["decay"] ** (events - last) if last else 0.0,
+        "rate": stats["dislike"] / (stats["seen"] + scales["prior_seen"]),
+    }
+    total = sum(values.get(name, 0.0) * feature for name, feature in features.items())
+    if "belief/strength" in values:
+        evidence = {
+            "dislike": dislikes,
+            "dismissal": min(stats["dismissal"], scales["cap"]),
+            "skip": stats["skip"],
+            "long_view": stats["long_view"],
+            "other": stats["seen"] - stats["skip"] - stats["long_view"],
+        }
+        prior = values["belief/prior"]
+        odds = prior + sum(values[f"belief/{name}"] * x for name, x in evidence.items())
+        belief = 0.5 * (math.tanh(0.5 * odds) - math.tanh(0.5 * prior))
+        total -= values["belief/strength"] * belief
+    return total
 
 
 class ExportError(ValueError):
@@ -57,6 +116,9 @@ class ExportedModel:
         for name, array in self.weights.items():
             if not np.isfinite(array).all():
                 raise ExportError(f"weights.npz: {name} holds NaN or infinity")
+        self.calibration = None
+        if "calibration.json" in self.manifest["files"]:
+            self.calibration = json.loads((self.folder / "calibration.json").read_text())
         self._programs = {}
         self.index = self._index() if index else None
         self._vectors = None
@@ -138,8 +200,34 @@ class ExportedModel:
         states, carry = self.call("step", codes[None], carry)
         return np.asarray(states)[0], carry
 
-    def recommend(self, state, k=10, exclude=()):
+    def correction(self, events):
+        """(items,) what the calibration adds to the scores after these events; None without one."""
+        if self.calibration is None:
+            return None
+        codes = [codes for codes in map(self.codes, events) if codes is not None]
+        column = {name: i for i, name in enumerate(self.features["columns"])}
+        total = np.zeros(self.manifest["items"], np.float32)
+        for kind, values in self.calibration["values"].items():
+            counts = {}
+            for number, event in enumerate(codes, 1):
+                code = {name: int(event[i]) for name, i in column.items()}
+                if code[kind]:
+                    tally(counts.setdefault(code[kind], dict.fromkeys(STATISTICS, 0)), code, number)
+            bias = {
+                one: kind_bias(values, stats, len(codes), self.calibration["scales"])
+                for one, stats in counts.items()
+            }
+            total += np.array([bias.get(one, 0) for one in self.items[kind]], np.float32)
+        return total
+
+    def recommend(self, state, k=10, exclude=(), added=None):
         """[(item id, score)] of the k best items, `exclude` (ids) left out.
+
+        Args:
+          state: of `state` or `step`.
+          k: length of the list.
+          exclude: ids.
+          added: what `correction` gave; without it, a calibration is not used.
 
         Raises:
           ExportError: the state is not finite, or k is below 1 or above the number of items.
@@ -151,11 +239,11 @@ class ExportedModel:
             raise ExportError("the state is not finite")
         query = np.append(state, 1).astype(np.float32)[None]
         left_out = {self.row[str(item)] - 1 for item in exclude if str(item) in self.row}
-        if self.index is not None:
+        if self.index is not None and added is None:
             scores, places = self.index.search(query, min(items, k + len(left_out)))
             scores, places = scores[0], places[0]
         else:
-            score_I = self.vectors @ query[0]
+            score_I = self.vectors @ query[0] + (0 if added is None else added)
             places = np.argsort(-score_I, kind="stable")
             scores = score_I[places]
         found = [
@@ -184,7 +272,7 @@ def main(folder, events=None):
     example = json.loads((Path(folder) / "report.json").read_text())["example"]
     asked = example["events"] if events is None else json.loads(events)
     state, _, _ = model.state(asked)
-    found = model.recommend(state, len(example["items"]))
+    found = model.recommend(state, len(example["items"]), added=model.correction(asked))
     for item, score in found:
         print(f"{item}\t{score:.4f}")
     if events is None:

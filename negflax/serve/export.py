@@ -23,7 +23,7 @@ from negflax.config import ConfigError
 from negflax.files import write_arrays, write_json
 from negflax.model.recommender import TABLE_FEATURES
 from negflax.serve import export_format as names
-from negflax.serve.export_format import features_json, vocabulary_json
+from negflax.serve.export_format import calibration_json, features_json, vocabulary_json
 from negflax.serve.index import build_index, faiss
 from negflax.serve.list_table import cluster_names
 from negflax.serve.one_event import CODES, batch_like
@@ -119,6 +119,10 @@ def write_export(
     _write_items(out / names.ITEMS, recommender, vectors_ID)
     write_json(out / names.VOCABULARY, vocabulary_json(trained.catalogue))
     write_json(out / names.FEATURES, features_json())
+    (out / names.CALIBRATION).unlink(missing_ok=True)
+    if trained.calibration is not None:
+        write_json(out / names.CALIBRATION, calibration_json(trained.calibration))
+        written.append(names.CALIBRATION)
     for name, schema in names.SCHEMAS.items():
         write_json(out / name.replace(".json", ".schema.json"), schema)
     report = {"example": example(recommender)}

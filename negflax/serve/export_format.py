@@ -1,4 +1,4 @@
-"""The files of an exported model, and what their JSON holds. Version 1.
+"""The files of an exported model, and what their JSON holds. Version 2.
 
     manifest.json                 version, model, shapes, and size and SHA-256 of every other file
     history.jaxexport             (weights, codes (1, T, 9), count (1,)) → (states (1, D), carry)
@@ -9,27 +9,32 @@
     items.parquet                 item_id, vector (the bias last), title, creator, clusters
     vocabulary.json               ids and features of the items, in the order of the rows
     features.json                 how the fields of an event become codes
+    calibration.json              correction of the scores by feedback counts, if the run has one
     index.faiss                   nearest neighbours; place i is item i
     report.json                   recall of the index, and an example with its list
 
 `codes` are int32 in the order of `columns` in features.json; a history is right-aligned, and
 `count` of its T steps are events. `carry` is a tuple of arrays. A score is the inner product of an
-item's vector with a user's state to which a 1 was added.
+item's vector with a user's state to which a 1 was added; a calibration adds to it what its JSON
+says. Version 1 had no calibration.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from negflax.calibration import Calibration, kind_counts
+from negflax.calibration.stored_calibration import to_json
 from negflax.data import Catalogue, features
 from negflax.serve.one_event import CODES
 
-VERSION = 1
+VERSION = 2
 MANIFEST, REPORT = "manifest.json", "report.json"
 HISTORY, STEP = "history", "step"  # + "_batch" + PROGRAM
 PROGRAM = ".jaxexport"
 WEIGHTS, ITEMS, INDEX = "weights.npz", "items.parquet", "index.faiss"
 VOCABULARY, FEATURES = "vocabulary.json", "features.json"
+CALIBRATION = "calibration.json"
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
@@ -80,6 +85,39 @@ def features_json() -> dict[str, Any]:
             "number": "0 unknown, otherwise 1 + the number; outside [0, below): 1 + below",
             "item": "the item's value in vocabulary.json, 0 for an unknown item",
         },
+    }
+
+
+def calibration_json(calibration: Calibration) -> dict[str, Any]:
+    """The scalars, and how the statistics that they belong to come from the codes of events."""
+    return to_json(calibration) | {
+        "version": VERSION,
+        "statistics": {
+            "seen": "events on items of the kind, a cluster or a creator; kind 0 is not counted",
+            "dislike": f"of them those with dislike = {kind_counts.YES}",
+            "dismissal": f"those with dismissal = {kind_counts.YES}",
+            "skip": f"those with 0 < dwell < {kind_counts.SHORT_DWELL}",
+            "long_view": f"those with dwell >= {kind_counts.LONG_DWELL} or watch_ratio >= "
+            f"{kind_counts.WHOLE}",
+            "enjoyed": "long views without a dislike",
+            "last_seen": "number, from 1, of the last of them among all of the user's events",
+            "last_dislike": "number of the last one with a dislike, else 0",
+        },
+        "features": {
+            "seen": "log(1 + seen)",
+            "recent": "decay ** (number of events - last_seen)",
+            "enjoyed": "log(1 + enjoyed)",
+            "skipped": "log(1 + skip)",
+            "dislike": "min(dislike, cap)",
+            "recent_dislike": "decay ** (number of events - last_dislike), 0 without one",
+            "rate": "dislike / (seen + prior_seen)",
+            "belief/…": "log-odds: belief/prior + belief/dislike * min(dislike, cap) + "
+            "belief/dismissal * min(dismissal, cap) + belief/skip * skip + belief/long_view * "
+            "long_view + belief/other * (seen - skip - long_view)",
+        },
+        "meaning": "to the score of an item is added, for its cluster and its creator, if the user "
+        "has met it: the sum of value * feature, - belief/strength * (sigmoid(log-odds) - "
+        "sigmoid(belief/prior)); a name without a value is left out",
     }
 
 

@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from jsonschema import Draft202012Validator
 
+from negflax.calibration import Calibration
+from negflax.calibration.kind_terms import SCALARS, Scales
 from negflax.config import ConfigError
 from negflax.serve import TrainedRecommender, export, export_format
 from negflax.serve.index import build_index
@@ -94,6 +96,29 @@ def test_the_same_lists_as_the_run(folder, named, count):
             np.testing.assert_allclose(state, session.state, atol=1e-5)
 
 
+def test_a_calibration_is_exported(trained, tmp_path):
+    rng = np.random.default_rng(0)
+    values = {
+        kind: dict(zip(SCALARS, rng.normal(size=len(SCALARS)).tolist(), strict=True))
+        for kind in ("cluster", "creator")
+    }
+    calibration = Calibration("", Scales(3, 5.0, 0.9), values)
+    calibrated = TrainedRecommender(dataclasses.replace(trained, calibration=calibration))
+    export.write_export(calibrated, tmp_path, platforms=("cpu",), index=False)
+    model = from_export.ExportedModel(tmp_path)
+    for count in (0, 1, 30):
+        events = random_events(count, seed=count)
+        state, _, _ = model.state(events)
+        found = model.recommend(state, 12, added=model.correction(events))
+        session = calibrated.session()
+        for event in events:
+            session.add(event)
+        expected = session.recommend(12, exclude_seen=False)
+        np.testing.assert_allclose([x for _, x in found], expected["score"], rtol=1e-4, atol=1e-5)
+        assert [item for item, _ in found] == expected["item_id"].to_pylist()
+    assert from_export.main(str(tmp_path)) == 0
+
+
 def test_any_number_of_users_at_once(folder, named):
     model = from_export.ExportedModel(folder)
     rng = np.random.default_rng(0)
@@ -164,8 +189,8 @@ def test_a_folder_without_an_export(folder, tmp_path):
     broken = tmp_path / "broken"
     shutil.copytree(folder, broken)
     manifest = json.loads((broken / "manifest.json").read_text())
-    (broken / "manifest.json").write_text(json.dumps(manifest | {"version": 2}))
-    with pytest.raises(from_export.ExportError, match="export of version 2, this file reads"):
+    (broken / "manifest.json").write_text(json.dumps(manifest | {"version": 9}))
+    with pytest.raises(from_export.ExportError, match="export of version 9, this file reads"):
         from_export.ExportedModel(broken)
     (broken / "manifest.json").write_text(json.dumps(manifest))
     data = bytearray((broken / "weights.npz").read_bytes())

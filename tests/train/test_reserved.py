@@ -15,6 +15,7 @@ from negflax.evaluate.ranking import rank_scorers
 from negflax.evaluate.scorer import model_scorer
 from negflax.loss import candidates as sampling
 from negflax.serve.scoring import list_function
+from negflax.train.restore import scored_tables
 
 
 def test_reserved_rows_are_not_sampled():
