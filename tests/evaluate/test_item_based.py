@@ -168,7 +168,7 @@ def test_a_log_without_a_like_is_served_too(make_sequences):
 
 def test_settings_are_the_best_ones_on_validation(log):
     scorers, settings = item_based.item_baselines(log, ("train",), CONFIG)
-    assert list(scorers) == ["ease", "ease_recent", "ease_signed", "item_knn"]
+    assert list(scorers)[:4] == ["ease", "ease_recent", "ease_signed", "item_knn"]
     queries = build_queries(log, "valid", CONFIG.valid_users)
 
     def value(scorer, metric):

@@ -27,6 +27,7 @@ BASELINES = (
     Baseline("ease_recent", "item_based"),
     Baseline("ease_signed", "item_based"),
     Baseline("item_knn", "item_based"),
+    Baseline("als", "item_based"),  # where `implicit` is installed
     Baseline("markov", "counts"),
     Baseline("markov_5", "counts"),
     Baseline("popularity", "counts"),

@@ -1,8 +1,9 @@
-"""The item-to-item baselines EASE, its variants and item-kNN, tuned on the validation period.
+"""The item-based baselines EASE, its variants, item-kNN and ALS, tuned on the validation period.
 
-λ of EASE, γ of ease_recent and the number of neighbours of item_knn maximise ndcg_p at the first K;
-c of ease_signed maximises delta. For tuning, the baselines are fitted to the training period only.
-With the chosen settings they are then fitted to all events that the model was trained on.
+λ of EASE, γ of ease_recent and als, and the number of neighbours of item_knn maximise ndcg_p at the
+first K; c of ease_signed maximises delta. For tuning, the baselines are fitted to the training
+period only. With the chosen settings they are then fitted to all events that the model was trained
+on.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 
 from negflax.config import EvalConfig
 from negflax.data import Sequences
+from negflax.evaluate.baselines.als import als_scorer, available, fit_als
 from negflax.evaluate.baselines.ease import fit_ease, profile_scorer
 from negflax.evaluate.baselines.interactions import interactions, tie_break
 from negflax.evaluate.baselines.item_knn import nearest, neighbour_scorer
@@ -25,12 +27,13 @@ EASE_L2 = (200.0, 50.0, 1_000.0)  # the first of each is the default without a v
 RECENT_DECAY = (0.9, 0.8, 0.95, 0.98)
 SIGNED_C = (0.5, 0.25, 1.0)
 NEIGHBOURS = (100, 20, 50, 200)
+ALS_DECAY = (1.0, 0.9, 0.8)
 
 
 def item_baselines(
     sequences: Sequences, splits: tuple[str, ...], config: EvalConfig
 ) -> tuple[dict[str, Scorer], dict[str, float]]:
-    """Fits the baselines `ease`, `ease_recent`, `ease_signed` and `item_knn`.
+    """Fits `ease`, `ease_recent`, `ease_signed`, `item_knn` and, where it can, `als`.
 
     Args:
       sequences: events of all users.
@@ -60,6 +63,11 @@ def item_baselines(
     def knn_with(k: int) -> Scorer:
         return neighbour_scorer(sequences, neighbours, k, popularity_V)
 
+    def als_with(decay: float) -> Scorer:
+        return als_scorer(sequences, factors, popularity_V, decay)
+
+    factors = fit_als(matrix_UV, config.seed) if available() else None
+    als_decay = choose(als_with, ALS_DECAY, "ndcg_p") if factors else 1.0
     k = choose(knn_with, NEIGHBOURS, "ndcg_p")
     l2 = choose(ease_with, EASE_L2, "ndcg_p")
     fitted = fit_ease(matrix_UV, l2)
@@ -69,6 +77,7 @@ def item_baselines(
         matrix_UV = interactions(sequences, splits, sequences.positive_weight_E)
         popularity_V, neighbours = tie_break(matrix_UV), nearest(matrix_UV, k)
         fitted = fit_ease(matrix_UV, l2)
+        factors = fit_als(matrix_UV, config.seed) if factors else None
     scorers = {
         "ease": profile_scorer(sequences, fitted, popularity_V),
         "ease_recent": recent_with(decay),
@@ -77,6 +86,9 @@ def item_baselines(
     }
     settings = {"ease/l2": l2, "ease_recent/decay": decay, "ease_signed/c": c}
     settings["item_knn/neighbours"] = k
+    if factors:
+        scorers["als"] = als_with(als_decay)
+        settings["als/decay"] = als_decay
     return scorers, settings | {"item_baselines/tuned": int(choose is not _first)}
 
 
