@@ -18,7 +18,7 @@ from negflax import tables
 from negflax.data import Batch
 from negflax.mesh import AXES, COPIED, SPLIT, exact_products
 from negflax.model import Recommender
-from negflax.serve.topk import CHUNK, Shifts, shift_specs, top_k_function
+from negflax.serve.topk import CHUNK, Shifts, shift_specs, shifted, top_k_function
 from negflax.train.finite import non_finite
 from negflax.train.restore import Trained
 
@@ -118,8 +118,8 @@ def normaliser_function(model: Recommender, mesh: Mesh, kinds: int = 0) -> Any:
             row_C = first + place_C  # the last chunk is read from further up, to be whole
             counts_C = (row_C > 0) & (row_C < model.num_rows) & (place_C >= chunk * size)
             scores_RC = states_RD @ weights_CD.T + bias_C
-            for kind_v, shift in shifts:
-                scores_RC += shift.bias_GR[shift.slot_K[kind_v[place_C]]].T
+            if shifts:
+                scores_RC += shifted(shifts, lambda kind_v: kind_v[place_C]).T
             scores_RC = jnp.where(counts_C, scores_RC, -jnp.inf)
             return jnp.logaddexp(total_R, jax.nn.logsumexp(scores_RC, axis=1)), None
 

@@ -19,6 +19,7 @@ shard, B of a chunk, W blocks that are looked into, K list length, H excluded ro
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -37,6 +38,7 @@ _REFINED = 2_000_000  # values of looked-up rows alive at a time, 8 MB
 _BISECTIONS = 6  # of a user's values before a top-K
 # More blocks than needed: the second scores of a row may differ from the first in the last bit.
 _SLACK = 8
+SURE = "promise_in_bounds"
 
 
 Shifts = tuple[tuple[jax.Array, Shift], ...]  # of each kind: kind of every row (v,), its Shift
@@ -110,6 +112,20 @@ def shift_specs(kinds: int) -> tuple[Any, ...]:
     return (((SPLIT, COPIED),) * kinds,) if kinds else ()
 
 
+def shifted(shifts: Shifts, of_rows: Callable[[jax.Array], jax.Array]) -> jax.Array:
+    """(c, R) what all kinds add, of the rows that `of_rows` takes from an array over all of them.
+
+    Users are the minor axis, so that whole vectors are read.
+    """
+    parts = [
+        jnp.asarray(shift.bias_GR)
+        .at[jnp.asarray(shift.slot_K).at[of_rows(kind_v)].get(mode=SURE)]
+        .get(mode=SURE)
+        for kind_v, shift in shifts
+    ]
+    return functools.reduce(jnp.add, parts)
+
+
 def top_k_of_shard(
     queries: Queries,
     rows_vD: jax.Array,
@@ -153,8 +169,8 @@ def top_k_of_rows(
     wanted = k + excluded_RH.shape[1] + 1 + 1 + 2 + _SLACK
     if len(rows_vD) <= max(CHUNK, 2 * wanted * BLOCK):  # few rows: all of them
         scores_Rv = queries.states_RD @ rows_vD.T
-        for kind_v, shift in queries.shifts:
-            scores_Rv += shift.bias_GR[shift.slot_K[kind_v]].T
+        if queries.shifts:
+            scores_Rv += shifted(queries.shifts, lambda kind_v: kind_v).T
         row_Rv = jnp.broadcast_to(first + jnp.arange(len(rows_vD)), scores_Rv.shape)
         return _listed(scores_Rv, row_Rv, excluded_RH, num_rows, k)
     maxima_AR, group_RG = _block_maxima(queries, rows_vD, num_rows - first)
@@ -187,9 +203,11 @@ def _block_maxima(
         rows_cD = lax.dynamic_slice_in_dim(rows_vD, start, CHUNK)
         # Product and maximum are one kernel of XLA's CPU.
         scores_cR = rows_cD @ queries_RD.T
-        for kind_v, shift in queries.shifts:
-            kind_c = lax.dynamic_slice_in_dim(kind_v, start, CHUNK)
-            scores_cR += shift.bias_GR[shift.slot_K[kind_c]]
+        if queries.shifts:
+            of_chunk = functools.partial(
+                lax.dynamic_slice_in_dim, start_index=start, slice_size=CHUNK
+            )
+            scores_cR += shifted(queries.shifts, of_chunk)
         maxima_BR = scores_cR.reshape(-1, BLOCK, len(queries_RD)).max(axis=1)
         last_B = start + BLOCK * (1 + jnp.arange(len(maxima_BR)))
         asked_B = (last_B > chunk * CHUNK) & (last_B - BLOCK < items)
