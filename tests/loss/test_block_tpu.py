@@ -21,7 +21,13 @@ def test_weights_and_sums_agree_with_float64(shape, dtype, interpreter):
     logits = reference.logits(*(np.asarray(x, np.float64) for x in arrays[:3]), ids, exclude)
     bound = np.where(np.isneginf(logits.max(1)), 0, logits.max(1)) + 3
     expected = np.exp(logits - bound[:, None])
-    weights, sums, total = jax.jit(block_tpu.weigh)(*arrays, bound.astype(np.float32))
+
+    @jax.jit
+    def weigh(states, candidates, bias, ids, exclude, bound):
+        of_block = block_tpu.weigher(candidates, bias, ids, exclude.shape[1], len(states))
+        return of_block(states, exclude, bound)
+
+    weights, sums, total = weigh(*arrays, bound.astype(np.float32))
     assert weights.dtype == dtype and sums.dtype == total.dtype == jnp.float32
     atol = 1e-6 if dtype == jnp.float32 else 1e-3
     np.testing.assert_allclose(np.float64(weights), expected.T, rtol=0, atol=atol)

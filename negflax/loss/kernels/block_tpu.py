@@ -10,6 +10,8 @@ where they fit. Shapes: as in `tiles_tpu.py`; `b` marks a block of states.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
@@ -17,56 +19,64 @@ from jax.experimental import pallas as pl
 from negflax.loss.kernels import tiles_tpu
 from negflax.loss.kernels.tiles_tpu import LANES, columns, dot, row
 
-WHOLE = 256  # states of a block that fill two tiles
+WHOLE = 512  # states of a block that fill a tile
+MOST = 4096  # states of a block: more are no faster
 
 
-def whole(states: int) -> int:
-    """So many states or fewer, which fill their tiles."""
-    return states if states < WHOLE else states // WHOLE * WHOLE
+def block_states(states: int, candidates: int, dtype: jnp.dtype, block_elements: int) -> int:
+    """States in a block, in the memory that XLA takes for so many logits, 6 bytes each.
+
+    Of the kernel's logits only the weights are in memory.
+    """
+    budget = 6 * block_elements // jnp.dtype(dtype).itemsize
+    fit = max(1, min(states, MOST, budget // max(1, candidates)))
+    return fit if fit < WHOLE else fit // WHOLE * WHOLE
 
 
-def weigh(
-    states_bD: jax.Array,
-    candidates_SD: jax.Array,
-    bias_S: jax.Array,
-    ids_S: jax.Array,
-    exclude_bL: jax.Array,
-    bound_b: jax.Array,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Weights exp(logit − bound), Σ weight · candidate and Σ weight.
+def weigher(
+    candidates_SD: jax.Array, bias_S: jax.Array, ids_S: jax.Array, labels: int, block: int
+) -> Callable[..., tuple[jax.Array, jax.Array, jax.Array]]:
+    """What gives the weights of one block of states after another.
 
     Args:
-      states_bD: float32 or bfloat16.
-      candidates_SD: same dtype.
+      candidates_SD: float32 or bfloat16.
       bias_S: float32; −inf removes the candidate.
       ids_S: integers of up to 64 bits.
-      exclude_bL: ids that a state leaves out.
-      bound_b: float32, at least the state's largest logit.
+      labels: L, ids that a state leaves out.
+      block: b, states of a block.
 
     Returns:
-      (S, b) of the states' dtype, 0 where a candidate is left out; (D, b) and (b,) in float32.
+      (states_bD of the candidates' dtype, exclude_bL of the ids' dtype, float32 bound_b, at least
+      the largest logit) → weights exp(logit − bound) (S, b), of the same dtype and 0 where a
+      candidate is left out; Σ weight · candidate (D, b) and Σ weight (b,) in float32.
 
     Raises:
-      ValueError: states or candidates are neither float32 nor bfloat16.
+      ValueError: candidates are neither float32 nor bfloat16.
     """
-    n, s, d = len(states_bD), *candidates_SD.shape
-    tile_n, tile_s = tiles_tpu.tiles(states_bD, candidates_SD, exclude_bL, kept=True)
-    states = tiles_tpu.states(states_bD, exclude_bL, ids_S, tile_n)
-    bound = tiles_tpu.pad(bound_b[None], 1, tile_n, jnp.inf)
-    candidates = tiles_tpu.candidates(candidates_SD, bias_S, ids_S, exclude_bL, tile_s)
-    outputs = states[0].shape, (1, len(states[0]))
-    label_columns = tiles_tpu.round_up(len(states[1]), LANES)
-    scratch = (1, jnp.float32), (LANES, jnp.float32), (label_columns, jnp.int32)
-    sums, total, weights = tiles_tpu.call(
-        _block_kernel,
-        (tile_n, tile_s),
-        (*states, bound),
-        candidates,
-        outputs,
-        scratch,
-        states_bD.dtype,
-    )
-    return weights[:n, :s].T, sums[:n, :d].T, total[0, :n]
+    s, d = candidates_SD.shape
+    like_bD = jax.ShapeDtypeStruct((block, d), candidates_SD.dtype)
+    like_bL = jax.ShapeDtypeStruct((block, labels), ids_S.dtype)
+    tile_n, tile_s = tiles_tpu.tiles(like_bD, candidates_SD, like_bL, kept=True)
+    candidates = tiles_tpu.candidates(candidates_SD, bias_S, ids_S, like_bL, tile_s)
+
+    def weigh(states_bD: jax.Array, exclude_bL: jax.Array, bound_b: jax.Array):
+        states = tiles_tpu.states(states_bD, exclude_bL, ids_S, tile_n)
+        bound = tiles_tpu.pad(bound_b[None], 1, tile_n, jnp.inf)
+        outputs = states[0].shape, (1, len(states[0]))
+        label_columns = tiles_tpu.round_up(len(states[1]), LANES)
+        scratch = (1, jnp.float32), (LANES, jnp.float32), (label_columns, jnp.int32)
+        sums, total, weights = tiles_tpu.call(
+            _block_kernel,
+            (tile_n, tile_s),
+            (*states, bound),
+            candidates,
+            outputs,
+            scratch,
+            kept=states_bD.dtype,
+        )
+        return weights[:block, :s].T, sums[:block, :d].T, total[0, :block]
+
+    return weigh
 
 
 def _block_kernel(

@@ -45,23 +45,28 @@ def walks_as_cpu(options: KernelOptions) -> bool:
     return platform() == "cpu" and implementation(options.impl) == "xla"
 
 
-def block_states(states: int, candidates: int, options: KernelOptions) -> int:
+def block_states(states: int, candidates_SD: jax.Array, options: KernelOptions) -> int:
     """States in a block."""
-    fit = xla.state_tile(states, candidates, options.block_elements)
     if implementation(options.impl) == "mosaic_tpu":
         from negflax.loss.kernels import block_tpu
 
-        return block_tpu.whole(fit)
-    return fit
+        kind = options.product_dtype or candidates_SD.dtype
+        return block_tpu.block_states(states, len(candidates_SD), kind, options.block_elements)
+    return xla.state_tile(states, len(candidates_SD), options.block_elements)
 
 
 def weigher(
-    candidates_SD: jax.Array, bias_S: jax.Array, ids_S: jax.Array, options: KernelOptions
+    candidates_SD: jax.Array,
+    bias_S: jax.Array,
+    ids_S: jax.Array,
+    exclude_kbL: jax.Array,
+    options: KernelOptions,
 ) -> Weigh:
     """(states_bD, exclude_bL, by_maximum) → Weights, of one block after another.
 
     With `by_maximum`, a bool that may be traced on a CPU, top is the largest logit; else
-    ‖state‖ · max ‖candidate‖ + max bias, which saves a pass.
+    ‖state‖ · max ‖candidate‖ + max bias, which saves a pass. `exclude_kbL` are the ids that the
+    states of k blocks leave out.
     """
     kind = bias_S.dtype
     narrow_SD = candidates_SD.astype(options.product_dtype or candidates_SD.dtype)
@@ -104,15 +109,17 @@ def weigher(
         return by_xla
     from negflax.loss.kernels import block_tpu
 
+    _, block, labels = exclude_kbL.shape
+    ids_S = ids_S.astype(jnp.result_type(ids_S, exclude_kbL))
+    kernel = block_tpu.weigher(narrow_SD, bias_S, ids_S, labels, block)
+
     def by_kernel(
         states_bD: jax.Array, exclude_bL: jax.Array, by_maximum: bool | jax.Array
     ) -> Weights:
         if by_maximum:
             return by_xla(states_bD, exclude_bL, by_maximum)
         bound_b, states_bD = bound(states_bD), states_bD.astype(narrow_SD.dtype)
-        weights, mean_Db, total_b = block_tpu.weigh(
-            states_bD, narrow_SD, bias_S, ids_S, exclude_bL, bound_b
-        )
+        weights, mean_Db, total_b = kernel(states_bD, exclude_bL.astype(ids_S.dtype), bound_b)
         return Weights(weights, weights, mean_Db, total_b, bound_b)
 
     return by_kernel

@@ -128,10 +128,13 @@ def _walked(
     kind, n, s = bias_S.dtype, len(states_ND), len(candidates_SD)
     on_cpu = walks_as_cpu(options)
     column = int(not on_cpu)
-    tile = block_states(n, s, options)
+    tile = block_states(n, candidates_SD, options)
     order_N = jnp.argsort(~active_N, stable=True)
-    blocks = xla.split(jax.tree.map(lambda x: x[order_N], per_state), tile)
-    weigh = weigher(candidates_SD, bias_S, ids_S, options)
+    order_P = jnp.pad(order_N, (0, -n % tile))  # whole blocks: more states, which do not count
+    blocks = jax.tree.map(lambda x: x[order_P].reshape(-1, tile, *x.shape[1:]), per_state)
+    counts_P = active_N[order_P] & (jnp.arange(len(order_P)) < n)
+    blocks = blocks._replace(active_N=counts_P.reshape(-1, tile))
+    weigh = weigher(candidates_SD, bias_S, ids_S, blocks.exclude_NL, options)
     least = jnp.finfo(kind).tiny * 1e13  # what is lost to underflow is 1e-13 of it at the most
 
     def one_block(walk: _Walk, by_maximum: bool | jax.Array) -> _Walk:
