@@ -12,10 +12,10 @@ from negflax.loss.logsumexp import (
     DEFAULTS,
     CandidateSet,
     KernelOptions,
-    fold_masks,
     implementation,
     label_logsumexp,
 )
+from negflax.loss.masks import fold_masks
 from negflax.loss.objectives import Objective, Scalars
 
 ONE_PASS = ("xla", "mosaic_tpu")  # implementations; docs/kernel.md says why the third is none

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,9 +27,11 @@ from negflax.mesh import split
 from negflax.model import Recommender
 from negflax.tables import all_to_all
 from negflax.train import traffic
+from negflax.train.array_bytes import array_bytes
 from negflax.train.checkpoint import abstract_state
 from negflax.train.state import init_state
 from negflax.train.step import Trainer
+from negflax.train.step_seconds import Machine, step_seconds
 
 GIB = 2**30
 SAMPLER_BYTES = 12  # a row, of the alias table that `unigram` and `in_batch` keep on every device
@@ -58,22 +60,6 @@ class Sizes(NamedTuple):
     def clusters_VC(self) -> np.ndarray:
         """As creator_V."""
         return np.broadcast_to(np.int32(0), (self.num_rows, self.clusters))
-
-
-class Machine(NamedTuple):
-    """One device, for the time of a step: peak rates, none of which a real step reaches.
-
-    Attributes:
-      flops: a second.
-      memory_bytes: a second, of its own memory.
-      link_bytes: a second, to other devices.
-      latency: seconds until a collective starts to move.
-    """
-
-    flops: float
-    memory_bytes: float
-    link_bytes: float
-    latency: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,9 +129,9 @@ def make_plan(config: Config, sizes: Sizes, mesh: Mesh, machine: Machine) -> Pla
     )
     shards = traffic.shards_of(config, mesh)
     tiled = mesh.devices.flat[0].platform == "tpu"
-    rows = sum(_bytes(table["rows"], tiled) for table in state["tables"].values()) // shards
-    tables = _bytes(state["tables"], tiled) // shards
-    dense = _bytes(state) - _bytes(state["tables"])
+    rows = sum(array_bytes(table["rows"], tiled) for table in state["tables"].values()) // shards
+    tables = array_bytes(state["tables"], tiled) // shards
+    dense = array_bytes(state) - array_bytes(state["tables"])
     candidates = sum(one.scored * one.both_bytes for one in lookups.values())
     held = sum(one.held_bytes(shards) for one in lookups.values())
     temporary = _temporary(trainer, batch)
@@ -155,7 +141,7 @@ def make_plan(config: Config, sizes: Sizes, mesh: Mesh, machine: Machine) -> Pla
         "rows": rows,
         "slots": tables - rows,
         "dense": dense,
-        "batch": _bytes(batch) // mesh.size,
+        "batch": array_bytes(batch) // mesh.size,
         "related": sum(
             math.prod(ids.shape) * all_to_all.ID_BYTES for ids in model.related.values()
         ),
@@ -164,7 +150,7 @@ def make_plan(config: Config, sizes: Sizes, mesh: Mesh, machine: Machine) -> Pla
         "looked-up rows": held,
         "activations": temporary - candidates - held,
     }
-    reduced = 2 * (mesh.size - 1) / mesh.size * _bytes(state["dense"])
+    reduced = 2 * (mesh.size - 1) / mesh.size * array_bytes(state["dense"])
     collectives = {("dense", "all-reduce gradients"): reduced}
     for name, one in lookups.items():
         collectives |= {(name, what): sent for what, sent in one.moved_bytes(shards).items()}
@@ -172,7 +158,7 @@ def make_plan(config: Config, sizes: Sizes, mesh: Mesh, machine: Machine) -> Pla
         collectives |= traffic.of_full_softmax(
             config, batch.label_ids_BTL.size // mesh.size, mesh, shards
         )
-    seconds = _seconds(config, memory, collectives, lookups, mesh.size, machine)
+    seconds = step_seconds(config, memory, collectives, lookups, mesh.size, machine)
     return Plan(memory, tables + dense, collectives, seconds)
 
 
@@ -207,45 +193,3 @@ def _small_trainer(config: Config, sizes: Sizes, batch: Batch, mesh: Mesh) -> Tr
 def _temporary(trainer: Trainer, batch: Batch) -> int:
     state = abstract_state(jax.eval_shape(trainer.init), trainer.shardings)
     return trainer.lower(state, batch).compile().memory_analysis().temp_size_in_bytes
-
-
-def _seconds(
-    config: Config,
-    memory: dict[str, int],
-    collectives: dict[tuple[str, str], float],
-    lookups: dict[str, traffic.Lookup],
-    devices: int,
-    machine: Machine,
-) -> dict[str, float]:
-    """A roofline: products, memory traffic and messages one after the other."""
-    states = config.batch.rows * config.batch.length // devices
-    model = config.model
-    scored = lookups["item" if model.tied else "output"].scored
-    if config.loss.candidates == "full":  # everyone's states with this device's rows
-        scored *= devices
-    inputs = model.embedding + model.feature_dim * len(model.features)
-    encoder = 3 * 2 * 3 * states * model.hidden * (inputs + model.hidden)
-    loss = 6 * states * scored * model.embedding
-    touched = memory["candidates"] + memory["looked-up rows"]
-    # Activations and touched rows are written and read about twice, forward and back.
-    moved = 4 * (memory["activations"] + touched + memory["dense"])
-    seconds = {
-        "compute": (encoder + loss) / machine.flops,
-        "memory": moved / machine.memory_bytes,
-        "collectives": sum(collectives.values()) / machine.link_bytes
-        + (len(collectives) * machine.latency if devices > 1 else 0),
-    }
-    return seconds | {"step": sum(seconds.values())}
-
-
-def _bytes(tree: Any, tiled: bool = False) -> int:
-    """Of all arrays; `tiled`: as TPUs store matrices, in tiles of 8 × 128 values of 32 bits."""
-    return sum(
-        (_tiled_size(x) if tiled and x.ndim == 2 else x.size) * x.dtype.itemsize
-        for x in jax.tree.leaves(tree)
-    )
-
-
-def _tiled_size(x: Any) -> int:
-    down = 8 * max(1, 4 // x.dtype.itemsize)
-    return min(-(-a // down) * down * (-(-b // 128) * 128) for a, b in (x.shape, x.shape[::-1]))
