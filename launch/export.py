@@ -2,8 +2,8 @@
 
   python -m launch.export --workdir=runs/mine --out=exported
 
-Programs of the encoder for jax, item vectors as Parquet, rules and vocabulary as JSON, an index for
-faiss, and a report (docs/serving.md).
+Programs of the encoder for jax, and with --onnx for onnxruntime, item vectors as Parquet, rules and
+vocabulary as JSON, an index for faiss, and a report (docs/serving.md).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ CHECKPOINT = flags.DEFINE_string(
 OUT = flags.DEFINE_string("out", None, "Folder to write to.")
 PLATFORM = flags.DEFINE_list("platforms", list(PLATFORMS), "Platforms of the programs.")
 INDEX = flags.DEFINE_boolean("index", True, "Write an index; needs pip install 'negflax[serve]'.")
+ONNX = flags.DEFINE_boolean("onnx", False, "Write ONNX too; needs pip install 'negflax[onnx]'.")
 
 
 def main(argv: list[str]) -> None:
@@ -33,7 +34,11 @@ def main(argv: list[str]) -> None:
     shared.start(WORKDIR.value)
     run = negflax.load(WORKDIR.value, CHECKPOINT.value)
     report = write_export(
-        run.recommender, OUT.value, platforms=tuple(PLATFORM.value), index=INDEX.value
+        run.recommender,
+        OUT.value,
+        platforms=tuple(PLATFORM.value),
+        index=INDEX.value,
+        onnx=ONNX.value,
     )
     figures = report.get("index", {}) | {
         "step": run.trained.step,

@@ -16,7 +16,6 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from jax import export
 
 VERSION = 2
 
@@ -73,9 +72,10 @@ def kind_bias(values, stats, events, scales):
             "other": stats["seen"] - stats["skip"] - stats["long_view"],
         }
         prior = values["belief/prior"]
-        odds = prior + sum(values[f"belief/{name}"] * x for name, x in evidence.items())
-        belief = 0.5 * (math.tanh(0.5 * odds) - math.tanh(0.5 * prior))
-        total -= values["belief/strength"] * belief
+        odds = prior + sum(values.get(f"belief/{name}", 0.0) * x for name, x in evidence.items())
+        strength = values["belief/strength"]
+        for x, sign in ((odds, -1), (prior, 1)):
+            total += sign * (np.logaddexp(0, x + strength) - np.logaddexp(0, x))
     return total
 
 
@@ -134,6 +134,8 @@ class ExportedModel:
     def call(self, name, *arguments):
         """Runs a program of the export, such as `history_batch`."""
         if name not in self._programs:
+            from jax import export
+
             data = (self.folder / f"{name}.jaxexport").read_bytes()
             self._programs[name] = export.deserialize(bytearray(data)).call
         return self._programs[name](self.weights, *arguments)
@@ -176,17 +178,21 @@ class ExportedModel:
             found.append(code)
         return np.array(found, np.int32)
 
-    def state(self, events):
-        """(state (D,), carry, time of the last event) after a user's whole history."""
-        steps, columns = self.manifest["history"], len(self.features["columns"])
+    def newest(self, events):
+        """(codes of the newest known events, as many as are read; time of the last one)."""
         known, before = [], None
         for event in events:
             codes = self.codes(event, before)
             if codes is not None:
                 known.append(codes)
                 before = event.get("timestamp_ms")
+        return known[-self.manifest["history"] :], before
+
+    def state(self, events):
+        """(state (D,), carry, time of the last event) after a user's whole history."""
+        steps, columns = self.manifest["history"], len(self.features["columns"])
+        newest, before = self.newest(events)
         history = np.zeros((1, steps, columns), np.int32)
-        newest = known[-steps:]
         if newest:
             history[0, steps - len(newest) :] = newest
         states, carry = self.call("history", history, np.array([len(newest)], np.int32))
@@ -266,9 +272,9 @@ class ExportedModel:
         return self._vectors
 
 
-def main(folder, events=None):
+def main(folder, events=None, reader=ExportedModel):
     """Prints a list for the events, or compares the example of the report."""
-    model = ExportedModel(folder)
+    model = reader(folder)
     example = json.loads((Path(folder) / "report.json").read_text())["example"]
     asked = example["events"] if events is None else json.loads(events)
     state, _, _ = model.state(asked)

@@ -27,6 +27,7 @@ from negflax.serve.export_format import calibration_json, features_json, vocabul
 from negflax.serve.index import build_index, faiss
 from negflax.serve.list_table import cluster_names
 from negflax.serve.one_event import CODES, batch_like
+from negflax.serve.onnx_step import write_onnx
 from negflax.serve.trained import TrainedRecommender
 
 SAMPLE_USERS, SAMPLE_EVENTS = 200, 20  # made-up histories that recall is measured on
@@ -86,6 +87,7 @@ def write_export(
     *,
     platforms: tuple[str, ...] = names.PLATFORMS,
     index: bool = True,
+    onnx: bool = False,
 ) -> dict[str, Any]:
     """Writes all files of an export; the manifest comes last, so that half an export is none.
 
@@ -94,13 +96,14 @@ def write_export(
       out: folder.
       platforms: of the programs.
       index: with an index, which needs faiss.
+      onnx: with the step as ONNX too, which needs jax2onnx.
 
     Returns:
       The report.
 
     Raises:
-      ConfigError: a package of the extra `serve` is not installed, or the model reads the time of
-        requests.
+      ConfigError: a package of the extra `serve` or `onnx` is not installed, or the model reads the
+        time of requests.
     """
     if importlib.util.find_spec("flatbuffers") is None:  # what jax.export serialises by
         raise ConfigError("an export needs flatbuffers: pip install 'negflax[serve]'")
@@ -114,6 +117,8 @@ def write_export(
     (out / names.MANIFEST).unlink(missing_ok=True)
     programs = Programs(recommender)
     written = _write_programs(programs, out, recommender, platforms)
+    if onnx:
+        written += write_onnx(out, programs, recommender)
     write_arrays(out / names.WEIGHTS, programs.weights)
     vectors_ID = item_vectors(recommender)
     _write_items(out / names.ITEMS, recommender, vectors_ID)

@@ -5,6 +5,7 @@
     history_batch.jaxexport       the same for any number of users
     step.jaxexport                (weights, codes (1, 9), carry) → (states (1, D), carry)
     step_batch.jaxexport          the same for any number of users
+    step.onnx, start.npz          with --onnx: see negflax/serve/onnx_step.py
     weights.npz                   the arrays that all of them take first, as a dict by name
     items.parquet                 item_id, vector (the bias last), title, creator, clusters
     vocabulary.json               ids and features of the items, in the order of the rows
@@ -116,8 +117,8 @@ def calibration_json(calibration: Calibration) -> dict[str, Any]:
             "long_view + belief/other * (seen - skip - long_view)",
         },
         "meaning": "to the score of an item is added, for its cluster and its creator, if the user "
-        "has met it: the sum of value * feature, - belief/strength * (sigmoid(log-odds) - "
-        "sigmoid(belief/prior)); a name without a value is left out",
+        "has met it: the sum of value * feature, - g(log-odds) + g(belief/prior), g(x) = log(1 + "
+        "exp(x + belief/strength)) - log(1 + exp(x)); a name without a value is left out",
     }
 
 
