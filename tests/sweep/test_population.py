@@ -17,6 +17,7 @@ from negflax.fitting import train_run
 from negflax.mesh import make_mesh
 from negflax.model import Recommender
 from negflax.sweep import at_most, grid, parse_grid, runs_together, train_population
+from negflax.train import plan as planning
 from negflax.train import workdir_lock
 from negflax.train.loop import DONE, open_checkpoints
 from negflax.train.members import MemberTrainer, group_mesh, member_mesh
@@ -250,3 +251,26 @@ def test_how_many_fit():
     assert at_most(peak=10, shared=2, limit=33) == 3
     with pytest.raises(ConfigError, match="launch.plan"):
         at_most(peak=10, shared=2, limit=9)
+
+
+@pytest.mark.parametrize("platform", ["cpu", "tpu"])
+def test_sixteen_members_take_what_the_planner_says(data, monkeypatch, platform):
+    """Both forms: one member after the other (CPU), and all at once; memory of XLA's program."""
+    monkeypatch.setattr("negflax.train.members.platform", lambda: platform)
+    one, mesh = config(model={"hidden": 64, "embedding": 64}), make_mesh(MeshConfig())
+    sizes = planning.Sizes(data.catalogue.table_rows, data.catalogue.feature_sizes)
+    plan = planning.make_plan(one, sizes, mesh, planning.Machine(1, 1, 1, 0))
+    shared = sum(plan.memory[part] for part in ("batch", "related", "sampler"))
+    wide = member_mesh(mesh, 16)
+    trainer = trainer_of(one, data, group_mesh(wide))
+    weights = [loss_weights(one.loss, "float32", trainer.model.num_rows)] * 16
+    population = MemberTrainer(trainer, wide, weights)
+    state = population.stack([trainer.init() for _ in range(16)])
+    batch = StreamBatches(data, one.batch, one.labels, one.train.splits).batch(0)
+    batch = jax.device_put(batch, meshes.split(wide))
+    memory = population.lower(state, batch).compile().memory_analysis()
+    needed = memory.argument_size_in_bytes + memory.temp_size_in_bytes
+    estimate = plan.peak + 15 * (plan.peak - shared)
+    assert needed <= 1.1 * estimate
+    assert at_most(plan.peak, shared, int(1.1 * estimate)) >= 16
+    assert plan.peak * 4 < needed
