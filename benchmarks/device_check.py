@@ -6,7 +6,7 @@
 Parts, in this order, each row printed and stored as soon as it is known:
 
   correct  the log-sum-exp and its gradients against float64, of `xla` and of the device's kernel,
-           in both precisions
+           in both precisions, in two passes and, where there is such a form, in one
   loss     time of the loss and its gradients over N × S × D, of both; 6·N·S·D operations over it
   step     time of a training step, states a second, and the loss's share of it
   tables   time of a step over the catalogue's size: it should not know it
@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import itertools
 import sys
 import time
 from collections.abc import Iterator
@@ -33,10 +34,12 @@ import numpy as np
 from benchmarks.gpu_check import problem, reference, seconds, show
 from negflax.config import Config
 from negflax.data import Batch
-from negflax.data.features import NUM_VALUES
+from negflax.data.features import NUM_VALUES, REQUEST_VALUES
 from negflax.files import write_json
 from negflax.loss import OBJECTIVES, CandidateSet, KernelOptions, LabelBatch, objective_sum
+from negflax.loss.kernels import one_pass
 from negflax.loss.logsumexp import RUNS_ON, candidate_logsumexp
+from negflax.loss.total import ONE_PASS
 from negflax.mesh import make_mesh, split
 from negflax.model import Recommender
 from negflax.train.plan import Sizes
@@ -57,27 +60,34 @@ def kernels(precision: str) -> list[str]:
     return ["xla"] + [name for name in own if (name, precision) != ("mosaic_gpu", "float32")]
 
 
-def correct(case: tuple, implementation: str, precision: str) -> dict[str, Any]:
+def correct(case: tuple, implementation: str, precision: str, form: str) -> dict[str, Any]:
     """Errors of value and gradients over the largest value of each."""
     states, candidates, bias, ids, exclude, g = problem(*case, "float32")
     options = KernelOptions(implementation, precision=precision)
 
-    @jax.jit
-    def both(states, candidates, bias):
-        def lse(states, candidates, bias):
-            return candidate_logsumexp(
-                states,
-                candidates,
-                bias_S=bias,
-                candidate_ids_S=ids,
-                exclude_ids_NL=exclude,
-                options=options,
-            )
+    def in_one_pass(states, candidates, bias):
+        def cost(_, lse, g):
+            return (g * lse)[:, None]
 
-        value, vjp = jax.vjp(lse, states, candidates, bias)
-        return value, *vjp(g)
+        no_logits, all_count = jnp.zeros((len(states), 1)), jnp.ones(len(states), bool)
+        per_state = one_pass.PerState(states, no_logits, exclude, all_count, g)
+        return one_pass.state_loss_sum(cost, per_state, candidates, bias, ids, options)
 
-    found, errors = both(states, candidates, bias), {}
+    def in_two_passes(states, candidates, bias):
+        lse = candidate_logsumexp(
+            states,
+            candidates,
+            bias_S=bias,
+            candidate_ids_S=ids,
+            exclude_ids_NL=exclude,
+            options=options,
+        )
+        return jnp.sum(jnp.where(jnp.isfinite(lse), g * lse, 0)), lse
+
+    function = in_one_pass if form == "one pass" else in_two_passes
+    both = jax.jit(jax.value_and_grad(function, (0, 1, 2), has_aux=True))
+    (_, lse), gradients = both(states, candidates, bias)
+    found, errors = (lse, *gradients), {}
     expected = reference(states, candidates, bias, ids, exclude, g)
     names = "lse", "d_states", "d_candidates", "d_bias"
     for name, ours, theirs in zip(names, found, expected, strict=True):
@@ -88,9 +98,8 @@ def correct(case: tuple, implementation: str, precision: str) -> dict[str, Any]:
         np.array_equal(np.isfinite(found[0]), np.isfinite(expected[0]))
     )
     row = {"case": "×".join(map(str, case)), "implementation": implementation}
-    return (
-        row | {"precision": precision} | {k: f"{e:.1e}" for k, e in errors.items()} | {"good": good}
-    )
+    row |= {"precision": precision, "form": form}
+    return row | {name: f"{error:.1e}" for name, error in errors.items()} | {"good": good}
 
 
 def loss_time(shape: tuple, implementation: str, precision: str) -> dict[str, Any]:
@@ -164,6 +173,7 @@ def random_batch(rows: int, steps: int, items: int) -> Batch:
         item_ids_BT=rng.integers(1, items + 1, (rows, steps)).astype(np.int32),
         creator_BT=unknown,
         cluster_BT=unknown,
+        request_BTR=np.zeros((rows, steps, len(REQUEST_VALUES)), np.int32),
         reset_BT=np.broadcast_to(np.arange(steps) == 0, (rows, steps)),
         label_ids_BTL=rng.integers(1, items + 1, (rows, steps, 1)).astype(np.int32),
         positive_weight_BTL=positive,
@@ -175,7 +185,9 @@ def rows_of(part: str, sizes: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """One row of a part after another."""
     each = [(name, precision) for precision in LIMITS for name in kernels(precision)]
     if part == "correct":
-        yield from (correct(case, *how) for case in sizes["CORRECT"] for how in each)
+        for case, how in itertools.product(sizes["CORRECT"], each):
+            forms = ("one pass", "two passes") if how[0] in ONE_PASS else ("two passes",)
+            yield from (correct(case, *how, form) for form in forms)
     elif part == "loss":
         yield from (loss_time(shape, *how) for shape in sizes["LOSS"] for how in each)
     elif part == "step":
