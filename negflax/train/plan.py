@@ -122,6 +122,8 @@ def make_plan(config: Config, sizes: Sizes, mesh: Mesh, machine: Machine) -> Pla
             f"config.batch.rows = {config.batch.rows} does not divide among {mesh.size} devices"
         )
     batch, model = abstract_batch(config, mesh), Recommender(config.model, sizes)
+    # A compiled step does not take what its model does not read.
+    read = batch if config.model.request else batch._replace(request_BTR=None)
     trainer = _small_trainer(config, sizes, batch, mesh)
     lookups = traffic.lookups(config, model, batch, mesh, trainer.lookup_mesh.lookup)
     state = jax.eval_shape(
@@ -141,7 +143,7 @@ def make_plan(config: Config, sizes: Sizes, mesh: Mesh, machine: Machine) -> Pla
         "rows": rows,
         "slots": tables - rows,
         "dense": dense,
-        "batch": array_bytes(batch) // mesh.size,
+        "batch": array_bytes(read) // mesh.size,
         "related": sum(
             math.prod(ids.shape) * all_to_all.ID_BYTES for ids in model.related.values()
         ),
