@@ -27,6 +27,9 @@ CHECKPOINT = flags.DEFINE_string(
 )
 EVENTS = flags.DEFINE_string("events", None, "Event log: a .csv or .parquet file or a folder.")
 K = flags.DEFINE_integer("k", 10, "Length of the lists.")
+AT = flags.DEFINE_string(
+    "at", "", "Time of the request in ISO 8601, for runs with config.model.request."
+)
 OUT = flags.DEFINE_string(
     "out", "recommendations.csv", "File to write the lists to: .csv or .parquet."
 )
@@ -90,6 +93,7 @@ def main(argv: list[str]) -> None:
     lists, report = run.recommender.recommend(
         EVENTS.value,
         K.value,
+        at=AT.value or None,
         explain=EXPLAIN.value,
         progress=Progress(),
         exclude_seen=EXCLUDE_SEEN.value,
