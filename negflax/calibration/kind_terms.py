@@ -1,11 +1,13 @@
 """How counts of feedback move a score: the terms of the calibration, each a few scalars.
 
-    b = Σ coefficient · feature  −  strength · (σ(log-odds of an aversion) − σ(prior))
+    b = Σ coefficient · feature − g(odds) + g(prior),  g(o) = softplus(o + strength) − softplus(o)
 
-The log-odds are linear in what the user did with the kind, as in Bayes' rule with one likelihood
-ratio for each kind of event: evidence saturates, and a dislike of what the user often enjoyed says
-less than that of something new. b is 0 for a kind without history, so that only the kinds of a
-user's history have one.
+The log-odds of an aversion to the kind are linear in what the user did with it, as in Bayes' rule
+with one likelihood ratio for each kind of event: evidence saturates, and a dislike of what the user
+often enjoyed says less than that of something new. With q = σ(o), g is log(1 + (e^strength − 1)·q).
+This is how much less is watched on average if an aversion divides watching by a constant, and how
+far the stationary point of the objective with negative labels falls, p = a / (μ + w·b), if
+dislikes come with aversions (docs/method.md §3). b is 0 for a kind without history.
 
 The functions take arrays of NumPy and of JAX, of any shape.
 """
@@ -19,26 +21,47 @@ from typing import Any
 from negflax.calibration.kind_counts import STATISTICS
 from negflax.config.calibration import CalibrationConfig
 
-LINEAR = ("seen", "recent", "enjoyed", "skipped", "dislike", "recent_dislike", "rate")
 EVIDENCE = ("dislike", "dismissal", "skip", "long_view", "other")
-# Scalar → mean of its prior. The fit starts there as well, but for the strength, from 1.
-PRIOR_MEANS = {
-    **dict.fromkeys(LINEAR, 0.0),
-    "belief/strength": 0.0,
+# Blocks stay or go together, the last one first: which scalar of a block has the better likelihood
+# is decided by noise, while a dislike after a long history means different things by each.
+BLOCKS = {
+    "seen": ("seen", "recent"),  # what was merely shown: no response to feedback
+    "watched": (
+        "enjoyed",
+        "skipped",
+        "belief/strength",
+        "belief/prior",
+        "belief/skip",
+        "belief/long_view",
+        "belief/other",
+    ),
+    "rejected": (
+        "dislike",
+        "recent_dislike",
+        "rate",
+        "belief/dislike",
+        "belief/dismissal",
+    ),
+}
+SCALARS = tuple(name for block in BLOCKS.values() for name in block)
+LINEAR = tuple(name for name in SCALARS if "/" not in name)
+# Means of the priors where they are not 0. The fit starts there, but for the strength, from 1.
+_MEANS = {
     "belief/prior": -2.0,
     "belief/dislike": 2.0,
     "belief/dismissal": 1.0,
     "belief/skip": 0.3,
     "belief/long_view": -0.5,
-    "belief/other": 0.0,
 }
-SCALARS = tuple(PRIOR_MEANS)
+PRIOR_MEANS = {name: _MEANS.get(name, 0.0) for name in SCALARS}
 STARTS = PRIOR_MEANS | {"belief/strength": 1.0}
+# Not `recent_dislike` beside the belief: sessions end after a dislike, and what follows a pause says
+# little of the kind.
 FORMS = {
+    "belief": tuple(name for name in SCALARS if name not in ("rate", "recent_dislike")),
     "linear": LINEAR,
-    "belief": ("seen", "recent", "enjoyed", "skipped", "dislike", "recent_dislike", "belief"),
 }
-SEEN_TERMS = ("seen", "recent")  # of what was merely shown: no response to feedback
+SEEN_TERMS = BLOCKS["seen"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,11 +76,6 @@ class Scales:
     def of(cls, config: CalibrationConfig) -> Scales:
         """Those of a config."""
         return cls(config.cap, config.prior_seen, config.decay)
-
-
-def term_of(scalar: str) -> str:
-    """The term that a scalar belongs to."""
-    return scalar.split("/")[0]
 
 
 def features(stats: Any, age: Any, scales: Scales, xp: Any) -> dict[str, Any]:
@@ -102,22 +120,35 @@ def shift(values: Mapping[str, Any], found: Mapping[str, Any], xp: Any) -> Any:
         if name in values:
             total = total + values[name] * found[name]
     if "belief/strength" in values:
-        prior = values["belief/prior"]
-        odds = prior + sum(values[f"belief/{name}"] * found[name] for name in EVIDENCE)
-        total = total - values["belief/strength"] * (_sigmoid(odds, xp) - _sigmoid(prior, xp))
+        strength, prior = values["belief/strength"], values["belief/prior"]
+        fall = _fall(_log_odds(values, found), strength, xp)
+        total = total - fall + _fall(prior, strength, xp)
     return xp.where(found["seen"] > 0, total, 0.0)
 
 
 def shift_gradients(values: Mapping[str, Any], found: Mapping[str, Any], xp: Any) -> Any:
     """∂ shift / ∂ scalar, (…, P) in the order of SCALARS; `values` has all of them."""
     strength, prior = values["belief/strength"], values["belief/prior"]
-    odds = prior + sum(values[f"belief/{name}"] * found[name] for name in EVIDENCE)
-    here, before = _sigmoid(odds, xp), _sigmoid(prior, xp)
-    steep = -strength * here * (1 - here)
-    parts = [found[name] for name in LINEAR]
-    parts += [before - here, steep + strength * before * (1 - before)]
-    parts += [steep * found[name] for name in EVIDENCE]
-    return xp.where((found["seen"] > 0)[..., None], xp.stack(parts, axis=-1), 0.0)
+    odds = _log_odds(values, found)
+    here, before = _sigmoid(odds + strength, xp), _sigmoid(prior + strength, xp)
+    steep = _sigmoid(odds, xp) - here
+    parts = {name: found[name] for name in LINEAR}
+    parts["belief/strength"] = before - here
+    parts["belief/prior"] = steep + before - _sigmoid(prior, xp)
+    parts |= {f"belief/{name}": steep * found[name] for name in EVIDENCE}
+    gradients = xp.stack([parts[name] for name in SCALARS], axis=-1)
+    return xp.where((found["seen"] > 0)[..., None], gradients, 0.0)
+
+
+def _log_odds(values: Mapping[str, Any], found: Mapping[str, Any]) -> Any:
+    """Log-odds of an aversion; what has no value says nothing."""
+    known = [name for name in EVIDENCE if f"belief/{name}" in values]
+    return values["belief/prior"] + sum(values[f"belief/{name}"] * found[name] for name in known)
+
+
+def _fall(odds: Any, strength: Any, xp: Any) -> Any:
+    """g: by how much a score falls at these log-odds; `strength` is the most."""
+    return xp.logaddexp(0.0, odds + strength) - xp.logaddexp(0.0, odds)
 
 
 def _sigmoid(x: Any, xp: Any) -> Any:

@@ -15,7 +15,13 @@ from absl import logging
 from negflax.calibration import newton
 from negflax.calibration.kind_counts import counts_of, kind_of_items
 from negflax.calibration.kind_shift import Calibration, num_kinds
-from negflax.calibration.kind_terms import EVIDENCE, FORMS, SCALARS, STARTS, Scales, term_of
+from negflax.calibration.kind_terms import (
+    BLOCKS,
+    FORMS,
+    SCALARS,
+    STARTS,
+    Scales,
+)
 from negflax.calibration.label_facts import label_facts
 from negflax.calibration.labelled_states import Model, labelled_states
 from negflax.calibration.newton import Data, Fit, Weights
@@ -32,7 +38,7 @@ class Kept:
 
     Attributes:
       fit: the scalars of all that was tried at first, and of what stays.
-      terms: what stays.
+      terms: scalars that stay.
       rows: a table of the terms.
       losses_N: held-out objective of each state.
     """
@@ -93,7 +99,7 @@ def calibrate(
             values = {
                 name: float(value)
                 for name, value in zip(SCALARS, chosen.fit.theta_P, strict=True)
-                if term_of(name) in chosen.terms
+                if name in chosen.terms
             }
             calibration = dataclasses.replace(
                 calibration, values={**calibration.values, kind: values}
@@ -133,20 +139,24 @@ def _correction(calibration: Calibration, sequences: Sequences, kind: str) -> An
 def _choose_form(
     kind: str, fit: Data, held: Data, weights: Weights, settings: CalibrationConfig
 ) -> Kept:
-    forms = tuple(FORMS) if settings.form == "auto" else (settings.form,)
-    found = [_kept(FORMS[form], fit, held, weights, settings) for form in forms]
-    best = min(found, key=lambda one: one.losses_N.sum())
-    logging.info("%s: %s", kind, ", ".join(best.terms) or "no term improves the held-out objective")
+    """The form of the config; of `auto`, the belief unless the other is clearly better held out."""
+    forms = ("belief", "linear") if settings.form == "auto" else (settings.form,)
+    best, *others = [_kept(FORMS[form], fit, held, weights, settings) for form in forms]
+    for other in others:
+        gain, error = _gain(best.losses_N - other.losses_N, held)
+        best = other if gain > 2 * error else best
+    kept = [block for block, names in BLOCKS.items() if set(names) & set(best.terms)]
+    logging.info("%s: %s", kind, ", ".join(kept) or "nothing improves the held-out objective")
     return best
 
 
 def _kept(
     terms: tuple[str, ...], fit: Data, held: Data, weights: Weights, settings: CalibrationConfig
 ) -> Kept:
-    """Fits all terms, then leaves out one after the other that does not help held out."""
+    """Fits all scalars, then leaves out the last block as long as it does not help held out."""
 
     def fitted(names: tuple[str, ...], start_P: np.ndarray) -> tuple[Fit, np.ndarray]:
-        free = [i for i, scalar in enumerate(SCALARS) if term_of(scalar) in names]
+        free = [i for i, scalar in enumerate(SCALARS) if scalar in names]
         if not free:
             zero = np.zeros(len(SCALARS))
             return Fit(zero, zero), newton.losses(zero, held, weights)
@@ -154,50 +164,59 @@ def _kept(
         return one, newton.losses(one.theta_P, held, weights)
 
     start_P = np.array([STARTS[name] for name in SCALARS])
-    names = tuple(name for name in terms if _users_with(name, fit) >= settings.min_users)
-    rows = [_row(name, "no data") for name in terms if name not in names]
+    names, rows = terms, []
+    if _users_with_rejections(fit) < settings.min_users:
+        names = tuple(name for name in terms if name not in BLOCKS["rejected"])
+        rows = [_row(name, "no data", "rejected") for name in terms if name not in names]
     now, losses_N = fitted(names, start_P)
-    while names:
-        tried = {}
-        for name in names:
-            rest = tuple(x for x in names if x != name)
-            without, without_N = fitted(rest, now.theta_P)
-            tried[name] = without, without_N, *_gain(without_N - losses_N, held)
-        worst = min(names, key=lambda name: tried[name][2] - settings.keep * tried[name][3])
-        without, without_N, gain, error = tried[worst]
-        if gain > settings.keep * error:
-            break
-        rows.append(_row(worst, "dropped", gain, error))
-        names = tuple(x for x in names if x != worst)
-        now, losses_N = without, without_N
-    else:
-        tried = {}
-    for name in names:
-        for i, scalar in enumerate(SCALARS):
-            if term_of(scalar) == name:
-                row = _row(scalar, "kept", *tried[name][2:])
-                row |= {"value": now.theta_P[i], "standard_error": now.error_P[i]}
-                rows.append(row)
+    gains: dict[str, tuple[float, float]] = {}
+    for block in reversed(BLOCKS):
+        rest = tuple(name for name in names if name not in BLOCKS[block])
+        if rest == names:
+            continue
+        without, without_N = fitted(rest, np.where(now.theta_P != 0, now.theta_P, start_P))
+        gains[block] = _gain(without_N - losses_N, held)
+        if not _stays(block, gains, settings):
+            rows += [_row(x, "dropped", block, *gains[block]) for x in names if x not in rest]
+            names, now, losses_N = rest, without, without_N
+    for block, scalars in BLOCKS.items():
+        for scalar in (name for name in scalars if name in names):
+            i, row = SCALARS.index(scalar), _row(scalar, "kept", block, *gains[block])
+            rows.append(row | {"value": now.theta_P[i], "standard_error": now.error_P[i]})
     return Kept(now, names, rows, losses_N)
 
 
-def _row(name: str, said: str, gain: float = float("nan"), error: float = float("nan")) -> dict:
+def _stays(block: str, gains: dict[str, Any], settings: CalibrationConfig) -> bool:
+    """Whether a block helps; what feedback is compared with stays where feedback does."""
+    later = list(BLOCKS)[list(BLOCKS).index(block) + 1 :]
+    if any(name in gains and _stays(name, gains, settings) for name in later):
+        return True
+    gain, error = gains[block]
+    return gain > settings.keep * error
+
+
+def _row(
+    name: str,
+    said: str,
+    block: str = "",
+    gain: float = float("nan"),
+    error: float = float("nan"),
+) -> dict[str, Any]:
     nothing = float("nan")
     return {
         "term": name,
         "value": nothing,
         "standard_error": nothing,
+        "block": block,
         "held_out_gain": gain,
         "gain_error": error,
         "": said,
     }
 
 
-def _users_with(term: str, data: Data) -> int:
-    """Users of whom the term says anything."""
-    names = EVIDENCE[:2] if term == "belief" else (term,)
-    some_NM = sum(np.asarray(data.features[name]) != 0 for name in names)
-    some_N = some_NM.any(axis=1) & (data.user_N >= 0)
+def _users_with_rejections(data: Data) -> int:
+    some_NM = np.asarray(data.features["dislike"]) + np.asarray(data.features["dismissal"])
+    some_N = (some_NM != 0).any(axis=1) & (data.user_N >= 0)
     return len(np.unique(data.user_N[some_N]))
 
 

@@ -18,7 +18,8 @@ class CalibrationConfig:
       after_training: fit it when training has ended; `launch.calibrate` fits it at any time.
       kinds: of items that feedback is counted by: `cluster` (an item's first) and `creator`.
       form: how feedback moves the scores: `belief` (a probability of an aversion, by logistic
-        regression on the counts), `linear` (in counts and rates), or `auto`: the better held out.
+        regression on the counts), `linear` (in counts and rates), or `auto`: the belief unless the
+        other is better held out by more than two standard errors.
       labels: number of training labels that it is fitted on, and of validation labels that it is
         chosen on, in whole batches; 0: all.
       candidates: items drawn for a log-sum-exp where training draws candidates, too.
@@ -26,14 +27,14 @@ class CalibrationConfig:
       prior_seen: κ of the dislike rate dislikes / (seen + κ), in events.
       decay: share of an event's recency that is left one event later.
       prior_deviation: standard deviation of the normal prior on each scalar (ridge).
-      keep: a term stays if it improves the held-out objective by more than this many standard
-        errors (over users).
+      keep: a block of terms stays if it improves the held-out objective by more than this many
+        standard errors (over users).
       min_users: a term stays only if this many users have what it counts.
     """
 
     after_training: bool = False
     kinds: tuple[Literal["cluster", "creator"], ...] = KINDS
-    form: Literal["auto", "belief", "linear"] = "auto"
+    form: Literal["auto", "belief", "linear"] = "belief"
     labels: Natural = 100_000
     candidates: Count = 8_192
     cap: Count = 3
