@@ -37,4 +37,6 @@ def get_config(arm: str = "input_and_label"):
     config.optimizer.learning_rate = 6e-3
     config.train.epochs = 6.0
     config.train.eval_every = 0
+    # A dot product cannot lower one cluster alone; counts of feedback by cluster and creator can.
+    config.calibration.after_training = arm != "no_signal"
     return config

@@ -16,14 +16,13 @@ from typing import Any
 import jax
 from absl import logging
 
-from negflax.calibration import load_calibrated, read_calibration, write_calibration
+from negflax.calibration import load_calibrated, read_calibration
 from negflax.calibration.kind_terms import SEEN_TERMS
-from negflax.calibration.select_terms import calibrate
 from negflax.config import Config, ConfigError, MeshConfig
 from negflax.data import open_sequences
 from negflax.evaluate import format_table
 from negflax.files import write_json
-from negflax.fitting import train_run
+from negflax.fitting import calibrate_run, train_run
 from negflax.mesh import make_mesh
 from negflax.simulate import ceiling
 from negflax.simulate.measures import KINDS
@@ -41,9 +40,9 @@ ARMS = {"input_only": "ssm", "input_and_label": "ntr"}
 # What each arm is measured with: its whole calibration, the part of it that counts what was merely
 # seen (no response to feedback), and none.
 VARIANTS: dict[str, Callable[[str], bool]] = {
-    "": lambda term: True,
-    "/seen": lambda term: term in SEEN_TERMS,
-    "/alone": lambda term: False,
+    "": lambda scalar: True,
+    "/seen": lambda scalar: scalar in SEEN_TERMS,
+    "/alone": lambda scalar: False,
 }
 RESULT = "result.json"  # in the folder of a world: what was measured, and of which runs
 
@@ -98,7 +97,7 @@ def _config_of(config: Config, name: str, world_seed: int, arm: str, seed: int) 
 
 def _train(config: Config, folder: Path, name: str, world_seed: int, seed: int) -> None:
     """Trains and calibrates both arms of one world and seed, as far as that is not done."""
-    home, mesh, sequences = folder / f"world{world_seed}", None, None
+    home, sequences = folder / f"world{world_seed}", None
     for arm in ARMS:
         run_folder = home / arm / f"{respond.SEED_FOLDER}{seed}"
         trained = (run_folder / DONE).exists()
@@ -111,11 +110,7 @@ def _train(config: Config, folder: Path, name: str, world_seed: int, seed: int) 
         sequences = sequences or open_sequences(one, home)
         if not trained:
             train_run(one, run_folder, sequences)
-        mesh = mesh or make_mesh(MeshConfig(), jax.devices()[:1])
-        loaded = load_calibrated(run_folder, "latest", mesh, calibrated=False)
-        sums = load_weight_sums(run_folder, "latest", mesh)
-        found = calibrate(loaded, sequences, sums, one.calibration)
-        write_calibration(run_folder, found)
+        found = calibrate_run(run_folder, "latest", sequences).calibration
         logging.info("%s: calibrated\n%s", run_folder, format_table(found.report["rows"]))
 
 

@@ -6,25 +6,24 @@ import dataclasses
 from collections.abc import Callable
 
 from negflax.calibration import Calibration
-from negflax.calibration.kind_terms import SCALARS, term_of
+from negflax.calibration.kind_terms import SCALARS
 from negflax.config.calibration import KINDS
 
 
 def with_terms(
-    calibration: Calibration, keeps: Callable[[str], bool] = lambda term: True
+    calibration: Calibration, keeps: Callable[[str], bool] = lambda scalar: True
 ) -> Calibration:
-    """Returns the calibration with some of its terms, and 0 for all others of both kinds.
+    """Returns the calibration with some of its scalars, and 0 for all others of both kinds.
 
     A program that is compiled for one such calibration serves all.
 
     Args:
       calibration: of a run.
-      keeps: whether a term stays.
+      keeps: whether a scalar stays.
     """
     values = {
         kind: {
-            name: calibration.values.get(kind, {}).get(name, 0.0) * keeps(term_of(name))
-            for name in SCALARS
+            name: calibration.values.get(kind, {}).get(name, 0.0) * keeps(name) for name in SCALARS
         }
         for kind in KINDS
     }
