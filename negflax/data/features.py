@@ -79,16 +79,15 @@ def request_codes(time_ms: np.ndarray, before_ms: np.ndarray) -> np.ndarray:
       The codes; 0 unknown, and of the gap also where the two times run backwards.
     """
     time_ms, before_ms = np.asarray(time_ms, np.int64), np.asarray(before_ms, np.int64)
-    known = time_ms >= 0
-    gap_s = np.where(known & (before_ms >= 0), time_ms - before_ms, -1) / 1000.0
-    hours = time_ms // HOUR_MS
-    weekday = 1 + (hours // 24 + DAYS_TO_MONDAY) % 7
-    codes = (
-        buckets(np.where(gap_s >= 0, gap_s, np.nan), GAP_EDGES_S),
-        np.where(known, 1 + hours % 24, 0),
-        np.where(known, weekday, 0),
-    )
-    return np.stack(codes, axis=-1).astype(np.int32)
+    codes = np.zeros((*time_ms.shape, len(REQUEST_VALUES)), np.int32)
+    known, gap_ms = time_ms >= 0, time_ms - before_ms
+    edge = np.searchsorted(GAP_EDGES_S * 1000, gap_ms, side="right")
+    codes[..., 0] = np.where(known & (before_ms >= 0) & (gap_ms >= 0), 1 + edge, 0)
+    hours = (time_ms // HOUR_MS).astype(np.int32)  # one division of 64 bits, the others of 32
+    day, hour = np.divmod(hours, np.int32(24))
+    codes[..., 1] = np.where(known, 1 + hour, 0)
+    codes[..., 2] = np.where(known, 1 + (day + DAYS_TO_MONDAY) % 7, 0)
+    return codes
 
 
 def surface_codes(surface_E: np.ndarray) -> np.ndarray:
