@@ -55,8 +55,8 @@ _MEANS = {
 }
 PRIOR_MEANS = {name: _MEANS.get(name, 0.0) for name in SCALARS}
 STARTS = PRIOR_MEANS | {"belief/strength": 1.0}
-# Not `recent_dislike` beside the belief: sessions end after a dislike, and what follows a pause says
-# little of the kind.
+# Not `recent_dislike` beside the belief: sessions end after a dislike, and what follows a pause
+# says little of the kind.
 FORMS = {
     "belief": tuple(name for name in SCALARS if name not in ("rate", "recent_dislike")),
     "linear": LINEAR,
