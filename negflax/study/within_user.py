@@ -1,0 +1,155 @@
+"""Does an earlier rejection say anything personal: rejected against accepted items of one user.
+
+The held-out events are what users accepted and what they rejected. Pairs of the same user leave out
+that some reject more than others, and comparison with the item's own rate of rejections (the floor)
+leaves out that some items are rejected by all. What then remains is taste. A regression on the raw
+data gives the bound: how much the user's earlier feedback on the same cluster or creator adds at
+all. With clusters and creators dealt to the items at random, it must add nothing.
+
+Shapes: J judged events in the order of the log, F features, U users, B resamples.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from negflax.data import SPLITS, Sequences
+
+PRIOR_EVENTS = 5.0  # weight of the mean rate in an item's rate, and of 0 in a user's residuals
+STEPS, RIDGE = 25, 1.0  # of the logistic regression
+
+
+class Judged(NamedTuple):
+    """Events with a label.
+
+    Attributes:
+      event_J: their places in the log.
+      user_J: their users.
+      item_J: catalogue rows.
+      rejected_J: whether the label is negative.
+      split_J: 0 train, 1 valid, 2 test.
+    """
+
+    event_J: np.ndarray
+    user_J: np.ndarray
+    item_J: np.ndarray
+    rejected_J: np.ndarray
+    split_J: np.ndarray
+
+    def of(self, split: str) -> np.ndarray:
+        """Which of them are of a split."""
+        return self.split_J == SPLITS.index(split)
+
+
+def judged_events(sequences: Sequences) -> Judged:
+    """All events with a label, of all splits."""
+    labelled_E = (sequences.positive_weight_E > 0) | (sequences.negative_weight_E > 0)
+    event_J = np.flatnonzero(labelled_E & (sequences.item_E > 0))
+    return Judged(
+        event_J,
+        np.searchsorted(sequences.offsets_U1, event_J, side="right") - 1,
+        sequences.item_E[event_J],
+        sequences.negative_weight_E[event_J] > 0,
+        sequences.split_E[event_J],
+    )
+
+
+def item_floor(judged: Judged, rows: int) -> np.ndarray:
+    """(J,) smoothed rate of rejections of the item in training, without the event itself."""
+    train_J = judged.of("train")
+    count_V = np.bincount(judged.item_J[train_J], minlength=rows).astype(float)
+    rejected_V = np.bincount(
+        judged.item_J[train_J], judged.rejected_J[train_J].astype(float), minlength=rows
+    )
+    mean = rejected_V.sum() / max(1.0, count_V.sum())
+    own_J = train_J.astype(float)
+    rejected_J = rejected_V[judged.item_J] - own_J * judged.rejected_J
+    count_J = count_V[judged.item_J] - own_J
+    return (rejected_J + PRIOR_EVENTS * mean) / (count_J + PRIOR_EVENTS)
+
+
+def earlier_residuals(judged: Judged, floor_J: np.ndarray, group_J: np.ndarray) -> np.ndarray:
+    """(J,) shrunk mean of (rejected − floor) over the user's earlier events of the same group.
+
+    Args:
+      judged: events in the order of the log.
+      floor_J: expected rate of each.
+      group_J: cluster or creator of each, 0 unknown; all ones: the user's events altogether.
+    """
+    key_J = judged.user_J * (int(group_J.max()) + 1) + group_J
+    order = np.argsort(key_J, kind="stable")
+    residual = (judged.rejected_J - floor_J)[order]
+    first = np.r_[True, np.diff(key_J[order]) != 0]
+    start = np.flatnonzero(first)[np.cumsum(first) - 1]
+    total = np.cumsum(residual) - residual
+    count = np.arange(len(order)) - start
+    found_J = np.zeros(len(order))
+    found_J[order] = (total - total[start]) / (count + PRIOR_EVENTS)
+    return np.where(group_J > 0, found_J, 0.0)
+
+
+def log_odds(rate: np.ndarray) -> np.ndarray:
+    """Log-odds of rates, away from 0 and 1."""
+    rate = np.clip(rate, 1e-4, 1 - 1e-4)
+    return np.log(rate / (1 - rate))
+
+
+def regression(x_JF: np.ndarray, y_J: np.ndarray) -> np.ndarray:
+    """(F + 1,) coefficients of a logistic regression, the constant last, with a weak ridge."""
+    x = np.column_stack([x_JF, np.ones(len(x_JF))])
+    theta = np.zeros(x.shape[1])
+    for _ in range(STEPS):
+        p = 1 / (1 + np.exp(-np.clip(x @ theta, -30, 30)))
+        hessian = x.T @ (x * (p * (1 - p))[:, None]) + RIDGE * np.eye(len(theta))
+        theta -= np.linalg.solve(hessian, x.T @ (p - y_J) + RIDGE * theta)
+    return theta
+
+
+def predicted(x_JF: np.ndarray, y_J: np.ndarray, fit_J: np.ndarray) -> np.ndarray:
+    """(J,) log-odds of a rejection for all events, by a regression on those of `fit_J`."""
+    theta = regression(x_JF[fit_J], y_J[fit_J].astype(float))
+    return x_JF @ theta[:-1] + theta[-1]
+
+
+def user_aucs(score_J: np.ndarray, judged: Judged, asked_J: np.ndarray) -> np.ndarray:
+    """(U,) share of a user's (rejected, accepted) pairs in order, ties as half; NaN without pair.
+
+    A higher score means a rejection.
+    """
+    users = int(judged.user_J.max()) + 1
+    found_U = np.full(users, np.nan)
+    place = np.flatnonzero(asked_J)
+    edges = np.flatnonzero(np.diff(judged.user_J[place], prepend=-1, append=-1))
+    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        mine = place[start:stop]
+        bad = score_J[mine][judged.rejected_J[mine]]
+        good = score_J[mine][~judged.rejected_J[mine]]
+        if len(bad) and len(good):
+            difference = bad[:, None] - good[None]
+            found_U[judged.user_J[mine[0]]] = ((difference > 0) + 0.5 * (difference == 0)).mean()
+    return found_U
+
+
+def difference(
+    auc_XU: np.ndarray, floor_U: np.ndarray, resamples: int, seed: int
+) -> tuple[float, float, float]:
+    """(mean, low, high) of AUC − that of the floor; intervals over users and, if several, seeds.
+
+    Args:
+      auc_XU: of X training seeds.
+      floor_U: of the floor.
+      resamples: B.
+      seed: of the bootstrap.
+    """
+    known_U = ~np.isnan(floor_U)
+    gain_XU = auc_XU[:, known_U] - floor_U[known_U]
+    rng = np.random.default_rng(seed)
+    users, runs = gain_XU.shape[1], len(gain_XU)
+    draws_B = []
+    for _ in range(resamples):
+        chosen = gain_XU[rng.integers(0, runs, runs)].mean(axis=0)
+        draws_B.append(chosen[rng.integers(0, users, users)].mean())
+    low, high = np.percentile(draws_B, [2.5, 97.5])
+    return float(gain_XU.mean()), float(low), float(high)

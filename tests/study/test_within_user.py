@@ -1,0 +1,60 @@
+"""Pairs within users: by loops, in a log with a personal effect, and in one without."""
+
+import numpy as np
+import pytest
+
+from negflax.study import within_user
+from negflax.study.within_user import Judged, log_odds, predicted, user_aucs
+
+USERS, EVENTS, ITEMS, GROUPS = 300, 40, 60, 6
+
+
+def judged(personal, seed=0):
+    """Each user rejects items by their quality and, if personal, those of two groups."""
+    rng = np.random.default_rng(seed)
+    user_J = np.repeat(np.arange(USERS), EVENTS)
+    item_J = rng.integers(1, ITEMS, len(user_J))
+    averse_UG = rng.random((USERS, GROUPS + 1)) < 0.3
+    odds_J = rng.normal(size=ITEMS)[item_J] - 1
+    odds_J += 2.0 * personal * averse_UG[user_J, 1 + item_J % GROUPS]
+    split_J = np.tile((np.arange(EVENTS) >= 20).astype(int) + (np.arange(EVENTS) >= 25), USERS)
+    rejected_J = rng.random(len(user_J)) < 1 / (1 + np.exp(-odds_J))
+    return Judged(np.arange(len(user_J)), user_J, item_J, rejected_J, split_J)
+
+
+def test_floor_and_residuals_are_those_of_loops():
+    one = judged(True)
+    floor_J = within_user.item_floor(one, ITEMS)
+    train = one.split_J == 0
+    mean = one.rejected_J[train].mean()
+    for j in (0, 25, 39, 777):
+        others = train & (one.item_J == one.item_J[j])
+        others[j] = False
+        expected = (one.rejected_J[others].sum() + 5 * mean) / (others.sum() + 5)
+        assert floor_J[j] == pytest.approx(expected)
+    group_J = 1 + one.item_J % GROUPS
+    found_J = within_user.earlier_residuals(one, floor_J, group_J)
+    for j in (0, 25, 39, 777):
+        same = (one.user_J == one.user_J[j]) & (group_J == group_J[j])
+        same &= np.arange(len(same)) < j
+        expected = (one.rejected_J - floor_J)[same].sum() / (same.sum() + 5)
+        assert found_J[j] == pytest.approx(expected, abs=1e-12)
+
+
+def test_auc_of_each_user_with_ties():
+    one = Judged(*np.array([[0, 1, 2, 3, 4], [0, 0, 0, 1, 1], [1, 2, 3, 4, 5]]), None, None)
+    one = one._replace(rejected_J=np.array([1, 0, 0, 1, 1], bool), split_J=np.zeros(5, int))
+    found_U = user_aucs(np.array([0.5, 0.5, 0.1, 1, 2]), one, np.ones(5, bool))
+    assert found_U[0] == 0.75 and np.isnan(found_U[1])
+
+
+@pytest.mark.parametrize("personal", [True, False])
+def test_only_what_is_personal_is_found(personal):
+    one = judged(personal)
+    floor_J, test_J = within_user.item_floor(one, ITEMS), one.of("test")
+    earlier_J = within_user.earlier_residuals(one, floor_J, 1 + one.item_J % GROUPS)
+    x_JF = np.column_stack([log_odds(floor_J), earlier_J])
+    score_J = predicted(x_JF, one.rejected_J, one.of("train"))
+    floor_U, auc_U = (user_aucs(x, one, test_J) for x in (log_odds(floor_J), score_J))
+    gain, low, high = within_user.difference(auc_U[None], floor_U, 500, 0)
+    assert low > 0 if personal else low < 0.005 and abs(gain) < 0.02
