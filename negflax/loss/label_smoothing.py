@@ -15,8 +15,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from negflax.loss.labels import LabelBatch
-
 
 def mean_item(
     vectors_SD: jax.Array, bias_S: jax.Array, log_q_S: jax.Array, split_over: tuple[str, ...] = ()
@@ -45,9 +43,20 @@ def mean_item(
 
 
 def smoothing_sum(
-    states_ND: jax.Array, labels: LabelBatch, vector_D: jax.Array, bias: jax.Array
+    states_ND: jax.Array,
+    logits_NL: jax.Array,
+    r_NL: jax.Array,
+    vector_D: jax.Array,
+    bias: jax.Array,
 ) -> jax.Array:
-    """Σ r·(z_y − mean_j z_j) over the positive labels; times ε it is added to the objective."""
+    """Σ r·(z_y − mean_j z_j) over the positive labels; times ε it is added to the objective.
+
+    Args:
+      states_ND: user states.
+      logits_NL: z of their labels.
+      r_NL: weights of positive labels, 0 where none.
+      vector_D: of `mean_item`.
+      bias: of `mean_item`.
+    """
     mean_N1 = (states_ND @ vector_D + bias)[:, None]
-    positive_NL = (labels.ids_NL >= 0) & (labels.r_NL > 0)
-    return jnp.sum(jnp.where(positive_NL, labels.r_NL * (labels.logits_NL - mean_N1), 0))
+    return jnp.sum(jnp.where(r_NL > 0, r_NL * (logits_NL - mean_N1), 0))

@@ -127,7 +127,7 @@ def labels_loss(
         value, margins_NL = positive + negative, jnp.where(labels.w_NL > 0, within_NL, margins_NL)
     if config.loss.label_smoothing:
         mean = label_smoothing.mean_item(item.vectors, item.bias, log_q_S, options.split_over)
-        smoothed = label_smoothing.smoothing_sum(states_ND, labels._replace(r_NL=r_NL), *mean)
+        smoothed = label_smoothing.smoothing_sum(states_ND, labels.logits_NL, r_NL, *mean)
         value += config.loss.label_smoothing * smoothed
     shown_NL = lax.stop_gradient(jnp.where(labels.ids_NL >= 0, labels.logits_NL, 0))
     return total + value, (margins_NL, shown_NL)

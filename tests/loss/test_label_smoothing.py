@@ -24,7 +24,7 @@ def test_the_sum_is_the_cross_entropy_with_smoothed_labels():
     candidates = CandidateSet(jnp.asarray(table), jnp.asarray(bias - log_q), jnp.arange(V))
     hard = objective_sum(OBJECTIVES["ssm"], jnp.asarray(states), labels, candidates)[0]
     mean = mean_item(jnp.asarray(table), jnp.asarray(bias), jnp.asarray(log_q))
-    found = hard + SHARE * smoothing_sum(jnp.asarray(states), labels, *mean)
+    found = hard + SHARE * smoothing_sum(jnp.asarray(states), labels.logits_NL, labels.r_NL, *mean)
 
     log_p = logits[:, 1:] - reference.logsumexp(logits[:, 1:])[:, None]
     own_log_p = np.take_along_axis(log_p, np.maximum(ids - 1, 0), axis=1)[:, 0]
