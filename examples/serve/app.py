@@ -1,6 +1,7 @@
 """A recommendation service: lists, feedback that changes the next list, metrics, a page to try it.
 
   pip install 'negflax[serve]'
+  make train
   python examples/serve/app.py --workdir=runs/synthetic --port=8000
 
 http://127.0.0.1:8000 is the page, /openapi.json the interface. States are kept in memory, or with
@@ -32,10 +33,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 from batching import Batcher, Busy  # noqa: E402
 from middleware import LimitBody, Measure  # noqa: E402
 from model import Model, Query, lists  # noqa: E402
-from store import open_store  # noqa: E402
+from store import StoreError, open_store  # noqa: E402
 
 from negflax.config import ConfigError  # noqa: E402
-from negflax.serve import EventError, ListRules  # noqa: E402
+from negflax.serve import EventError, ListRules, ModelError  # noqa: E402
+from negflax.serve.list_rules import REMEMBERED  # noqa: E402
+from negflax.train.checkpoint import CheckpointError  # noqa: E402
 
 LONGEST_BODY = 64 * 1024  # bytes
 LARGEST_K, MOST_EXCLUDED = 200, 1_000
@@ -62,6 +65,7 @@ class RecommendRequest(BaseModel):
     cap_per_creator: Annotated[StrictInt, Field(ge=0, le=LARGEST_K)] = 0
     cap_per_cluster: Annotated[StrictInt, Field(ge=0, le=LARGEST_K)] = 0
     aversion: Annotated[float, Field(ge=0, le=1)] = 0.0
+    recent: Annotated[StrictInt, Field(ge=0, le=REMEMBERED)] = 8
     explain: StrictBool = False
 
 
@@ -247,14 +251,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--workdir", required=True, help="a run, or the `best` of --follow")
     parser.add_argument("--store", default="", help="an SQLite file; by default in memory")
-    parser.add_argument("--k", type=int, nargs="*", default=[10], help="lengths to compile for")
+    parser.add_argument("--k", type=int, nargs="*", default=[10, 60], help="lengths to compile for")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     given = parser.parse_args()
     # What was compiled once is read from the run's folder by the next start, and after a reload.
     cache = Path(given.workdir).resolve() / "compilation_cache"
     jax.config.update("jax_compilation_cache_dir", str(cache))
-    app = create_app(given.workdir, given.store, lengths=tuple(given.k))
+    try:
+        app = create_app(given.workdir, given.store, lengths=tuple(given.k))
+    except (CheckpointError, ConfigError, ModelError, StoreError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
     uvicorn.run(
         app,
         host=given.host,

@@ -95,8 +95,10 @@ class ExportedModel:
         self.folder = Path(folder)
         try:
             self.manifest = json.loads((self.folder / "manifest.json").read_text())
-        except (FileNotFoundError, ValueError) as error:
+        except (OSError, ValueError) as error:
             raise ExportError(f"{folder} holds no export: write one by launch.export") from error
+        if not isinstance(self.manifest, dict):
+            raise ExportError(f"{folder}/manifest.json is damaged: export the run again")
         if self.manifest.get("version") != VERSION:
             raise ExportError(
                 f"{folder}: export of version {self.manifest.get('version')}, this file reads "
@@ -141,7 +143,17 @@ class ExportedModel:
         return self._programs[name](self.weights, *arguments)
 
     def codes(self, event, before_ms=None):
-        """An event as int32 codes in the order of features.json; None for an unknown item."""
+        """An event as int32 codes in the order of features.json; None for an unknown item.
+
+        Raises:
+          ExportError: the event has no item_id, or a number is none or not finite.
+        """
+        if not isinstance(event, dict) or event.get("item_id") is None:
+            raise ExportError(f"{event!r} is no event: give an object with an item_id")
+        for name in ("dwell_ms", "duration_ms", "timestamp_ms", "surface"):
+            value = event.get(name)
+            if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
+                raise ExportError(f"event: {name} = {value!r}: give a finite number or null")
         row = self.row.get(str(event["item_id"]), 0)
         told = row
         if not row:
@@ -236,10 +248,13 @@ class ExportedModel:
           added: what `correction` gave; without it, a calibration is not used.
 
         Raises:
-          ExportError: the state is not finite, or k is below 1 or above the number of items.
+          ExportError: the state has another width or is not finite, or k is no whole number from 1
+            to the number of items.
         """
-        items = self.manifest["items"]
-        if not 1 <= k <= items:
+        items, width = self.manifest["items"], self.manifest["width"]
+        if np.shape(state) != (width,):
+            raise ExportError(f"a state of shape {np.shape(state)}: this model has ({width},)")
+        if not isinstance(k, int) or not 1 <= k <= items:
             raise ExportError(f"k = {k}: the catalogue has {items} items; ask for 1 to {items}")
         if not np.isfinite(state).all():
             raise ExportError("the state is not finite")
@@ -276,7 +291,12 @@ def main(folder, events=None, reader=ExportedModel):
     """Prints a list for the events, or compares the example of the report."""
     model = reader(folder)
     example = json.loads((Path(folder) / "report.json").read_text())["example"]
-    asked = example["events"] if events is None else json.loads(events)
+    try:
+        asked = example["events"] if events is None else json.loads(events)
+    except ValueError as error:
+        raise ExportError(f"the events are no JSON: {error}") from error
+    if not isinstance(asked, list):
+        raise ExportError('the events are no list, as in [{"item_id": 17, "dislike": true}]')
     state, _, _ = model.state(asked)
     found = model.recommend(state, len(example["items"]), added=model.correction(asked))
     for item, score in found:

@@ -68,9 +68,10 @@ class Model:
 
     def _source(self) -> Any:
         folder = os.path.realpath(self._workdir)  # launch.evaluate --follow moves the link `best`
-        checkpoints = Path(folder) / "checkpoints"
-        steps = sorted(path.name for path in checkpoints.glob("[0-9]*")) if checkpoints else []
-        return folder, tuple(steps)
+        steps = sorted(path.name for path in Path(folder).glob("checkpoints/[0-9]*"))
+        calibration = Path(folder) / "calibration.json"  # launch.calibrate may write it later
+        written = calibration.stat().st_mtime_ns if calibration.exists() else None
+        return folder, tuple(steps), written
 
     def _load(self) -> Loaded:
         source = self._source()

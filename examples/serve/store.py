@@ -15,6 +15,10 @@ from typing import Any
 KEPT_EVENTS = 200  # of a user, the newest
 
 
+class StoreError(ValueError):
+    """A file that is no store."""
+
+
 class MemoryStore:
     """The users asked for most recently, in this process alone."""
 
@@ -77,5 +81,12 @@ class SqliteStore:
 
 
 def open_store(path: str) -> MemoryStore | SqliteStore:
-    """In memory for "", otherwise the SQLite file."""
-    return SqliteStore(path) if path else MemoryStore()
+    """In memory for "", otherwise the SQLite file.
+
+    Raises:
+      StoreError: it is no SQLite file, or cannot be written.
+    """
+    try:
+        return SqliteStore(path) if path else MemoryStore()
+    except sqlite3.Error as error:
+        raise StoreError(f"--store={path}: {error}; name another file") from error

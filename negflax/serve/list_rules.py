@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ CREATOR = "its creator made what the user disliked"
 NEAR = "near what the user disliked"
 FULL_CREATOR = "the list has enough of its creator"
 FULL_CLUSTER = "the list has enough of its cluster"
+REMEMBERED = 256  # disliked items of a user, the newest, for these rules
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +40,7 @@ class ListRules:
       cap_per_cluster: items of one cluster in a list; an item counts for each of its clusters.
       aversion: leave out items whose vectors have a cosine of at least this to one of the user's
         `recent` last disliked items; 0: off.
-      recent: disliked items that `aversion` looks at.
+      recent: disliked items that `aversion` looks at, up to 256.
     """
 
     exclude_seen: bool = True
@@ -52,17 +53,25 @@ class ListRules:
     recent: int = 8
 
     def __post_init__(self) -> None:
-        """Checks the numbers.
+        """Checks the values.
 
         Raises:
           ConfigError: one makes no sense.
         """
+        for name in ("exclude_seen", "drop_disliked", "block_creators"):
+            if not isinstance(value := getattr(self, name), bool | np.bool_):
+                raise ConfigError(f"{name} = {value!r}: give True or False")
         for name in ("cap_per_creator", "cap_per_cluster", "recent"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} = {getattr(self, name)}: give a number of at least 0")
-        if not 0 <= self.aversion <= 1:
-            raise ConfigError(f"aversion = {self.aversion}: give a cosine from 0 (off) to 1")
-        if isinstance(self.exclude, str):
+            value = getattr(self, name)
+            whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+            if not whole or value < 0:
+                raise ConfigError(f"{name} = {value!r}: give a whole number of at least 0")
+        if self.recent > REMEMBERED:
+            raise ConfigError(f"recent = {self.recent}: give a number from 0 to {REMEMBERED}")
+        number = isinstance(self.aversion, int | float | np.number)
+        if not number or not 0 <= self.aversion <= 1:
+            raise ConfigError(f"aversion = {self.aversion!r}: give a cosine from 0 (off) to 1")
+        if isinstance(self.exclude, str | bytes) or not isinstance(self.exclude, Sized):
             raise ConfigError(f"exclude = {self.exclude!r}: give a list of item ids")
 
     @property

@@ -75,9 +75,11 @@ class Lists:
         """Refuses a list length.
 
         Raises:
-          ConfigError: K is below 1 or above the number of items.
+          ConfigError: K is no whole number, below 1 or above the number of items.
         """
         items = self.trained.catalogue.num_rows - 1
+        if not isinstance(k, int | np.integer) or isinstance(k, bool):
+            raise ConfigError(f"k = {k!r}: give a whole number from 1 to {items}")
         if not 1 <= k <= items:
             raise ConfigError(f"k = {k}: the catalogue has {items} items; ask for 1 to {items}")
 
@@ -175,9 +177,9 @@ class Lists:
         """(R, M) whether items are near what their user disliked lately."""
         if not rules.aversion or not rules.recent:
             return np.zeros(row_RM.shape, bool)
-        other_RN = np.zeros((len(row_RM), rules.recent), np.int32)
+        other_RN = np.zeros((len(row_RM), power_of_two(rules.recent)), np.int32)
         for i, user in enumerate(users):
-            other_RN[i] = user.recently_disliked(rules.recent)
+            other_RN[i, : rules.recent] = user.recently_disliked(rules.recent)
         model = self.trained.model
         similarity = similarity_function(model, self.trained.mesh)
         cosine_RM = similarity(self.tables[model.output_table]["rows"], row_RM, other_RN)

@@ -130,7 +130,8 @@ def check_event(event: Mapping[str, Any]) -> dict[str, Any]:
         raise EventError("item_id", f"{item!r} is not an item id: give an integer or a text")
     for name in BITS:
         value = event.get(name)
-        if value is not None and not (isinstance(value, bool | np.bool_) or value in (0, 1)):
+        plain = isinstance(value, bool | np.bool_ | int | float | np.number)
+        if value is not None and not (plain and value in (0, 1)):
             raise EventError(name, f"{value!r}: give true, false or null")
     for name in (*NUMBERS, *WHOLE):
         value = event.get(name)

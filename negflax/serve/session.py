@@ -18,15 +18,13 @@ from negflax.data import features
 from negflax.data.batches import asked_after
 from negflax.data.times import request_ms
 from negflax.serve.encoding import Progress
-from negflax.serve.list_rules import UserHistory, rules_of
+from negflax.serve.list_rules import REMEMBERED, UserHistory, rules_of
 from negflax.serve.list_table import list_table
 from negflax.serve.one_event import CODES, encode_event
 from negflax.serve.session_bytes import StateError, pack, unpack
 
 if TYPE_CHECKING:
     from negflax.serve.trained import TrainedRecommender
-
-REMEMBERED = 256  # disliked items, the newest, for the rules on lists
 
 
 class Session:

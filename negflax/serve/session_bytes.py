@@ -46,7 +46,7 @@ def unpack(data: bytes, fingerprint: str) -> tuple[dict[str, Any], dict[str, np.
     Raises:
       StateError: the bytes are no state, are damaged, or are of another version or model.
     """
-    data = bytes(data)
+    data = bytes(data) if isinstance(data, bytes | bytearray | memoryview) else b""
     if len(data) < _START.size + _END.size or not data.startswith(MAGIC):
         raise StateError("the bytes are not a session state: give what Session.to_bytes() returned")
     _, version, length = _START.unpack_from(data)

@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 import uvicorn
 
+from negflax.calibration import Calibration, parameters_fingerprint, write_calibration
+from negflax.calibration.kind_terms import Scales
 from negflax.config import Config, EvalConfig, MeshConfig, ModelConfig
 from negflax.data import Catalogue
 from negflax.mesh import make_mesh
 from negflax.model import Recommender
-from negflax.serve import TrainedRecommender, list_rules
+from negflax.serve import ListRules, TrainedRecommender, list_rules
 from negflax.train.checkpoint import Checkpoints, write_config
 from negflax.train.restore import CATALOGUE
 from negflax.train.step import Trainer
@@ -146,6 +148,7 @@ def test_the_lists_are_those_of_sessions_and_feedback_changes_them(server, runs)
         ("/recommend", {"user_id": 1, "k": "5"}, "k"),
         ("/recommend", {"user_id": 1, "exclude": list(range(2_000))}, "exclude"),
         ("/recommend", {"user_id": 1, "aversion": 2}, "aversion"),
+        ("/recommend", {"user_id": 1, "recent": 1_000}, "recent"),
         ("/recommend", {"user_id": None}, "user_id"),
         ("/recommend", {"user_id": "x" * 300}, "user_id"),
         ("/recommend", {"user_id": 1, "kk": 3}, "kk"),
@@ -260,6 +263,39 @@ def test_a_checkpoint_that_cannot_be_read_leaves_the_old_one_in_service(runs, tm
         best.symlink_to(runs / "second")
         assert model.reload_if_promoted() and model.now.step == 5
         assert not model.reload_if_promoted()
+
+
+def test_a_calibration_written_later_takes_over(runs, tmp_path):
+    shutil.copytree(runs / "first", tmp_path / "run")
+    event = {"item_id": 11, "dislike": True}
+    with mock.patch.multiple(service_model, BATCHES=(1,), SEEN=(16,)):
+        model = service_model.Model(str(tmp_path / "run"), (5,))
+        before = model.session(model.now, "1", None)
+        before.add(event)
+        kept = before.to_bytes(), [event]
+        values = {"cluster": {"dislike": -50.0}}  # no more of a kind that was disliked
+        found = Calibration(
+            parameters_fingerprint(model.now.recommender.trained), Scales(3, 5.0, 0.9), values
+        )
+        write_calibration(tmp_path / "run", found)
+        assert model.reload_if_promoted() and not model.reload_if_promoted()
+    kinds = model.now.recommender.trained.catalogue.clusters_VC[:, 0]
+    for state in (kept[0], b"NGFLSESS\x01\x00" + kept[0][10:], b"", None):
+        session = model.session(model.now, "1", (state, [event]))
+        (listed,) = service_model.lists(
+            service_model.Query(model.now, 5, ListRules(), False), [session]
+        )
+        assert session.events == 1
+        assert not any(kinds[item["item_id"] - 9] == kinds[11 - 9] for item in listed)
+    again = model.session(model.now, "1", (session.to_bytes(), []))  # of this model: no event read
+    assert again.recommend(5).equals(session.recommend(5))
+
+
+def test_a_store_that_is_none(tmp_path):
+    (tmp_path / "users.sqlite").write_bytes(b"no database" * 100)
+    for path in (tmp_path / "users.sqlite", tmp_path / "missing" / "users.sqlite"):
+        with pytest.raises(service_store.StoreError, match="name another file"):
+            service_store.open_store(str(path))
 
 
 def test_memory_evicts_the_least_recently_used_users():

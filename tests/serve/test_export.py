@@ -192,6 +192,12 @@ def test_a_folder_without_an_export(folder, tmp_path):
     (broken / "manifest.json").write_text(json.dumps(manifest | {"version": 9}))
     with pytest.raises(from_export.ExportError, match="export of version 9, this file reads"):
         from_export.ExportedModel(broken)
+    for text, words in (("[1]", "is damaged"), ("{", "holds no export")):
+        (broken / "manifest.json").write_text(text)
+        with pytest.raises(from_export.ExportError, match=words):
+            from_export.ExportedModel(broken)
+    with pytest.raises(from_export.ExportError, match="holds no export"):
+        from_export.ExportedModel(broken / "manifest.json")
     (broken / "manifest.json").write_text(json.dumps(manifest))
     data = bytearray((broken / "weights.npz").read_bytes())
     data[len(data) // 2] ^= 1
@@ -205,8 +211,24 @@ def test_a_folder_without_an_export(folder, tmp_path):
     for k in (0, 13):
         with pytest.raises(from_export.ExportError, match="the catalogue has 12 items"):
             model.recommend(np.zeros(6), k)
+    for k in (2.5, "5", None):
+        with pytest.raises(from_export.ExportError, match="ask for 1 to 12"):
+            model.recommend(np.zeros(6), k)
     with pytest.raises(from_export.ExportError, match="not finite"):
         model.recommend(np.full(6, np.nan), 3)
+    with pytest.raises(from_export.ExportError, match=r"this model has \(6,\)"):
+        model.recommend(np.zeros(7), 3)
+    for event, words in (
+        ({}, "give an object with an item_id"),
+        (5, "give an object with an item_id"),
+        ({"item_id": 14, "dwell_ms": float("nan")}, "dwell_ms = nan"),
+        ({"item_id": 14, "timestamp_ms": "now"}, "timestamp_ms = 'now'"),
+    ):
+        with pytest.raises(from_export.ExportError, match=words):
+            model.state([event])
+    for text in ("{", "5"):
+        with pytest.raises(from_export.ExportError, match="the events are no"):
+            from_export.main(str(folder), text)
 
 
 def test_an_index_finds_what_exact_search_finds():

@@ -74,6 +74,9 @@ def test_aversion_leaves_out_what_is_near_a_dislike(recommender, trained):
     allowed = [item for item in best if cosine_V[item - 9] < 0.2]
     assert 0 < len(allowed) < len(best)
     assert table["item_id"].to_pylist() == allowed
+    # Three are read in the shape of four.
+    same, _ = recommender.recommend(events, 9, aversion=0.2, recent=3)
+    assert same.equals(table)
 
 
 def test_an_explained_list_is_the_list_with_what_was_left_out(recommender):
@@ -125,6 +128,27 @@ def test_rules_are_checked():
         rules_of({"aversion": float("nan")})
     with pytest.raises(ConfigError, match="give a list of item ids"):
         rules_of({"exclude": "17"})
+
+
+@pytest.mark.parametrize(
+    "name, value, words",
+    [
+        ("cap_per_creator", "2", "give a whole number"),
+        ("cap_per_cluster", 1.5, "give a whole number"),
+        ("cap_per_creator", True, "give a whole number"),
+        ("recent", 10**9, "from 0 to 256"),
+        ("aversion", None, "give a cosine"),
+        ("aversion", "x", "give a cosine"),
+        ("exclude", 5, "give a list of item ids"),
+        ("exclude", None, "give a list of item ids"),
+        ("exclude", iter([5]), "give a list of item ids"),
+        ("exclude_seen", "no", "give True or False"),
+        ("drop_disliked", None, "give True or False"),
+    ],
+)
+def test_values_that_are_no_rule(name, value, words):
+    with pytest.raises(ConfigError, match=f"{name} = .*{words}"):
+        ListRules(**{name: value})
 
 
 def test_lists_have_cluster_names(trained):

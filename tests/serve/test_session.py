@@ -159,7 +159,7 @@ def test_bytes_of_another_kind(recommender, trained):
     for broken in (flipped, data[:-1], data + b"x"):
         with pytest.raises(StateError, match="damaged"):
             recommender.session(state=broken)
-    for nothing in (b"", b"\x80\x04K\x01.", json.dumps({}).encode()):
+    for nothing in (b"", b"\x80\x04K\x01.", json.dumps({}).encode(), "text", 5):
         with pytest.raises(StateError, match="not a session state"):
             recommender.session(state=nothing)
 
@@ -172,6 +172,7 @@ def test_bytes_of_another_kind(recommender, trained):
         ({"item_id": 1.5}, "item_id"),
         ({"item_id": True}, "item_id"),
         ({"item_id": 10, "dislike": "yes"}, "dislike"),
+        ({"item_id": 10, "dislike": np.array([1, 0])}, "dislike"),
         ({"item_id": 10, "dislke": True}, "dislke"),
         ({"item_id": 10, "dwell_ms": -1}, "dwell_ms"),
         ({"item_id": 10, "dwell_ms": float("nan")}, "dwell_ms"),
@@ -194,8 +195,9 @@ def test_a_log_of_several_users_needs_the_user(recommender):
         recommender.session(events=events)
     assert recommender.session("2", events=events).events == 1
     assert recommender.session(3, events=events).events == 0
-    with pytest.raises(ConfigError, match="k = 0"):
-        recommender.session().recommend(0)
+    for k in (0, 2.5, "5", True, None):
+        with pytest.raises(ConfigError, match=f"k = {k!r}: "):
+            recommender.session().recommend(k)
 
 
 def test_many_threads_give_the_lists_of_one(recommender):
