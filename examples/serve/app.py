@@ -5,8 +5,8 @@
   python examples/serve/app.py --workdir=runs/synthetic --port=8000
 
 http://127.0.0.1:8000 is the page, /openapi.json the interface. States are kept in memory, or with
---store=users.sqlite in a file. A checkpoint that launch.evaluate --follow promotes is loaded while
-the old one goes on answering.
+--store=users.sqlite in a file, or with --store=redis://localhost in Redis. A checkpoint that
+launch.evaluate --follow promotes is loaded while the old one goes on answering.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import logging
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -33,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from batching import Batcher, Busy  # noqa: E402
 from middleware import LimitBody, Measure  # noqa: E402
 from model import Model, Query, lists  # noqa: E402
-from store import StoreError, open_store  # noqa: E402
+from store import FAILURES, StoreError, open_store  # noqa: E402
 
 from negflax.config import ConfigError  # noqa: E402
 from negflax.serve import EventError, ListRules, ModelError  # noqa: E402
@@ -184,6 +185,13 @@ def create_app(
     async def bad_setting(request: Request, error: ConfigError) -> JSONResponse:
         return refused(422, str(error), str(error).split(" = ")[0])
 
+    async def no_store(request: Request, error: Exception) -> JSONResponse:
+        logging.error("the store: %s", error)
+        return refused(503, "the store of users does not answer: try again")
+
+    for failure in FAILURES:
+        app.add_exception_handler(failure, no_store)
+
     @app.exception_handler(Busy)
     @app.exception_handler(TimeoutError)
     async def busy(request: Request, error: Exception) -> JSONResponse:
@@ -250,7 +258,7 @@ def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--workdir", required=True, help="a run, or the `best` of --follow")
-    parser.add_argument("--store", default="", help="an SQLite file; by default in memory")
+    parser.add_argument("--store", default="", help="an SQLite file or redis://…; default: memory")
     parser.add_argument("--k", type=int, nargs="*", default=[10, 60], help="lengths to compile for")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)

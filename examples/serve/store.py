@@ -1,4 +1,4 @@
-"""Where the service keeps what it knows of users: in memory, or in an SQLite file.
+"""Where the service keeps what it knows of users: in memory, in an SQLite file, or in Redis.
 
 Of each user it keeps the newest events and the state of the encoder as bytes. The state belongs to
 one checkpoint; the events say it to the next one.
@@ -12,11 +12,17 @@ import threading
 from collections import OrderedDict
 from typing import Any
 
+try:
+    import redis
+except ImportError:  # pip install 'negflax[redis]'
+    redis = None
+
+FAILURES = (sqlite3.Error, *([redis.RedisError] if redis else []))  # of a store in service
 KEPT_EVENTS = 200  # of a user, the newest
 
 
 class StoreError(ValueError):
-    """A file that is no store."""
+    """A file or server that is no store."""
 
 
 class MemoryStore:
@@ -80,13 +86,40 @@ class SqliteStore:
             self._file.close()
 
 
-def open_store(path: str) -> MemoryStore | SqliteStore:
-    """In memory for "", otherwise the SQLite file.
+class RedisStore:
+    """All users, on a server that speaks Redis's protocol; several processes may share it."""
+
+    def __init__(self, client: Any):
+        """A `redis.Redis`."""
+        self._client = client
+        client.ping()
+
+    def get(self, user: str) -> tuple[bytes, list[dict[str, Any]]] | None:
+        """(state, events) of a user, if known."""
+        state, events = self._client.hmget(f"negflax:{user}", "state", "events")
+        return None if state is None or events is None else (state, json.loads(events))
+
+    def put(self, user: str, state: bytes, events: list[dict[str, Any]]) -> None:
+        """Keeps them, both or neither."""
+        kept = {"state": state, "events": json.dumps(events[-KEPT_EVENTS:])}
+        self._client.hset(f"negflax:{user}", mapping=kept)
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._client.close()
+
+
+def open_store(path: str) -> MemoryStore | SqliteStore | RedisStore:
+    """In memory for "", a server for redis://…, otherwise the SQLite file.
 
     Raises:
-      StoreError: it is no SQLite file, or cannot be written.
+      StoreError: the file or server cannot be used.
     """
     try:
+        if path.startswith(("redis://", "rediss://", "unix://")):
+            if redis is None:
+                raise StoreError(f"--store={path} needs redis: pip install 'negflax[redis]'")
+            return RedisStore(redis.Redis.from_url(path, socket_timeout=1.0))
         return SqliteStore(path) if path else MemoryStore()
-    except sqlite3.Error as error:
-        raise StoreError(f"--store={path}: {error}; name another file") from error
+    except FAILURES as error:
+        raise StoreError(f"--store={path}: {error}; name another one") from error

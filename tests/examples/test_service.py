@@ -4,6 +4,7 @@ import dataclasses
 import http.client
 import json
 import shutil
+import sqlite3
 import sys
 import threading
 import time
@@ -294,8 +295,42 @@ def test_a_calibration_written_later_takes_over(runs, tmp_path):
 def test_a_store_that_is_none(tmp_path):
     (tmp_path / "users.sqlite").write_bytes(b"no database" * 100)
     for path in (tmp_path / "users.sqlite", tmp_path / "missing" / "users.sqlite"):
-        with pytest.raises(service_store.StoreError, match="name another file"):
+        with pytest.raises(service_store.StoreError, match="name another one"):
             service_store.open_store(str(path))
+
+
+def test_redis_keeps_users():
+    fakeredis = pytest.importorskip("fakeredis", reason="runs where fakeredis is installed")
+    redis = pytest.importorskip("redis", reason="runs where negflax[redis] is installed")
+    server = fakeredis.FakeServer()
+    connect = mock.Mock(side_effect=lambda *_, **__: fakeredis.FakeRedis(server=server))
+    with mock.patch.object(redis.Redis, "from_url", connect):
+        store = service_store.open_store("redis://localhost")
+        assert store.get("a") is None
+        events = [{"item_id": i, "dislike": True} for i in range(500)]
+        store.put("a", b"\x00state\xff", events)
+        again = service_store.open_store("redis://localhost")
+        assert again.get("a") == (b"\x00state\xff", events[-service_store.KEPT_EVENTS :])
+        server.connected = False
+        with pytest.raises(service_store.FAILURES):
+            store.get("a")
+        with pytest.raises(service_store.StoreError, match="redis://localhost: .*another one"):
+            service_store.open_store("redis://localhost")
+
+
+def test_redis_that_is_not_installed():
+    with mock.patch.object(service_store, "redis", None):
+        with pytest.raises(service_store.StoreError, match=r"pip install 'negflax\[redis\]'"):
+            service_store.open_store("redis://localhost")
+
+
+def test_a_store_that_fails_in_service_is_a_503(server):
+    broken = mock.Mock(side_effect=sqlite3.OperationalError("disk is full"))
+    with mock.patch.object(service_store.MemoryStore, "get", broken):
+        for path, body in (("/recommend", {}), ("/feedback", {"item_id": 10})):
+            status, answer = server.ask("POST", path, {"user_id": "b"} | body)
+            assert status == 503 and "the store" in answer["message"]
+    assert server.ask("POST", "/recommend", {"user_id": "b"})[0] == 200
 
 
 def test_memory_evicts_the_least_recently_used_users():
