@@ -5,9 +5,8 @@
 
 Rows of T = 50, 200 and 1,000 events, 3,200 events at a time, width 128, one layer (attention: one
 block with two heads; it sees 200 events back, PyTorch's all T). Microseconds of CPU time an event:
-inputs projected, states, gradients of the inputs and of every parameter. Each is the median over
-rounds of a process of its own; PyTorch runs float32 and, with bfloat16 autocast, what is faster
-there. Where the compilers of JAX are told nothing, the products are of config.model.precision.
+inputs projected, states, gradients of the inputs and of every parameter. Each is the median of the
+rounds; PyTorch's, from a process of its own, is the faster of float32 and bfloat16 autocast.
 """
 
 from __future__ import annotations
