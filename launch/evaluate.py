@@ -8,6 +8,9 @@ the first, with paired confidence intervals:
 
   python -m launch.evaluate --workdir=runs/ssm,runs/ntr
 
+With --personal it compares the model, without its calibration, with baselines that react to
+dislikes and train nothing: negative examples, the calibration, the item's positive rate, and both.
+
 With --follow it evaluates every checkpoint of a run on the validation period, during training or
 afterwards, and copies the best one to DIR/best. It writes nothing into the folder of the run:
 
@@ -25,17 +28,18 @@ from absl import flags
 
 from negflax.calibration import load_calibrated
 from negflax.config import ConfigError, MeshConfig
-from negflax.data import Catalogue, open_sequences
-from negflax.evaluate import comparison, evaluation, format_table
+from negflax.data import Catalogue, Sequences, open_sequences
+from negflax.evaluate import comparison, evaluation, format_table, summary_rows
 from negflax.evaluate.calibration import calibration_figures
 from negflax.evaluate.follow import follow
 from negflax.evaluate.report import run_page as page
+from negflax.evaluate.report.run_page import headline_keys
 from negflax.files import write_json
 from negflax.mesh import make_mesh
 from negflax.model import Recommender
 from negflax.processes import from_first
 from negflax.train.checkpoint import read_config
-from negflax.train.restore import CATALOGUE, load_trained
+from negflax.train.restore import CATALOGUE, Trained, load_trained
 
 from . import flags as shared
 
@@ -53,6 +57,9 @@ HTML = flags.DEFINE_string(
 )
 CALIBRATED = flags.DEFINE_boolean(
     "calibrated", True, "Use the calibration of a run, if it has one (docs/calibration.md)."
+)
+PERSONAL = flags.DEFINE_boolean(
+    "personal", False, "Compare with baselines that react to dislikes and train nothing."
 )
 FOLLOW = flags.DEFINE_boolean(
     "follow", False, "Evaluate each checkpoint as it appears, until training has ended."
@@ -84,6 +91,9 @@ def evaluate_one(workdir: Path, split: str) -> None:
     mesh = make_mesh(MeshConfig(), jax.devices())
     trained = load_calibrated(workdir, CHECKPOINT.value, mesh, calibrated=CALIBRATED.value)
     sequences = open_sequences(trained.config, workdir, trained.catalogue)
+    if PERSONAL.value:
+        compare_personal(trained, split, sequences, workdir)
+        return
     result = evaluation.evaluate_trained(trained, split, workdir, sequences)
     print(evaluation.result_table(result, trained.config.eval.ks))
     shown = page.look_at(trained.config.name, trained, result, sequences, split, workdir)
@@ -93,6 +103,17 @@ def evaluate_one(workdir: Path, split: str) -> None:
     figures = {"step": trained.step} | result.metrics | calibration_figures(shown.calibration)
     path_of_figures = shared.JSON.value or workdir / f"evaluation-{split}.json"
     from_first(lambda: write_json(path_of_figures, figures))
+
+
+def compare_personal(trained: Trained, split: str, sequences: Sequences, workdir: Path) -> None:
+    """Prints and writes the table of --personal."""
+    result = evaluation.evaluate_personal(trained, split, sequences)
+    keys = headline_keys(trained.config.eval.ks)
+    names = list(dict.fromkeys(name for _, name in result.values))
+    print(format_table([*summary_rows(result.metrics, names, keys)]))
+    figures = {"step": trained.step} | result.metrics
+    path = shared.JSON.value or workdir / f"personal-{split}.json"
+    from_first(lambda: write_json(path, figures))
 
 
 def compare_runs(workdirs: list[Path], split: str) -> None:

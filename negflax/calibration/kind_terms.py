@@ -54,11 +54,23 @@ _MEANS = {
     "belief/long_view": -0.5,
 }
 PRIOR_MEANS = {name: _MEANS.get(name, 0.0) for name in SCALARS}
-STARTS = PRIOR_MEANS | {"belief/strength": 1.0}
-# Not `recent_dislike` beside the belief: sessions end after a dislike, and what follows a pause
-# says little of the kind.
+# The objective has several minima: an aversion that long views refute, or one that they raise.
+STARTS = (
+    PRIOR_MEANS | {"belief/strength": 1.0},
+    PRIOR_MEANS
+    | {
+        "belief/strength": 1.5,
+        "belief/prior": -1.0,
+        "belief/long_view": -2.5,
+        "belief/skip": -0.5,
+        "belief/other": -1.0,
+    },
+)
+# Beside the belief, `recent_dislike` says that sessions end after a dislike, and `enjoyed` and
+# `skipped` what it says already: held out they add nothing, and they blur what a dislike means.
+_BELIEF_LEAVES_OUT = ("rate", "recent_dislike", "enjoyed", "skipped")
 FORMS = {
-    "belief": tuple(name for name in SCALARS if name not in ("rate", "recent_dislike")),
+    "belief": tuple(name for name in SCALARS if name not in _BELIEF_LEAVES_OUT),
     "linear": LINEAR,
 }
 SEEN_TERMS = BLOCKS["seen"]

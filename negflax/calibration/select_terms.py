@@ -163,12 +163,14 @@ def _kept(
         one = newton.fit(fit, weights, free, settings.prior_deviation, start_P)
         return one, newton.losses(one.theta_P, held, weights)
 
-    start_P = np.array([STARTS[name] for name in SCALARS])
+    starts = [np.array([start[name] for name in SCALARS]) for start in STARTS]
     names, rows = terms, []
     if _users_with_rejections(fit) < settings.min_users:
         names = tuple(name for name in terms if name not in BLOCKS["rejected"])
         rows = [_row(name, "no data", "rejected") for name in terms if name not in names]
-    now, losses_N = fitted(names, start_P)
+    found = [fitted(names, start_P) for start_P in starts]
+    best = int(np.argmin([newton.losses(one.theta_P, fit, weights).sum() for one, _ in found]))
+    (now, losses_N), start_P = found[best], starts[best]
     gains: dict[str, tuple[float, float]] = {}
     for block in reversed(BLOCKS):
         rest = tuple(name for name in names if name not in BLOCKS[block])

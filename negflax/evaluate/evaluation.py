@@ -13,6 +13,7 @@ from negflax.data import Sequences, open_sequences
 from negflax.evaluate.baselines import baseline_names
 from negflax.evaluate.baselines.item_based import MAX_ITEMS, item_baselines
 from negflax.evaluate.baselines.markov import default_baselines
+from negflax.evaluate.baselines.personal_scores import personal_scorers
 from negflax.evaluate.baselines.popularity import cached
 from negflax.evaluate.baselines.rate_adjusted import model_baselines
 from negflax.evaluate.circumstances import check_list_lengths, circumstances
@@ -88,6 +89,19 @@ def _evaluate(trained: Trained, split: str, sequences: Sequences, baselines: boo
             "verdict/baseline": verdict.baseline,
         }
     return dataclasses.replace(result, metrics=metrics)
+
+
+def evaluate_personal(trained: Trained, split: str, sequences: Sequences) -> Result:
+    """Compares the model with baselines that react to dislikes and train nothing.
+
+    See negflax/evaluate/baselines/personal_scores.py; `model` is without its calibration.
+    """
+    config = trained.config.eval
+    check_list_lengths(config.ks, trained.catalogue)
+    check_finite(trained)
+    scorers, facts = personal_scorers(trained, sequences, config)
+    result = evaluate_scorers(scorers, sequences, config, split)
+    return dataclasses.replace(result, metrics=result.metrics | facts)
 
 
 def result_table(result: Result, ks: tuple[int, ...]) -> str:
