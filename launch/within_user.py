@@ -19,11 +19,9 @@ import numpy as np
 from absl import flags
 
 from negflax.calibration import Calibration, added, history_shifts, load_calibrated
-from negflax.calibration.kind_counts import kind_of_items
 from negflax.calibration.labelled_states import Model
 from negflax.config import ConfigError, MeshConfig
-from negflax.config.calibration import KINDS
-from negflax.data import Sequences, history_batch, open_sequences
+from negflax.data import Catalogue, Sequences, history_batch, open_sequences
 from negflax.evaluate import format_table
 from negflax.files import plain, write_json
 from negflax.mesh import make_mesh
@@ -67,16 +65,30 @@ def of_run(trained: Trained, sequences: Sequences, judged: Judged) -> dict[str, 
 def raw_features(
     judged: Judged, sequences: Sequences, floor_J: np.ndarray, permuted: bool
 ) -> dict[str, np.ndarray]:
-    """Earlier residuals of the same cluster and creator, or of such dealt at random."""
+    """Earlier residuals of the same cluster and creator.
+
+    With `permuted`, clusters and creators are dealt to the items at random.
+    """
     rng, found = np.random.default_rng(0), {}
-    for kind in KINDS:
-        kind_V = kind_of_items(sequences.catalogue, kind).copy()
+    for kind, kind_V in {
+        "cluster": rarest_cluster(sequences.catalogue),
+        "creator": sequences.catalogue.creator_V.copy(),
+    }.items():
         if kind_V.max() == 0:
             continue
         if permuted:
             kind_V[1:] = rng.permutation(kind_V[1:])
         found[kind] = within_user.earlier_residuals(judged, floor_J, kind_V[judged.item_J])
     return found
+
+
+def rarest_cluster(catalogue: Catalogue) -> np.ndarray:
+    """(V,) of each item's clusters the one with the fewest items, 0 unknown: the most telling."""
+    clusters_VC = catalogue.clusters_VC
+    size_K = np.bincount(clusters_VC.reshape(-1)).astype(float)
+    size_K[0] = np.inf
+    place_V1 = size_K[clusters_VC].argmin(axis=1)[:, None]
+    return np.take_along_axis(clusters_VC, place_V1, axis=1)[:, 0].copy()
 
 
 def main(argv: list[str]) -> None:
@@ -103,14 +115,18 @@ def main(argv: list[str]) -> None:
 
     row("item floor", [floor_J])
     own_J = within_user.earlier_residuals(judged, rate_J, np.ones(len(y_J), np.int64))
+    train_J = judged.of("train")
+
+    def of_regression(*raw: np.ndarray) -> np.ndarray:
+        """That the user rejects much is fitted too, but it orders no pair of the same user."""
+        return predicted(np.column_stack([floor_J, *raw, own_J]), y_J, train_J, left_out=1)
+
     for name, permuted in (("regression", False), ("regression, permuted", True)):
         raw = raw_features(judged, sequences, rate_J, permuted)
         for kind in raw:
-            x_JF = np.column_stack([floor_J, own_J, raw[kind]])
-            row(f"{name}, by {kind}", [predicted(x_JF, y_J, judged.of("train"))])
+            row(f"{name}, by {kind}", [of_regression(raw[kind])])
         if len(raw) > 1:
-            x_JF = np.column_stack([floor_J, own_J, *raw.values()])
-            row(f"{name}, by both", [predicted(x_JF, y_J, judged.of("train"))])
+            row(f"{name}, by both", [of_regression(*raw.values())])
     found = [of_run(run, sequences, judged) for run in runs]
     valid_J = judged.of("valid")
     for name in sorted(set.intersection(*(set(one) for one in found))):

@@ -107,10 +107,16 @@ def regression(x_JF: np.ndarray, y_J: np.ndarray) -> np.ndarray:
     return theta
 
 
-def predicted(x_JF: np.ndarray, y_J: np.ndarray, fit_J: np.ndarray) -> np.ndarray:
-    """(J,) log-odds of a rejection for all events, by a regression on those of `fit_J`."""
+def predicted(
+    x_JF: np.ndarray, y_J: np.ndarray, fit_J: np.ndarray, left_out: int = 0
+) -> np.ndarray:
+    """(J,) log-odds of a rejection for all events, by a regression on those of `fit_J`.
+
+    The last `left_out` features are fitted and then left out.
+    """
     theta = regression(x_JF[fit_J], y_J[fit_J].astype(float))
-    return x_JF @ theta[:-1] + theta[-1]
+    used = x_JF.shape[1] - left_out
+    return x_JF[:, :used] @ theta[:used] + theta[-1]
 
 
 def user_aucs(score_J: np.ndarray, judged: Judged, asked_J: np.ndarray) -> np.ndarray:
