@@ -1,0 +1,71 @@
+"""A run that is calibrated after training uses it, and launch.calibrate takes it away."""
+
+import dataclasses
+import json
+
+import kinds
+import numpy as np
+import pytest
+from programs import run
+
+import negflax
+from negflax.calibration.stored_calibration import FILE
+from negflax.config import event_log_defaults
+from negflax.config.calibration import CalibrationConfig
+from negflax.train.checkpoint import CheckpointError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("calibrated")
+    config = event_log_defaults(4_000)
+    config = dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, split="user_fraction", min_item_events=1),
+        eval=dataclasses.replace(config.eval, history=32, bootstrap=0),
+        calibration=CalibrationConfig(after_training=True, kinds=("cluster",), min_users=5),
+        train=dataclasses.replace(config.train, steps=4, epochs=1.0, eval_every=0),
+        loss=dataclasses.replace(config.loss, objective="ssm"),
+    )
+    negflax.fit(kinds.log(), config, out, items=kinds.items(), test=False)
+    return out
+
+
+def share_of_kind(found):
+    return np.mean([kinds.kind(item) == 0 for item in found["item_id"].to_pylist()])
+
+
+def test_a_dislike_takes_its_kind_out_of_the_list(folder):
+    stored = json.loads((folder / FILE).read_text())
+    assert stored["values"]["cluster"]["belief/dislike"] > 0
+    shares = {}
+    for calibrated in (True, False):
+        session = negflax.load(folder, calibrated=calibrated).session()
+        for item in (0, 1, 2, 3, 4, 5):
+            session.add({"item_id": item, "like": True})
+        before = share_of_kind(session.recommend(10))
+        session.add({"item_id": 10, "dislike": True})
+        shares[calibrated] = before, share_of_kind(session.recommend(10))
+    assert shares[True][1] < shares[True][0] and shares[True][1] <= 0.1
+    assert shares[False][1] > shares[True][1]
+
+
+def test_damage_is_told(folder):
+    text = (folder / FILE).read_text()
+    try:
+        (folder / FILE).write_text(text[:50])
+        with pytest.raises(CheckpointError, match="launch.calibrate"):
+            negflax.load(folder)
+    finally:
+        (folder / FILE).write_text(text)
+
+
+def test_the_program(folder, tmp_path, capsys):
+    arguments = f"--workdir={folder}", "--set=kinds=cluster", f"--json={tmp_path}/a"
+    run("calibrate", *arguments)
+    told = capsys.readouterr().out
+    assert "rejected" in told and "stored" in told
+    assert json.loads((tmp_path / "a").read_text())["values"]["cluster"]
+    run("calibrate", f"--workdir={folder}", "--delete")
+    assert "deleted" in capsys.readouterr().out
+    assert not (folder / FILE).exists()
