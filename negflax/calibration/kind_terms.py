@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from negflax.calibration.kind_counts import STATISTICS
-from negflax.config.calibration import CalibrationConfig
+from negflax.config.feedback_calibration import CalibrationConfig
 
 EVIDENCE = ("dislike", "dismissal", "skip", "long_view", "other")
 # Blocks stay or go together, the last one first: which scalar of a block has the better likelihood

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from negflax.calibration.kind_shift import Calibration
 from negflax.calibration.kind_terms import SCALARS, Scales
-from negflax.config.calibration import KINDS
+from negflax.config.feedback_calibration import KINDS
 from negflax.files import plain, write_json
 from negflax.model import Recommender
 from negflax.train.checkpoint import CheckpointError

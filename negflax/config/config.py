@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from negflax.config.calibration import CalibrationConfig
 from negflax.config.data import BatchConfig, DataConfig, LabelConfig, WorldConfig
 from negflax.config.evaluate import EvalConfig
+from negflax.config.feedback_calibration import CalibrationConfig
 from negflax.config.loss import LossConfig
 from negflax.config.model import ModelConfig
 from negflax.config.train import MeshConfig, OptimizerConfig, TrainConfig

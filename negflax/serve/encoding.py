@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from negflax.calibration.kind_counts import counts_of, kind_of_items, split_by_user
-from negflax.config.calibration import KINDS
+from negflax.config.feedback_calibration import KINDS
 from negflax.data import Sequences, history_batch
 from negflax.serve.list_rules import UserHistory
 from negflax.serve.lists import SMALLEST, power_of_two

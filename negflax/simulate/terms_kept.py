@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from negflax.calibration import Calibration
 from negflax.calibration.kind_terms import SCALARS
-from negflax.config.calibration import KINDS
+from negflax.config.feedback_calibration import KINDS
 
 
 def with_terms(

@@ -11,7 +11,7 @@ from programs import run
 import negflax
 from negflax.calibration.stored_calibration import FILE
 from negflax.config import event_log_defaults
-from negflax.config.calibration import CalibrationConfig
+from negflax.config.feedback_calibration import CalibrationConfig
 from negflax.train.checkpoint import CheckpointError
 
 
