@@ -5,7 +5,8 @@ result into frozen dataclasses, once, and names the key of anything it does not 
 
 data.py, model.py, loss.py, train.py, evaluate.py and feedback_calibration.py hold the sections,
 whose types say what a setting may be (kinds.py), and config.py a whole run; reading.py builds it,
-checks.py checks it. registry.py holds the names of objectives and encoders, to which users add their own.
+checks.py checks it. registry.py holds the names of objectives and encoders, to which users add
+their own.
 """
 
 from negflax.config.checks import check
