@@ -17,7 +17,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Collection
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +47,14 @@ class Aim:
     w: float = 0.0
     omega: float = 0.0
     session_goes_on: bool = False
+
+
+class _Asked(NamedTuple):
+    """List length, signal, and for each aim whether the session goes on: all compiled in."""
+
+    length: int
+    signal: str
+    goes_on_A: tuple[bool, ...]
 
 
 def ideal_lists(
@@ -91,9 +99,7 @@ def ideal_lists(
             known_I,
             jnp.array(w_A),
             p=p,
-            length=length,
-            signal=signal,
-            goes_on_A=tuple(aim.session_goes_on for aim in aims),
+            asked=_Asked(length, signal, tuple(aim.session_goes_on for aim in aims)),
         )
         rows_A2SK = row_I[np.asarray(found_S2AK)].transpose(2, 1, 0, 3)
         return dict(zip(aims, rows_A2SK, strict=True)), float(p_negative_S.sum() / negative_S.sum())
@@ -119,16 +125,14 @@ def _past(sequences: Sequences, event_ST: np.ndarray, place_V: np.ndarray) -> Pa
     )
 
 
-@functools.partial(jax.jit, static_argnames=("p", "length", "signal", "goes_on_A"))
+@functools.partial(jax.jit, static_argnames=("p", "asked"))
 def _lists(
     population: Population,
     histories: tuple[Past, Array],
     known_I: Any,
     w_A: Array,
     p: Parameters,
-    length: int,
-    signal: str,
-    goes_on_A: tuple[bool, ...],
+    asked: _Asked,
 ) -> tuple[Array, Array, Array]:
     """Returns lists (S, 2, A, K) of items for A aims, and Σ b·p and Σ b over items, (S,) each.
 
@@ -152,20 +156,20 @@ def _lists(
         last = jax.tree.map(lambda x: x[-1], past_T)
 
         def after(given: Array) -> tuple[Array, Array, Array]:
-            skip, dislike = given & (signal == "skip"), given & (signal == "dislike")
+            skip, dislike = (given & (asked.signal == name) for name in ("skip", "dislike"))
             event = last._replace(skip=skip, long_view=~skip, dislike=dislike)
             now = see(belief, event, items, traits, p)
-            annoyance = p.exit_skip if signal == "skip" else p.exit_dislike
+            annoyance = p.exit_skip if asked.signal == "skip" else p.exit_dislike
             ends = p.session_exit * jnp.where(given, annoyance, 1)
             rested = now._replace(boredom_C=p.boredom_rest * now.boredom_C)
             both = [rates(one, items, traits, share_I, share_C, p) for one in (now, rested)]
             mixed = [(1 - ends) * x + ends * y for x, y in zip(*both, strict=True)]
             listed_AK, sums = [], []
-            for w, goes_on in zip(w_A, goes_on_A, strict=True):
+            for w, goes_on in zip(w_A, asked.goes_on_A, strict=True):
                 a_I, b_I = both[0] if goes_on else mixed
                 p_I = _stationary(a_I, w * b_I)
                 listed_I = jnp.where(known_I, p_I, -1).at[past_T.item].set(-1)
-                listed_AK.append(lax.top_k(listed_I, length)[1])
+                listed_AK.append(lax.top_k(listed_I, asked.length)[1])
                 sums.append(((b_I * p_I).sum(), b_I.sum()))
             return jnp.stack(listed_AK), *sums[0]
 
