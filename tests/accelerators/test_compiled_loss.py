@@ -143,7 +143,7 @@ def test_the_kernel_costs_no_more_in_one_pass_than_in_two(tmp_path, record_prope
         dump = f"--xla_jf_dump_to={folder} --xla_jf_dump_llo_text=true"
         done = subprocess.run(
             [sys.executable, kernel_cycles.__file__, form, "bfloat16", folder],
-            env=os.environ | {"LIBTPU_INIT_ARGS": dump},
+            env=os.environ | {"LIBTPU_INIT_ARGS": dump, "PYTHONPATH": os.pathsep.join(sys.path)},
             capture_output=True,
             text=True,
             check=True,
