@@ -40,7 +40,7 @@ def fresh_flags():
     """No program's flags but those of the one that is imported next; afterwards as before."""
 
     def programs():
-        return [m for m in sys.modules if m == "launch" or m.startswith("launch.")]
+        return [m for m in sys.modules if m.split(".")[0] in ("launch", "benchmarks")]
 
     modules = {module: sys.modules.pop(module) for module in programs()}
     by_module = flags.FLAGS.flags_by_module_dict()
