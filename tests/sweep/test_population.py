@@ -253,7 +253,7 @@ def test_how_many_fit():
         at_most(peak=10, shared=2, limit=9)
 
 
-@pytest.mark.parametrize("platform", ["cpu", "tpu"])
+@pytest.mark.parametrize("platform", ["cpu", pytest.param("tpu", marks=pytest.mark.system)])
 def test_sixteen_members_take_what_the_planner_says(data, monkeypatch, platform):
     """Both forms: one member after the other (CPU), and all at once; memory of XLA's program."""
     monkeypatch.setattr("negflax.train.members.platform", lambda: platform)
