@@ -65,6 +65,7 @@ def trainer_of(items: int, width: int) -> tuple[Trainer, Any]:
         "label_ids_BTL": np.roll(item_BT, -1, axis=1)[:, :, None],
         "positive_weight_BTL": ones_BTL,
         "negative_weight_BTL": 0 * ones_BTL,
+        "request_BTR": None,
     }
     trainer = Trainer(config, model, catalogue.train_count_V, 10**6, mesh)
     return trainer, from_hosts(mesh, Batch(**values))

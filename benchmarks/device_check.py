@@ -34,7 +34,7 @@ import numpy as np
 from benchmarks.gpu_check import problem, reference, seconds, show
 from negflax.config import Config
 from negflax.data import Batch
-from negflax.data.features import NUM_VALUES, REQUEST_VALUES
+from negflax.data.features import NUM_VALUES
 from negflax.files import write_json
 from negflax.loss import OBJECTIVES, CandidateSet, KernelOptions, LabelBatch, objective_sum
 from negflax.loss.kernels import one_pass
@@ -173,7 +173,6 @@ def random_batch(rows: int, steps: int, items: int) -> Batch:
         item_ids_BT=rng.integers(1, items + 1, (rows, steps)).astype(np.int32),
         creator_BT=unknown,
         cluster_BT=unknown,
-        request_BTR=np.zeros((rows, steps, len(REQUEST_VALUES)), np.int32),
         reset_BT=np.broadcast_to(np.arange(steps) == 0, (rows, steps)),
         label_ids_BTL=rng.integers(1, items + 1, (rows, steps, 1)).astype(np.int32),
         positive_weight_BTL=positive,

@@ -89,7 +89,7 @@ def _train_run(
     from_first(lambda: write_config(workdir, config))
     from_first(lambda: save_catalogue(workdir, sequences.catalogue))
     host = jax.process_index(), jax.process_count()
-    batches = StreamBatches(sequences, config.batch, config.labels, config.train.splits, host)
+    batches = StreamBatches.of(config, sequences, host=host)
     steps = planned_steps(config, batches)
     if stop > steps:
         logging.warning(
@@ -187,8 +187,8 @@ def refit(
 ) -> Outcome:
     """Trains anew on training + validation events, for as many epochs as the best step had."""
     splits = ("train", "valid")
-    first = StreamBatches(sequences, config.batch, config.labels, config.train.splits)
-    both = StreamBatches(sequences, config.batch, config.labels, splits)
+    first = StreamBatches.of(config, sequences)
+    both = StreamBatches.of(config, sequences, splits)
     growth = both.steps_per_epoch / first.steps_per_epoch
     again = dataclasses.replace(
         config.train,

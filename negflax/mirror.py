@@ -110,8 +110,11 @@ class Mirror:
         self._remember(manifest, local)
 
     def put(self) -> None:
-        """Uploads the local copy: a file, or a folder with all that is in it."""
-        self._store.put(str(self.folder), self._root, recursive=self.folder.is_dir())
+        """Uploads the local copy: a file, or all files of a folder."""
+        if self.folder.is_file():
+            self._store.put_file(str(self.folder), self._root)
+        for name in self._local_files():
+            self._store.put_file(str(self.folder / name), self._at(name))
 
     def read(self, name: str) -> Any:
         """Returns the JSON of a remote object; None if there is none, or it is damaged."""

@@ -175,6 +175,18 @@ def test_a_file_of_figures_is_uploaded(url):
     assert STORE.cat_file(f"{url}/figures.json") == b"{}"
 
 
+def test_a_folder_is_uploaded_to_the_same_place_each_time(url):
+    for text in ("1", "2"):
+        with written(f"{url}/export") as path:
+            os.makedirs(f"{path}/inner")
+            for name in ("a", "inner/b"):
+                with open(f"{path}/{name}", "w") as file:
+                    file.write(text)
+    names = {place.partition("/export/")[2] for place in STORE.find(f"{url}/export")}
+    assert names == {"a", "inner/b"}
+    assert STORE.cat_file(f"{url}/export/inner/b") == b"2"
+
+
 def test_no_local_copy_leaves_the_folder_of_copies(tmp_path, monkeypatch):
     monkeypatch.setenv(object_store.CACHE_DIR, str(tmp_path))
     assert local_copy("gs://bucket/a/../../../etc") == tmp_path / "gs" / "bucket" / "a" / "etc"

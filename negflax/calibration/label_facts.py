@@ -5,8 +5,8 @@ met. So the log-sum-exp over the candidates follows exactly from those of each k
 and that of the rest, whatever the scalars: lse = log(Σ_m exp(lse_m + b_m) + exp(rest)). Nothing is
 scored again while they are fitted.
 
-Shapes: N labelled states, L labels a state, M kinds of a history, F statistics, S candidates,
-K kinds, D width.
+Shapes: N labelled states, L labels a state, M kinds of a history, F statistics, S candidates, K
+kinds, D width; X pairs of a state and a row that it leaves out.
 """
 
 from __future__ import annotations
@@ -86,13 +86,24 @@ def label_facts(
             b_NK = correction(user_N, part.event_N)
             z_NS += b_NK[:, other_V[candidates.row_S]]
             z_NL += np.take_along_axis(b_NK, other_V[row_NL], axis=1)
-        for id_N1 in part.ids_NL.T[:, :, None]:
-            z_NS[candidates.row_S == id_N1] = -np.inf
+        state_M, label_M = np.nonzero(part.ids_NL >= 0)
+        _leave_out(z_NS, candidates.row_S, state_M, part.ids_NL[state_M, label_M])
         if model.trained.config.loss.exclude_seen:
-            for query, item in zip(*history_items(sequences, user_N, part.event_N), strict=True):
-                z_NS[query, candidates.row_S == item] = -np.inf
+            seen = history_items(sequences, user_N, part.event_N)
+            _leave_out(z_NS, candidates.row_S, *seen)
         blocks.append(_by_kind(sequences, user_N, part, (z_NS, z_NL), (kind_V, candidates.kind_S)))
     return _joined(blocks)
+
+
+def _leave_out(z_NS: np.ndarray, row_S: np.ndarray, state_X: np.ndarray, row_X: np.ndarray) -> None:
+    """−inf where a state leaves out a row, at each place that the row has among the candidates."""
+    order_S = np.argsort(row_S, kind="stable")
+    first_X, end_X = (
+        np.searchsorted(row_S[order_S], row_X, side=side) for side in ("left", "right")
+    )
+    times_X = end_X - first_X  # more than one where candidates are drawn with replacement
+    nth = np.arange(times_X.sum()) - np.repeat(np.cumsum(times_X) - times_X, times_X)
+    z_NS[np.repeat(state_X, times_X), order_S[np.repeat(first_X, times_X) + nth]] = -np.inf
 
 
 def _scores(

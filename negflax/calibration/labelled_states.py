@@ -144,7 +144,7 @@ def labelled_states(
     config = model.trained.config
     held_out = bool((sequences.split_E == VALID).any())
     splits = ("train", "valid") if held_out else ("train",)
-    batches = StreamBatches(sequences, config.batch, config.labels, splits)
+    batches = StreamBatches.of(config, sequences, splits)
     parts: tuple[list[LabelledStates], ...] = ([], [])
     for i in range(batches.steps_per_epoch):
         have = [sum(int((x.ids_NL >= 0).sum()) for x in part) for part in parts]

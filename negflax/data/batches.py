@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from negflax.config import BatchConfig, LabelConfig
+from negflax.config import BatchConfig, Config, LabelConfig
 from negflax.data import features
 from negflax.data.batch import Batch
 from negflax.data.schema import SPLITS
@@ -41,6 +41,7 @@ class StreamBatches:
         labels: LabelConfig,
         splits: tuple[str, ...],
         host: tuple[int, int] = (0, 1),
+        requests: bool = False,
     ) -> None:
         """Finds the splits' events and counts the labels of their steps.
 
@@ -50,6 +51,7 @@ class StreamBatches:
           labels: its horizon.
           splits: names of the splits to train on; they follow one another in time.
           host: (its number, how many there are): of the B rows each gets an equal slice.
+          requests: with the times at which the targets were asked for (config.model.request).
 
         Raises:
           ValueError: the splits hold no event, other events lie between theirs, or the rows do not
@@ -59,6 +61,7 @@ class StreamBatches:
         if config.rows % count:
             raise ValueError(f"config.batch.rows = {config.rows} does not divide by {count} hosts")
         self._sequences, self._config, self._horizon = sequences, config, labels.horizon
+        self._requests = requests
         self._rows = range(index * config.rows // count, (index + 1) * config.rows // count)
         self._begin, self._length = _events_of(sequences, splits)
         self._num_steps = int(self._length.sum())
@@ -70,6 +73,19 @@ class StreamBatches:
         )
         self._epoch: tuple[int, np.ndarray, np.ndarray] | None = None
         self.num_targets = self._count_targets()
+
+    @classmethod
+    def of(
+        cls,
+        config: Config,
+        sequences: Sequences,
+        splits: tuple[str, ...] | None = None,
+        host: tuple[int, int] = (0, 1),
+    ) -> StreamBatches:
+        """The batches of a run; by default on the splits that it trains on."""
+        splits = config.train.splits if splits is None else splits
+        requests = bool(config.model.request)
+        return cls(sequences, config.batch, config.labels, splits, host, requests)
 
     def batch(self, i: int) -> Batch:
         """Batch i, or this host's rows of it.
@@ -84,15 +100,13 @@ class StreamBatches:
         event_N, is_first_N, label_NL = self._steps(
             epoch, (first + self._rows.start) * length, (first + self._rows.stop) * length
         )
-        seen_BT = np.full(shape, -1, np.int64)
-        seen_BT.ravel()[: len(event_N)] = np.where(is_first_N, -1, event_N - 1)
+        seen_BT = _placed(np.where(is_first_N, -1, event_N - 1), shape)
         label_ML = np.full((seen_BT.size, label_NL.shape[1]), -1, np.int64)
         label_ML[: len(event_N)] = label_NL
-        asked_BT = np.full(shape, -1, np.int64)
-        asked_BT.ravel()[: len(event_N)] = event_N
-        request_BTR = features.request_codes(
-            _times(self._sequences, asked_BT), _times(self._sequences, seen_BT)
-        )
+        request_BTR = None
+        if self._requests:
+            asked_ms = _times(self._sequences, _placed(event_N, shape))
+            request_BTR = features.request_codes(asked_ms, _times(self._sequences, seen_BT))
         return _gather(self._sequences, seen_BT, label_ML, request_BTR)
 
     def targets(self, i: int) -> np.ndarray:
@@ -102,9 +116,7 @@ class StreamBatches:
         event_N, *_ = self._steps(
             epoch, (first + self._rows.start) * length, (first + self._rows.stop) * length
         )
-        event_BT = np.full((len(self._rows), length), -1, np.int64)
-        event_BT.ravel()[: len(event_N)] = event_N
-        return event_BT
+        return _placed(event_N, (len(self._rows), length))
 
     def _steps(self, epoch: int, start: int, stop: int) -> tuple[np.ndarray, ...]:
         """Of the steps at these positions: (target event, is a user's first, label events (N, L)).
@@ -239,6 +251,13 @@ def asked_after(last_ms: np.ndarray) -> np.ndarray:
     return np.where(last_ms >= 0, last_ms + DELAY_MS, -1)
 
 
+def _placed(event_N: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Events in the places of a batch, −1 behind the last one."""
+    event_BT = np.full(shape, -1, np.int64)
+    event_BT.ravel()[: len(event_N)] = event_N
+    return event_BT
+
+
 def _next_times(
     sequences: Sequences, end_R: np.ndarray, user_R: np.ndarray, last_R: np.ndarray
 ) -> np.ndarray:
@@ -254,7 +273,10 @@ def _times(sequences: Sequences, event: np.ndarray) -> np.ndarray:
 
 
 def _gather(
-    sequences: Sequences, seen_BT: np.ndarray, label_NL: np.ndarray, request_BTR: np.ndarray
+    sequences: Sequences,
+    seen_BT: np.ndarray,
+    label_NL: np.ndarray,
+    request_BTR: np.ndarray | None,
 ) -> Batch:
     """The batch whose steps read the events seen_BT and predict label_NL (-1 = none)."""
     label_BTL = label_NL.reshape(*seen_BT.shape, -1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,11 @@ def read_histories(data: Data, config: Config, catalogue: Catalogue, name: str =
         name = name or "events"
         table = renaming(columns, partial=True).apply(arrow_table(data, name), name)
     return build_histories(table, catalogue, name, config.labels)
+
+
+def is_named_by_content(path: str) -> bool:
+    """Whether `as_file` may have written a file, so that its name says what is in it."""
+    return bool(re.fullmatch(r"(events|items)-[0-9a-f]{16}\.parquet", Path(path).name))
 
 
 def as_file(data: Data, folder: Path, name: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from negflax.calibration.kind_counts import counts_of, kind_of_items, split_by_user
+from negflax.calibration.kind_counts import UserCounts, counts_of, kind_of_items, split_by_user
 from negflax.config.feedback_calibration import KINDS
 from negflax.data import Sequences, history_batch
 from negflax.serve.list_rules import UserHistory
@@ -109,17 +109,21 @@ class Encoding:
         return Progress(*self(batch_of(codes_F[None], 1), before.last))
 
 
-def user_histories(histories: Sequences, user_R: np.ndarray) -> list[UserHistory]:
-    """What the users have had and disliked, and their feedback by cluster and creator."""
+def user_histories(histories: Sequences, user_R: np.ndarray, *, counted: bool) -> list[UserHistory]:
+    """What users have had and disliked; with `counted` their feedback by cluster and creator."""
     end_R, found = histories.offsets_U1[user_R + 1], []
-    counts = {
-        kind: counts_of(histories, user_R, end_R, kind_of_items(histories.catalogue, kind))
-        for kind in KINDS
-    }
-    for user, counted in zip(user_R, split_by_user(counts), strict=True):
+    counts_R: list[UserCounts | None] = [None] * len(user_R)
+    if counted and len(user_R):
+        counts_R = split_by_user(
+            {
+                kind: counts_of(histories, user_R, end_R, kind_of_items(histories.catalogue, kind))
+                for kind in KINDS
+            }
+        )
+    for user, counts in zip(user_R, counts_R, strict=True):
         events = slice(histories.offsets_U1[user], histories.offsets_U1[user + 1])
         item_n = histories.item_E[events]
         said_no = (histories.dislike_E[events] == 2) | (histories.dismissal_E[events] == 2)
         known = item_n > 0
-        found.append(UserHistory(np.unique(item_n[known]), item_n[known & said_no], counted))
+        found.append(UserHistory(np.unique(item_n[known]), item_n[known & said_no], counts))
     return found

@@ -135,7 +135,8 @@ class TrainedRecommender:
         batch = history_batch(histories, np.array([end]), user_1, events_n)
         codes_nF = codes_of(batch, 0, events_n)
         time_ms = int(histories.time_E[end - 1])
-        return session.start_from(codes_nF, user_histories(histories, user_1)[0], time_ms)
+        (user_history,) = user_histories(histories, user_1, counted=False)  # the session counts
+        return session.start_from(codes_nF, user_history, time_ms)
 
     def recommend(
         self,
@@ -202,7 +203,8 @@ class TrainedRecommender:
             user_R = np.minimum(np.arange(start, start + size), users - 1)
             end_R = histories.offsets_U1[user_R + 1]
             states_RD = self.encoding.of_histories(histories, user_R, end_R, self.history, at_ms)
-            asked = user_histories(histories, user_R[: stop - start])
+            counted = self.trained.calibration is not None
+            asked = user_histories(histories, user_R[: stop - start], counted=counted)
             found += self.lists.of_states(states_RD, asked, k, rules, explain)
             if progress is not None:
                 progress(stop, users)

@@ -53,10 +53,10 @@ class Training:
     def batches(self, split: str, seed: int) -> StreamBatches:
         """Returns the training batches of runs that are evaluated on `split`."""
         if (split, seed) not in self._batches:
-            settings = dataclasses.replace(self.config.batch, seed=seed)
-            self._batches[split, seed] = StreamBatches(
-                self.sequences, settings, self.config.labels, TRAINED_ON[split]
+            config = dataclasses.replace(
+                self.config, batch=dataclasses.replace(self.config.batch, seed=seed)
             )
+            self._batches[split, seed] = StreamBatches.of(config, self.sequences, TRAINED_ON[split])
         return self._batches[split, seed]
 
     def warm(self, split: str, seed: int) -> State:

@@ -89,7 +89,7 @@ class _Training:
         for name, one in runs.items():
             write_config(workdir / name, one)
             save_catalogue(workdir / name, sequences.catalogue)
-        self.batches = StreamBatches(sequences, config.batch, config.labels, config.train.splits)
+        self.batches = StreamBatches.of(config, sequences)
         self.stop = planned_steps(config, self.batches)
         self.model = Recommender(config.model, sequences.catalogue)
         self.counts = sequences.catalogue.train_count_V

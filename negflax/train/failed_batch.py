@@ -23,9 +23,10 @@ def save_batch(workdir: str | Path, batches: StreamBatches, step: int) -> Path:
     """Writes the batch that step number `step` trained, counted from 1, of all processes' rows."""
     batch = batches.batch(step - 1)
     if jax.process_count() > 1:
-        batch = Batch(*(multihost_utils.process_allgather(x, tiled=True) for x in batch))
+        batch = multihost_utils.process_allgather(batch, tiled=True)
     path = Path(workdir) / SKIPPED / f"batch-{step}.npz"
-    from_first(lambda: write_arrays(path, batch._asdict() | {_STEP: np.int32(step)}))
+    arrays = {name: x for name, x in batch._asdict().items() if x is not None}
+    from_first(lambda: write_arrays(path, arrays | {_STEP: np.int32(step)}))
     return path
 
 

@@ -122,8 +122,6 @@ def make_plan(config: Config, sizes: Sizes, mesh: Mesh, machine: Machine) -> Pla
             f"config.batch.rows = {config.batch.rows} does not divide among {mesh.size} devices"
         )
     batch, model = abstract_batch(config, mesh), Recommender(config.model, sizes)
-    # A compiled step does not take what its model does not read.
-    read = batch if config.model.request else batch._replace(request_BTR=None)
     trainer = _small_trainer(config, sizes, batch, mesh)
     lookups = traffic.lookups(config, model, batch, mesh, trainer.lookup_mesh.lookup)
     state = jax.eval_shape(
@@ -143,7 +141,7 @@ def make_plan(config: Config, sizes: Sizes, mesh: Mesh, machine: Machine) -> Pla
         "rows": rows,
         "slots": tables - rows,
         "dense": dense,
-        "batch": array_bytes(read) // mesh.size,
+        "batch": array_bytes(batch) // mesh.size,
         "related": sum(
             math.prod(ids.shape) * all_to_all.ID_BYTES for ids in model.related.values()
         ),
@@ -175,7 +173,8 @@ def abstract_batch(config: Config, mesh: Mesh) -> Batch:
         kind = next((dtype[word] for word in dtype if word in name), jnp.int32)
         return jax.ShapeDtypeStruct(shape[name.split("_")[-1]], kind, sharding=split(mesh))
 
-    return Batch(*map(array, Batch._fields))
+    found = Batch(*map(array, Batch._fields))
+    return found if config.model.request else found._replace(request_BTR=None)
 
 
 def _small_trainer(config: Config, sizes: Sizes, batch: Batch, mesh: Mesh) -> Trainer:

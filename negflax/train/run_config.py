@@ -22,23 +22,13 @@ from negflax.config import (
     from_config_dict,
     to_dict,
 )
+from negflax.data.tabular import is_named_by_content
 from negflax.files import write_json
 
 CONFIG = "config.json"
 # Settings that a restart may change: what is trained does not depend on them.
 FREE = {
     "batch.prefetch",
-    "calibration.after_training",
-    "calibration.kinds",
-    "calibration.form",
-    "calibration.labels",
-    "calibration.candidates",
-    "calibration.cap",
-    "calibration.prior_seen",
-    "calibration.decay",
-    "calibration.prior_deviation",
-    "calibration.keep",
-    "calibration.min_users",
     "data.cache_dir",
     "mesh.data",
     "mesh.table",
@@ -51,6 +41,8 @@ FREE = {
     "train.loggers",
     "train.max_skipped",
 }
+
+AFTER_TRAINING = "calibration."  # the section that is about what follows training
 
 
 class CheckpointError(ValueError):
@@ -91,7 +83,7 @@ def differences(workdir: str | Path, config: Config) -> list[str]:
     return [
         f"{key}: {old[key]!r} → {new[key]!r}"
         for key in new
-        if new[key] != old[key] and key not in FREE
+        if new[key] != old[key] and key not in FREE and not key.startswith(AFTER_TRAINING)
     ]
 
 
@@ -146,10 +138,13 @@ def read_config(workdir: str | Path) -> Config:
 
 
 def _find_own_data(data: Any, workdir: Path) -> None:
-    """Lets a run that was moved or copied find the data that its folder holds."""
+    """Lets a run that was moved or copied find the tables that `fit` wrote into its folder.
+
+    They are named after their content, so a file of this name is the right one.
+    """
     for key in ("path", "items_path"):
         path = data.get(key) if isinstance(data, dict) else None
-        if isinstance(path, str) and path:
+        if isinstance(path, str) and is_named_by_content(path):
             own = workdir.resolve() / "data" / Path(path).name
             if own.exists():
                 data[key] = str(own)

@@ -30,9 +30,9 @@ def main(number, port):
     config = Config(data=config.data, labels=labels)
     sequences = build_sequences(RawData(events, None, "log"), config)
     shape = BatchConfig(rows=8, length=3)
-    whole = StreamBatches(sequences, shape, labels, ("train",)).batch(0)
+    whole = StreamBatches(sequences, shape, labels, ("train",), requests=True).batch(0)
     host = jax.process_index(), jax.process_count()
-    mine = StreamBatches(sequences, shape, labels, ("train",), host).batch(0)
+    mine = StreamBatches(sequences, shape, labels, ("train",), host, True).batch(0)
     sharding = meshes.split(meshes.make_mesh(MeshConfig()))
     for local, expected in zip(mine, whole, strict=True):
         array = jax.make_array_from_process_local_data(sharding, local)

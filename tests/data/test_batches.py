@@ -15,7 +15,7 @@ shapes = st.tuples(st.integers(1, 4), st.integers(1, 7))
 
 def stream(sequences, rows=2, length=3, seed=0, horizon=1, splits=("train",), host=(0, 1)):
     config = BatchConfig(rows=rows, length=length, seed=seed)
-    return StreamBatches(sequences, config, LabelConfig(horizon=horizon), splits, host)
+    return StreamBatches(sequences, config, LabelConfig(horizon=horizon), splits, host, True)
 
 
 def epoch(batches, e=0):

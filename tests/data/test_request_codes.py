@@ -64,7 +64,9 @@ def test_the_time_of_the_next_event_is_read_and_nothing_else_of_it(
 
 def test_training_steps_know_the_time_of_their_target(make_config, random_log):
     s = build_sequences(RawData(random_log(3), None, "log"), make_config())
-    batches = StreamBatches(s, BatchConfig(rows=1, length=400, seed=1), LabelConfig(), ("train",))
+    shape = BatchConfig(rows=1, length=400, seed=1)
+    assert StreamBatches(s, shape, LabelConfig(), ("train",)).batch(0).request_BTR is None
+    batches = StreamBatches(s, shape, LabelConfig(), ("train",), requests=True)
     batch = batches.batch(0)
     first = batch.reset_BT[0] & (np.arange(400) < batches._num_steps)
     event, is_first, _ = batches._steps(0, 0, 400)

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import tiny
 
-from negflax.data import Batch
 from negflax.mesh import split
 
 
@@ -138,7 +137,7 @@ def test_a_batch_without_labels_changes_no_parameter():
     config = tiny.changed(optimizer={"dense": "sgd"})
     trainer, batches = tiny.make_trainer(config, tiny.make_sequences())
     batch = batches.batch(0)
-    empty = Batch(*[np.zeros_like(x) for x in batch])
+    empty = jax.tree.map(np.zeros_like, batch)
     before = jax.device_get(trainer.init())
     after, metrics = trainer.step(trainer.init(), empty)
     assert float(metrics["loss"]) == 0 and float(metrics["gradient_norm"]) == 0

@@ -120,7 +120,7 @@ class Models:
         return arm_of(trained, has_dwell=True)
 
     def _batches(self, config: Config, sequences: Sequences) -> StreamBatches:
-        return StreamBatches(sequences, config.batch, config.labels, ("train",))
+        return StreamBatches.of(config, sequences, ("train",))
 
     def _trainer(self, config: Config, steps: int) -> Trainer:
         if config not in self._trainers:
