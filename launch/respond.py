@@ -363,7 +363,7 @@ def or_null(x: Any) -> Any:
 
 def _headline(row: dict[str, Any]) -> bool:
     later = row["what"].startswith("k+")
-    return row["K"] == measures.LENGTHS[0] and (not later or row["what"] in SHOWN_STEPS)
+    return row["K"] in (0, measures.LENGTHS[0]) and (not later or row["what"] in SHOWN_STEPS)
 
 
 def _short(row: dict[str, Any]) -> dict[str, Any]:

@@ -200,11 +200,15 @@ def best(
     model: Recommender, arm: Arm, user: UserState, taken_SN: jax.Array, length: int
 ) -> tuple[jax.Array, jax.Array]:
     """Returns the best items not consumed yet: rows (S, M) int32 and scores (S, M)."""
+    rows = arm.rows[model.output_table]
+    queries = queries_of(model, arm, user)
+    return top_k_of_rows(queries, rows, taken_SN, num_rows=model.num_rows, k=length)
+
+
+def queries_of(model: Recommender, arm: Arm, user: UserState) -> Queries:
+    """Returns what the rows of the output table are scored by."""
     state_SD, counted = user
     if model.config.item_bias:  # the rows' last column, times one
         state_SD = jnp.pad(state_SD, ((0, 0), (0, 1)), constant_values=1)
-    rows = arm.rows[model.output_table]
     shifts = tuple(one.shift(counted, kind) for kind, one in arm.calibration.items())
-    return top_k_of_rows(
-        Queries(state_SD, shifts), rows, taken_SN, num_rows=model.num_rows, k=length
-    )
+    return Queries(state_SD, shifts)

@@ -18,6 +18,7 @@ from negflax.simulate.pair_bootstrap import ENDS, Pairs, changes
 from negflax.simulate.walk import DOSES, Walk
 
 KINDS = ("cluster", "creator")
+MASS = "probability of the kind"  # of all items that may be listed (kind_mass.py); K is 0
 LENGTHS = (10, 100)  # K of the lists at k + 1; the first is the headline
 DISMISSAL_BIT = "dismissal over skip"  # effect of the dismissal bit alone, beyond that of the skip
 PAST = {"dislike": "disliked", "skip": "skipped"}
@@ -29,7 +30,7 @@ class Measure(NamedTuple):
     Attributes:
       what: name of the measure: a branch, a dose, a later step or another one.
       kind: `cluster`, `creator` or `item`.
-      K: list length.
+      K: list length; 0: the whole catalogue.
       after_S: values with the feedback; NaN if undefined.
       before_S: values without it.
     """
@@ -91,7 +92,7 @@ def block_creator(list_SK: np.ndarray, item_S: np.ndarray, creator_V: np.ndarray
 
 
 def measures(found: Walk, catalogue: Catalogue, signal: str = "dislike") -> list[Measure]:
-    """Returns the measures of one run: branches, doses, later lists, filter, specificity, overlap.
+    """Returns the measures of one run: how the lists and the probabilities change.
 
     Args:
       found: lists of the run.
@@ -118,6 +119,12 @@ def measures(found: Walk, catalogue: Catalogue, signal: str = "dislike") -> list
         none_SK = found.branch_BSK[0]
         blocked_SK = block_creator(none_SK, found.item_S, catalogue.creator_V)
         add("filter: block creator", blocked_SK[:, :head], none_SK[:, :head])
+        known_S = kind_V[found.item_S] > 0
+        before_S, after_S = (
+            np.where(known_S, found.mass_BS2[branch, :, KINDS.index(kind)], np.nan)
+            for branch in (0, BRANCHES.index(signal))
+        )
+        rows.append(Measure(MASS, kind, 0, after_S, before_S))
     cluster_V = kinds_of(catalogue)["cluster"]
     for length in lengths:
         none_SK, signal_SK = found.branch_BSK[[0, BRANCHES.index(signal)], :, :length]
@@ -178,11 +185,13 @@ def headline(world: Lists, signal: str) -> Pairs:
 def figures(name: str, rows: list[dict[str, Any]], signal: str = "dislike") -> dict[str, float]:
     """Returns the headline figures of an arm by name, at the first list length.
 
-    They are `responsiveness/…`, the change after the signal, and `specificity/…`.
+    They are `responsiveness/…`, the change after the signal, `mass/…`, the same of the probability
+    of item k's kind, and `specificity/…`.
     """
     head = {(r["what"], r["kind"]): r for r in reversed(rows)}  # keeps the first K of each
     named = {
-        f"responsiveness/{name}/{kind}{end}": head[signal, kind][f"change{end}"]
+        f"{figure}/{name}/{kind}{end}": head[what, kind][f"change{end}"]
+        for figure, what in (("responsiveness", signal), ("mass", MASS))
         for kind in KINDS
         for end in ENDS
     }

@@ -96,6 +96,7 @@ def _first(found: Walk, pairs: int) -> Walk:
     """Drops the pairs that only pad the last block."""
     return Walk(
         found.branch_BSK[:, :pairs],
+        found.mass_BS2[:, :pairs],
         found.later_2JSK[:, :, :pairs],
         found.dose_4SK[:, :pairs],
         found.item_S[:pairs],

@@ -20,6 +20,7 @@ from jax import lax
 
 from negflax.model import Recommender
 from negflax.simulate.arm import BRANCHES, Arm, Events, best, feedback, read
+from negflax.simulate.kind_mass import kind_mass
 from negflax.world.serving import UNWANTED, Context, Serving, serve_list
 
 SIGNALS = ("dislike", "skip")  # signals whose headline, later lists and doses can be measured
@@ -54,10 +55,11 @@ class Plan:
 
 
 class Walk(NamedTuple):
-    """The lists of a simulation, as int32 catalogue rows.
+    """The lists of a simulation, as int32 catalogue rows, and probabilities.
 
     Attributes:
       branch_BSK: lists at k + 1, one per branch of BRANCHES.
+      mass_BS2: probability of item k's cluster and of its creator then (kind_mass.py), float32.
       later_2JSK: lists at k + 1 … k + J, without and with the signal.
       dose_4SK: lists after 0 to 3 signals on the last three items, all of one cluster.
       item_S: item k.
@@ -65,6 +67,7 @@ class Walk(NamedTuple):
     """
 
     branch_BSK: jax.Array
+    mass_BS2: jax.Array
     later_2JSK: jax.Array
     dose_4SK: jax.Array
     item_S: jax.Array
@@ -144,9 +147,10 @@ def _walk_block(
     before_SN, taken_SN = taken_SN, taken_SN.at[:, MEMORY + k - 1].set(item_S)
     codes_k = codes_k._replace(item=item_S)
 
-    def list_of(branch: Events) -> jax.Array:
-        state_SD, _ = read(model, arm, _column(branch), last)
-        return best(model, arm, state_SD, taken_SN, plan.length)[0]
+    def list_of(branch: Events) -> tuple[jax.Array, jax.Array]:
+        user, _ = read(model, arm, _column(branch), last)
+        mass_S2 = kind_mass(model, arm, user, taken_SN, item_S)
+        return best(model, arm, user, taken_SN, plan.length)[0], mass_S2
 
     def lists_after(branch: Events) -> jax.Array:
         codes = jax.tree.map(lambda x: x.T, after_SJ)
@@ -170,8 +174,10 @@ def _walk_block(
         state_SD, _ = read(model, arm, part, early[0][1])
         return best(model, arm, state_SD, taken_too_SN, plan.length)[0]
 
+    branch_BSK, mass_BS2 = lax.map(list_of, _stacked(branches))
     return Walk(
-        branch_BSK=lax.map(list_of, _stacked(branches)),
+        branch_BSK=branch_BSK,
+        mass_BS2=mass_BS2,
         later_2JSK=lax.map(lists_after, _stacked(both)),
         dose_4SK=lax.map(list_after_dose, jnp.arange(DOSES + 1)),
         item_S=item_S,
