@@ -10,6 +10,9 @@ the first, with paired confidence intervals:
 
 With --personal it compares the model, without its calibration, with baselines that react to
 dislikes and train nothing: negative examples, the calibration, the item's positive rate, and both.
+Further runs are rows beside them, so that labels can be compared with what needs no training:
+
+  python -m launch.evaluate --personal --workdir=runs/input_only,runs/input_and_label
 
 With --follow it evaluates every checkpoint of a run on the validation period, during training or
 afterwards, and copies the best one to DIR/best. It writes nothing into the folder of the run:
@@ -27,22 +30,27 @@ import jax
 from absl import flags
 
 from negflax.calibration import load_calibrated
-from negflax.config import ConfigError, MeshConfig
-from negflax.data import Catalogue, Sequences, open_sequences
+from negflax.config import ConfigError, MeshConfig, positives_only
+from negflax.data import Catalogue, open_sequences
 from negflax.evaluate import comparison, evaluation, format_table, summary_rows
 from negflax.evaluate.calibration import calibration_figures
 from negflax.evaluate.follow import follow
 from negflax.evaluate.report import run_page as page
 from negflax.evaluate.report.run_page import headline_keys
+from negflax.evaluate.scoreboard import MODEL
 from negflax.files import write_json
 from negflax.mesh import make_mesh
 from negflax.model import Recommender
 from negflax.processes import from_first
 from negflax.train.checkpoint import read_config
-from negflax.train.restore import CATALOGUE, Trained, load_trained
+from negflax.train.restore import CATALOGUE, load_trained
 
 from . import flags as shared
 
+_OTHER_DATA = (
+    "{} have different catalogues: compare runs that were trained on the same data set with equal "
+    "config.data"
+)
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run, or several folders, separated by commas, to compare."
 )
@@ -79,6 +87,8 @@ def main(argv: list[str]) -> None:
     del argv
     if FOLLOW.value:
         follow_run(Path(WORKDIR.value))
+    elif PERSONAL.value:
+        compare_personal([Path(x) for x in WORKDIR.value.split(",")], SPLIT.value or "test")
     elif "," in WORKDIR.value:
         compare_runs([Path(part) for part in WORKDIR.value.split(",")], SPLIT.value or "test")
     else:
@@ -91,9 +101,6 @@ def evaluate_one(workdir: Path, split: str) -> None:
     mesh = make_mesh(MeshConfig(), jax.devices())
     trained = load_calibrated(workdir, CHECKPOINT.value, mesh, calibrated=CALIBRATED.value)
     sequences = open_sequences(trained.config, workdir, trained.catalogue)
-    if PERSONAL.value:
-        compare_personal(trained, split, sequences, workdir)
-        return
     result = evaluation.evaluate_trained(trained, split, workdir, sequences)
     print(evaluation.result_table(result, trained.config.eval.ks))
     shown = page.look_at(trained.config.name, trained, result, sequences, split, workdir)
@@ -105,14 +112,31 @@ def evaluate_one(workdir: Path, split: str) -> None:
     from_first(lambda: write_json(path_of_figures, figures))
 
 
-def compare_personal(trained: Trained, split: str, sequences: Sequences, workdir: Path) -> None:
-    """Prints and writes the table of --personal."""
-    result = evaluation.evaluate_personal(trained, split, sequences)
+def compare_personal(workdirs: list[Path], split: str) -> None:
+    """Prints and writes the table of --personal: baselines on the first run, and the others."""
+    shared.start(workdirs[0])
+    mesh = make_mesh(MeshConfig(), jax.devices())
+    runs = {x.name: load_calibrated(x, CHECKPOINT.value, mesh) for x in workdirs}
+    trained, *others = runs.values()
+    if len(runs) < len(workdirs):
+        raise ConfigError("--personal names runs after their folders: give each another name")
+    if not all(other.catalogue.has_rows_of(trained.catalogue) for other in others):
+        raise ConfigError(_OTHER_DATA.format(" and ".join(map(str, workdirs))))
+    sequences = open_sequences(trained.config, workdirs[0], trained.catalogue)
+    compared = dict(zip(list(runs)[1:], others, strict=True))
+    result = evaluation.evaluate_personal(trained, split, sequences, compared)
     keys = headline_keys(trained.config.eval.ks)
     names = list(dict.fromkeys(name for _, name in result.values))
     print(format_table([*summary_rows(result.metrics, names, keys)]))
-    figures = {"step": trained.step} | result.metrics
-    path = shared.JSON.value or workdir / f"personal-{split}.json"
+    labelled = [
+        name
+        for name, run in {MODEL: trained, **compared}.items()
+        if not positives_only(run.config.loss.objective)
+    ]
+    sentence = evaluation.personal_verdict(result, labelled, trained.config.eval.ks[0])
+    print(f"\n{sentence}" if sentence else "")
+    figures = {"step": trained.step, "verdict": sentence} | result.metrics
+    path = shared.JSON.value or workdirs[0] / f"personal-{split}.json"
     from_first(lambda: write_json(path, figures))
 
 
@@ -127,10 +151,7 @@ def compare_runs(workdirs: list[Path], split: str) -> None:
         if not shown:
             first, sequences = trained, open_sequences(trained.config, workdir, trained.catalogue)
         if not trained.catalogue.has_rows_of(first.catalogue):
-            raise ConfigError(
-                f"{workdir} and {workdirs[0]} have different catalogues: compare runs that were "
-                "trained on the same data set with equal config.data"
-            )
+            raise ConfigError(_OTHER_DATA.format(f"{workdir} and {workdirs[0]}"))
         settings = dataclasses.replace(first.config.eval, history=trained.config.eval.history)
         config = dataclasses.replace(trained.config, eval=settings)
         trained = dataclasses.replace(trained, config=config)

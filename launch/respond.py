@@ -16,7 +16,7 @@ from negflax.calibration import load_calibrated
 from negflax.config import ConfigError, MeshConfig, WorldConfig
 from negflax.data import Sequences, open_sequences
 from negflax.evaluate import build_queries, evaluate_scorer, format_table
-from negflax.evaluate.scorer import model_scorer
+from negflax.evaluate.baselines.personal_scores import CALIBRATED, Adjustment, adjusted_scorer
 from negflax.files import write_json
 from negflax.mesh import make_mesh
 from negflax.simulate import ceiling, measures, pairs, responsiveness
@@ -25,6 +25,7 @@ from negflax.simulate.ideal import Aim
 from negflax.simulate.measures import KINDS, Lists
 from negflax.simulate.pair_bootstrap import ENDS
 from negflax.simulate.pair_bootstrap import shares as shares_of
+from negflax.simulate.personal_arms import personal_arms, verdict
 from negflax.simulate.responsiveness import Settings
 from negflax.train.restore import Trained, load_weight_sums
 from negflax.train.run_config import read_config
@@ -45,11 +46,18 @@ class World:
       sequences: the log.
       runs: arm → its runs, one per training seed.
       weights: arm → the mean weight of dislikes in these runs (ceiling.py), None if unknown.
+      added: arm → what is added to the scores of each run; by default its calibration.
     """
 
     sequences: Sequences
     runs: dict[str, list[Trained]]
     weights: dict[str, float | None]
+    added: dict[str, list[Adjustment]] = dataclasses.field(default_factory=dict)
+
+    def adjusted(self, arm: str) -> list[tuple[Trained, Adjustment]]:
+        """The runs of an arm, each with what is added to its scores."""
+        runs = self.runs[arm]
+        return list(zip(runs, self.added.get(arm, [CALIBRATED] * len(runs)), strict=True))
 
     @property
     def config(self) -> WorldConfig | None:
@@ -68,7 +76,11 @@ class World:
 
 
 def run(
-    folders: Sequence[str], checkpoint: str, all_settings: dict[str, Settings], html: str
+    folders: Sequence[str],
+    checkpoint: str,
+    all_settings: dict[str, Settings],
+    html: str,
+    personal: bool = False,
 ) -> None:
     """Measures the responsiveness of every arm, prints the tables and writes them.
 
@@ -77,6 +89,7 @@ def run(
       checkpoint: which checkpoint to load: latest, best or a step.
       all_settings: kind of trajectories (shared, own) → settings of the simulation.
       html: path of the HTML page; empty: no page.
+      personal: whether baselines that train nothing are measured as well (personal_arms.py).
 
     Raises:
       ConfigError: no run is named, or the runs of a world have different catalogues.
@@ -88,6 +101,9 @@ def run(
     arms = arms_of(folders)
     shared.start(next(iter(arms.values()))[0])
     worlds = worlds_of(arms, checkpoint)
+    trained = worlds[0].runs
+    if personal:
+        worlds = [with_baselines(world) for world in worlds]
     settings = next(iter(all_settings.values()))
     found = measure(worlds, all_settings)
     table, named = found["table"], found["named"]
@@ -109,6 +125,11 @@ def run(
             f"\n{kind}: effect in the log itself {_interval(effect)}; "
             f"similarity of a random list {random:.4f}"
         )
+    if personal:
+        length = next(iter(trained.values()))[0].config.eval.ks[0]
+        beats, sentence = verdict(named, trained, list(worlds[0].added), length)
+        named |= beats
+        print(f"\n{sentence}" if sentence else "")
     print(f"{named['pairs_per_second']:,.0f} pairs per second, without compilation")
     rows = [{key: or_null(x) for key, x in row.items()} for row in table]
     out = shared.JSON.value or Path(folders[0]) / "responsiveness.json"
@@ -132,7 +153,8 @@ def measure(worlds: Sequence[World], all_settings: Mapping[str, Settings]) -> di
             lists = []
             for world in worlds:
                 outcomes = [
-                    responsiveness.simulate(x, world.sequences, how) for x in world.runs[name]
+                    responsiveness.simulate(run, world.sequences, how, added)
+                    for run, added in world.adjusted(name)
                 ]
                 rates += [(name, where, outcome.pairs_per_second) for outcome in outcomes]
                 walks = [outcome.found for outcome in outcomes]
@@ -145,7 +167,8 @@ def measure(worlds: Sequence[World], all_settings: Mapping[str, Settings]) -> di
             named[f"pairs_per_second/{label}"] = float(np.mean(speeds))
             if where == "shared":
                 heads[name] = [measures.headline(one, signal) for one in lists]
-                if TELLS[signal] & set(worlds[0].runs[name][0].config.model.features):
+                tells = TELLS[signal] & set(worlds[0].runs[name][0].config.model.features)
+                if tells and name not in worlds[0].added:
                     runs = lists[0].runs
                     shown.append(page.users(name, runs[0], worlds[0].sequences, settings))
     named["pairs_per_second"] = float(np.mean([x for *_, x in rates]))
@@ -234,6 +257,18 @@ def worlds_of(arms: Mapping[str, Sequence[Path]], checkpoint: str) -> list[World
     return worlds
 
 
+def with_baselines(world: World) -> World:
+    """Returns the world with the personal baselines of its arms as further arms."""
+    found = personal_arms(world.runs, world.sequences)
+    weights = {name: world.weights[name.split("/")[0]] for name in found}
+    return dataclasses.replace(
+        world,
+        runs=world.runs | {name: runs for name, (runs, _) in found.items()},
+        weights=world.weights | weights,
+        added={name: added for name, (_, added) in found.items()},
+    )
+
+
 def load_arm(folders: Sequence[Path], checkpoint: str) -> list[Trained]:
     """Loads the runs of one arm onto one device; they share one model, so it is compiled once.
 
@@ -273,10 +308,8 @@ def quality(worlds: Sequence[World]) -> tuple[dict[str, float], list[dict[str, A
         key, found = f"hr_p@{config.ks[0]}", []
         for world in worlds:
             queries = build_queries(world.sequences, "test", 0, config.seed, config.state)
-            for one in world.runs[name]:
-                scorer = model_scorer(
-                    one.model, one.state, world.sequences, one.mesh, config.history, one.calibration
-                )
+            for one, added in world.adjusted(name):
+                scorer = adjusted_scorer(one, world.sequences, config, added)
                 found.append(evaluate_scorer(scorer, queries, world.sequences, config)[key])
         values = float(np.mean(found)), float(min(found)), float(max(found))
         named |= {f"{key}/{name}{end}": x for end, x in zip(ENDS, values, strict=True)}

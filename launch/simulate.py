@@ -10,7 +10,8 @@ $NEGFLAX_DATA_DIR), and the requested dislike rates with the simulated ones.
 measures how the lists of trained runs change after a dislike. Each folder is an arm, named after
 the folder; runs in its folders seed0, seed1, … are its training seeds. All arms see the histories
 of the first run's data set. --html=FILE writes a page with charts and example users. --signal=skip
-measures the response to skips instead, for logs with few dislikes.
+measures the response to skips instead, for logs with few dislikes. --personal measures baselines
+that train nothing as further arms: negative examples, item rates, the calibration, and both.
 
   python -m launch.simulate sensitivity --config=configs/responsiveness.py --workdir=runs/worlds
 
@@ -80,6 +81,9 @@ TRAJECTORIES = flags.DEFINE_multi_enum(
 )
 SIGNAL = flags.DEFINE_enum(
     "signal", "dislike", SIGNALS, "responsiveness: the signal that the lists should respond to."
+)
+PERSONAL = flags.DEFINE_bool(
+    "personal", False, "responsiveness: baselines that react to dislikes and train nothing too."
 )
 HTML = flags.DEFINE_string("html", "", "live, responsiveness: write the HTML page to this file.")
 SURFACES = flags.DEFINE_list("surfaces", ["feed", "home"], "live: surfaces that the arms serve.")
@@ -151,7 +155,7 @@ def responsiveness() -> None:
         )
         for where in TRAJECTORIES.value
     }
-    respond.run(WORKDIR.value, CHECKPOINT.value, settings, HTML.value)
+    respond.run(WORKDIR.value, CHECKPOINT.value, settings, HTML.value, PERSONAL.value)
 
 
 def serve_live() -> None:

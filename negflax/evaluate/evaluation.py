@@ -5,15 +5,23 @@ from __future__ import annotations
 import dataclasses
 import textwrap
 from collections.abc import Mapping
+from collections.abc import Sequence as Several
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from negflax.config import Config
 from negflax.data import Sequences, open_sequences
 from negflax.evaluate.baselines import baseline_names
 from negflax.evaluate.baselines.item_based import MAX_ITEMS, item_baselines
 from negflax.evaluate.baselines.markov import default_baselines
-from negflax.evaluate.baselines.personal_scores import personal_scorers
+from negflax.evaluate.baselines.personal_scores import (
+    ALONE,
+    PERSONAL,
+    adjusted_scorer,
+    personal_scorers,
+)
 from negflax.evaluate.baselines.popularity import cached
 from negflax.evaluate.baselines.rate_adjusted import model_baselines
 from negflax.evaluate.circumstances import check_list_lengths, circumstances
@@ -33,6 +41,7 @@ from negflax.train.loop import warm_up_steps
 from negflax.train.restore import Trained
 
 SCORERS = (MODEL, *baseline_names())
+SIGNS = {"hr_p": 1, "hr_n": -1}  # higher is better, lower is better
 
 
 def evaluate_trained(
@@ -91,17 +100,58 @@ def _evaluate(trained: Trained, split: str, sequences: Sequences, baselines: boo
     return dataclasses.replace(result, metrics=metrics)
 
 
-def evaluate_personal(trained: Trained, split: str, sequences: Sequences) -> Result:
+def evaluate_personal(
+    trained: Trained, split: str, sequences: Sequences, others: Mapping[str, Trained] | None = None
+) -> Result:
     """Compares the model with baselines that react to dislikes and train nothing.
 
     See negflax/evaluate/baselines/personal_scores.py; `model` is without its calibration.
+
+    Args:
+      trained: the run that the baselines build on.
+      split: `valid` or `test`.
+      sequences: data of the run.
+      others: further runs by name, without their calibration.
     """
     config = trained.config.eval
     check_list_lengths(config.ks, trained.catalogue)
     check_finite(trained)
     scorers, facts = personal_scorers(trained, sequences, config)
+    for name, other in (others or {}).items():
+        check_finite(other)
+        scorers[name] = adjusted_scorer(other, sequences, other.config.eval, ALONE)
     result = evaluate_scorers(scorers, sequences, config, split)
     return dataclasses.replace(result, metrics=result.metrics | facts)
+
+
+def personal_verdict(result: Result, labels: Several[str], k: int) -> str:
+    """Returns a sentence: whether dislikes as labels beat baselines that train nothing.
+
+    They do if HR_p is no lower and HR_n no higher, by the means, and not both are equal.
+
+    Args:
+      result: of `evaluate_personal`.
+      labels: scorers that are trained on dislikes as labels.
+      k: list length.
+    """
+    names = dict.fromkeys(name for _, name in result.values)
+    found = {
+        name: tuple(
+            sign * result.metrics[metric_key(f"{x}@{k}", name)] for x, sign in SIGNS.items()
+        )
+        for name in names
+    }
+    answers = [
+        f"{label} against {name}: "
+        + ("yes" if all(np.greater_equal(found[label], one)) and found[label] != one else "no")
+        for label in labels
+        for name, one in found.items()
+        if name in PERSONAL
+    ]
+    return (
+        "Do dislikes as labels beat baselines that train nothing (no lower HR_p and no higher "
+        f"HR_n@{k}, by the means)? {'; '.join(answers)}."
+    ) * bool(answers)
 
 
 def result_table(result: Result, ks: tuple[int, ...]) -> str:

@@ -17,8 +17,10 @@ from negflax.config import ConfigError
 from negflax.data import Batch, features
 from negflax.model import Recommender
 from negflax.serve.topk import Queries, top_k_of_rows
+from negflax.simulate.personal_terms import PersonalTerms, add_dislikes, nothing_disliked
 from negflax.train.restore import Trained, scored_tables
 
+DISLIKE_INPUT = "dislike"  # the feature that shows dislikes to a model
 BRANCHES = ("none", "dislike", "skip", "dismissal")
 UNKNOWN_DURATION_MS = 30_000.0  # assumed for items without a duration in the catalogue
 SKIP_MS = np.array([500.0])
@@ -47,6 +49,7 @@ class Arm(NamedTuple):
       whole_V: (dwell, watch ratio) codes of a view of the whole item, each (V,) int32.
       skip_2: the same two codes for a skip.
       calibration: corrections of the scores by kind of item; empty without a calibration.
+      terms: what a personal baseline adds to the scores; None: nothing.
     """
 
     dense: Any
@@ -56,6 +59,7 @@ class Arm(NamedTuple):
     whole_V: tuple[jax.Array, jax.Array]
     skip_2: jax.Array
     calibration: dict[str, KindOnDevice]
+    terms: PersonalTerms | None = None
 
 
 class UserState(NamedTuple):
@@ -64,25 +68,29 @@ class UserState(NamedTuple):
     Attributes:
       state_SD: states of the encoder.
       counted: feedback counts, where the arm has a calibration.
+      disliked_SN: rows of the items disliked last, where the arm has terms.
     """
 
     state_SD: jax.Array
     counted: Counted | None
+    disliked_SN: jax.Array | None = None
 
 
 class Carry(NamedTuple):
-    """What is needed to read further events: the encoder's carry, and the counts so far."""
+    """What is needed to read further events: the encoder's carry, counts and dislikes so far."""
 
     encoder: Any
     counted: Counted | None
+    disliked_SN: jax.Array | None = None
 
 
-def arm_of(trained: Trained, has_dwell: bool) -> Arm:
+def arm_of(trained: Trained, has_dwell: bool, terms: PersonalTerms | None = None) -> Arm:
     """Returns the arrays of a checkpoint.
 
     Args:
       trained: the checkpoint.
       has_dwell: whether the log has dwell times; if not, simulated events have none either.
+      terms: what is added to its scores.
 
     Raises:
       ConfigError: the model reads the time of requests.
@@ -109,6 +117,7 @@ def arm_of(trained: Trained, has_dwell: bool) -> Arm:
         whole_V=(jnp.asarray(dwell_V), jnp.asarray(ratio_V)),
         skip_2=jnp.asarray(skip_2, jnp.int32),
         calibration=counts_on_device.on_device(trained.calibration, catalogue),
+        terms=terms,
     )
 
 
@@ -154,7 +163,12 @@ def read(
     if arm.calibration:
         counted = counted or counts_on_device.no_events(arm.calibration, len(state_SD))
         counted = counts_on_device.count(counted, events_ST, arm.calibration)
-    return UserState(state_SD, counted), Carry(encoder, counted)
+    disliked_SN = before.disliked_SN
+    if arm.terms is not None:
+        if disliked_SN is None:
+            disliked_SN = nothing_disliked(len(state_SD))
+        disliked_SN = add_dislikes(disliked_SN, events_ST.item, events_ST.dislike)
+    return UserState(state_SD, counted, disliked_SN), Carry(encoder, counted, disliked_SN)
 
 
 def encode_events(
@@ -207,8 +221,10 @@ def best(
 
 def queries_of(model: Recommender, arm: Arm, user: UserState) -> Queries:
     """Returns what the rows of the output table are scored by."""
-    state_SD, counted = user
+    state_SD, counted, disliked_SN = user
     if model.config.item_bias:  # the rows' last column, times one
         state_SD = jnp.pad(state_SD, ((0, 0), (0, 1)), constant_values=1)
     shifts = tuple(one.shift(counted, kind) for kind, one in arm.calibration.items())
+    if arm.terms is not None:
+        shifts += (arm.terms.shift(disliked_SN),)
     return Queries(state_SD, shifts)

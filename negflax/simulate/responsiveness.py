@@ -16,9 +16,11 @@ import jax
 import numpy as np
 
 from negflax.data import Catalogue, Sequences
+from negflax.evaluate.baselines.personal_scores import CALIBRATED, Adjustment
 from negflax.simulate.arm import arm_of
 from negflax.simulate.measures import kinds_of
 from negflax.simulate.pairs import chance, draw_pairs, history_events
+from negflax.simulate.personal_terms import personal_terms
 from negflax.simulate.walk import DOSES, Plan, Walk, walk
 from negflax.train.restore import Trained
 
@@ -53,13 +55,19 @@ class Outcome:
     pairs_per_second: float
 
 
-def simulate(trained: Trained, sequences: Sequences, settings: Settings) -> Outcome:
+def simulate(
+    trained: Trained,
+    sequences: Sequences,
+    settings: Settings,
+    adjustment: Adjustment = CALIBRATED,
+) -> Outcome:
     """Simulates one arm.
 
     Args:
       trained: checkpoint of the arm; its catalogue must be that of the log.
       sequences: log whose histories are branched; the same for all arms.
       settings: settings of the simulation.
+      adjustment: what is added to the model's scores.
 
     Raises:
       DataError: the log has no histories of k events, or the catalogue no clusters or creators.
@@ -72,7 +80,10 @@ def simulate(trained: Trained, sequences: Sequences, settings: Settings) -> Outc
     prefix_ST, after_SJ = draw_pairs(
         sequences, _whole_blocks(settings), plan.k, plan.later, settings.seed
     )
-    arm = arm_of(trained, bool(sequences.dwell_E.any()))
+    if not adjustment.counts:
+        trained = dataclasses.replace(trained, calibration=None)
+    terms = personal_terms(trained, sequences, adjustment)
+    arm = arm_of(trained, bool(sequences.dwell_E.any()), terms)
     given = arm, prefix_ST, after_SJ, jax.random.key(settings.seed)
     program = walk.lower(*given, model=trained.model, plan=plan).compile()
     start = time.perf_counter()

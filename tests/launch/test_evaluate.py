@@ -94,6 +94,24 @@ def test_runs_are_compared_on_the_same_queries(workdir, tmp_path, capsys):
     assert "Paired differences" in (tmp_path / "c.html").read_text()
 
 
+def test_personal_baselines_beside_two_runs(workdir, tmp_path, capsys):
+    other = tmp_path / "again"
+    shutil.copytree(workdir, other)
+    both = f"--workdir={workdir},{other}"
+    run("evaluate", "--personal", both, f"--json={tmp_path / 'p'}", "--checkpoint=latest")
+    found = figures(tmp_path / "p")
+    assert found["again/hr_p@5"] == found["hr_p@5"]
+    for name in ("rate_adjusted", "negative_example"):
+        assert found[f"{name}/hr_n@5_low"] <= found[f"{name}/hr_n@5"]
+        assert found[f"{name}/beta"] > 0
+    assert "counts/hr_p@5" not in found  # the run has no calibration
+    out = capsys.readouterr().out
+    assert "again against negative_example: " in out and "model against rate_adjusted: " in out
+    assert found["verdict"] in out
+    with pytest.raises(ConfigError, match="give each another name"):
+        run("evaluate", "--personal", f"--workdir={workdir},{workdir}")
+
+
 def test_follow_needs_a_folder_and_the_validation_period(workdir, tmp_path):
     with pytest.raises(ConfigError, match="--follow needs --out"):
         run("evaluate", "--follow", f"--workdir={workdir}")

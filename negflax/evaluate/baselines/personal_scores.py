@@ -5,12 +5,16 @@ item's vector to those of the user's recently disliked items. `counts` are the m
 its calibration by feedback counts (docs/calibration.md), on a model of positives only, and
 `counts_rate_adjusted` adds the item's positive rate to them.
 
+The formulas work on NumPy and JAX arrays (`xp`), as simulations use them on the device.
+
 Shapes: R queries, C columns, N recently disliked items, D width, V catalogue rows.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,20 +25,44 @@ from negflax.evaluate.baselines.filters import DISLIKED
 from negflax.evaluate.baselines.popularity import cached, rate_adjusted
 from negflax.evaluate.baselines.rate_adjusted import best_beta
 from negflax.evaluate.metrics import aggregate, query_values
-from negflax.evaluate.protocol import LazyScores, Queries, Scorer, build_queries
+from negflax.evaluate.protocol import (
+    EvaluationError,
+    LazyScores,
+    Queries,
+    Scorer,
+    build_queries,
+)
 from negflax.evaluate.ranking import rank_scorers
 from negflax.evaluate.scorer import model_scorer
 from negflax.mesh import to_host
 from negflax.train.restore import Trained, scored_tables
 
 BETAS = (0.25, 0.5, 1.0, 2.0, 4.0)
+PERSONAL = ("rate_adjusted", "negative_example", "counts", "counts_rate_adjusted")
 RECENT = 8  # disliked items that count
 
 
-def personal_scorers(
+class Adjustment(NamedTuple):
+    """What a serving layer adds to the scores of a trained model; by default its calibration.
+
+    Attributes:
+      counts: whether its calibration is used, if it has one.
+      rate_beta: weight of the log of an item's positive rate.
+      example_beta: weight of the largest cosine to a recently disliked item, which is subtracted.
+    """
+
+    counts: bool = True
+    rate_beta: float = 0.0
+    example_beta: float = 0.0
+
+
+CALIBRATED, ALONE = Adjustment(), Adjustment(counts=False)
+
+
+def personal_adjustments(
     trained: Trained, sequences: Sequences, config: EvalConfig
-) -> tuple[dict[str, Scorer], dict[str, float]]:
-    """Returns the scorers by name, `model` without calibration first, and the chosen β.
+) -> dict[str, Adjustment]:
+    """Returns the baselines by name, `model` without calibration first.
 
     Every β has the best delta at the first K on the validation period.
 
@@ -44,45 +72,111 @@ def personal_scorers(
       config: settings of the evaluation.
     """
     splits = trained.config.train.splits
-
-    def scorer(calibration: object) -> Scorer:
-        one = trained.model, trained.state, sequences, trained.mesh, config.history, calibration
-        return cached(model_scorer(*one))
-
-    model = scorer(None)
-    near = {beta: negative_example(model, trained, sequences, beta) for beta in BETAS}
-    beta = _best(near, sequences, config)
-    rate_beta = best_beta(model, sequences, splits, config)
+    model = cached(adjusted_scorer(trained, sequences, config, ALONE))
     found = {
-        "model": model,
-        "rate_adjusted": rate_adjusted(model, sequences, splits, rate_beta),
-        "negative_example": near[beta],
+        "model": ALONE,
+        "rate_adjusted": ALONE._replace(rate_beta=best_beta(model, sequences, splits, config)),
+        "negative_example": ALONE._replace(
+            example_beta=best_example_beta(model, unit_rows(trained), sequences, config)
+        ),
     }
-    facts = {"negative_example/beta": beta, "rate_adjusted/beta": rate_beta}
     if trained.calibration is not None:
-        counts = found["counts"] = scorer(trained.calibration)
-        both_beta = best_beta(counts, sequences, splits, config)
-        found["counts_rate_adjusted"] = rate_adjusted(counts, sequences, splits, both_beta)
-        facts["counts_rate_adjusted/beta"] = both_beta
-    return found, facts
+        counts = cached(adjusted_scorer(trained, sequences, config, CALIBRATED))
+        beta = best_beta(counts, sequences, splits, config)
+        found |= {"counts": CALIBRATED, "counts_rate_adjusted": Adjustment(rate_beta=beta)}
+    return found
 
 
-def negative_example(scorer: Scorer, trained: Trained, sequences: Sequences, beta: float) -> Scorer:
-    """Returns scores − β · the largest cosine to the last RECENT disliked items; 0 without any."""
+def personal_scorers(
+    trained: Trained, sequences: Sequences, config: EvalConfig
+) -> tuple[dict[str, Scorer], dict[str, float]]:
+    """Returns the scorers of `personal_adjustments` by name, and the chosen β."""
+    found = personal_adjustments(trained, sequences, config)
+    bases = {
+        counts: cached(adjusted_scorer(trained, sequences, config, Adjustment(counts)))
+        for counts in (False, True)
+    }
+    scorers = {
+        name: adjusted(bases[one.counts], trained, sequences, one) for name, one in found.items()
+    }
+    return scorers, betas(found)
+
+
+def betas(adjustments: Mapping[str, Adjustment]) -> dict[str, float]:
+    """Returns `<name>/beta` of the baselines that have one."""
+    return {
+        f"{name}/beta": one.rate_beta or one.example_beta
+        for name, one in adjustments.items()
+        if name not in ("model", "counts")
+    }
+
+
+def adjusted_scorer(
+    trained: Trained, sequences: Sequences, config: EvalConfig, adjustment: Adjustment
+) -> Scorer:
+    """Returns a scorer of the model with what is added to its scores.
+
+    Args:
+      trained: a checkpoint, with its calibration if it has one.
+      sequences: events of all users.
+      config: settings of the evaluation.
+      adjustment: what is added.
+    """
+    calibration = trained.calibration if adjustment.counts else None
+    scorer = model_scorer(
+        trained.model, trained.state, sequences, trained.mesh, config.history, calibration
+    )
+    return adjusted(scorer, trained, sequences, adjustment)
+
+
+def adjusted(
+    scorer: Scorer, trained: Trained, sequences: Sequences, adjustment: Adjustment
+) -> Scorer:
+    """Returns the scorer with the terms by rate and by example; it has the calibration already."""
+    if adjustment.example_beta:
+        scorer = negative_example(scorer, unit_rows(trained), sequences, adjustment.example_beta)
+    if adjustment.rate_beta:
+        splits = trained.config.train.splits
+        scorer = rate_adjusted(scorer, sequences, splits, adjustment.rate_beta)
+    return scorer
+
+
+def unit_rows(trained: Trained) -> np.ndarray:
+    """(V, D) float32 item vectors by which the model scores, of length 1."""
     model = trained.model
     rows = scored_tables(model, trained.state)[model.output_table]["rows"]
     rows = np.asarray(to_host(rows), np.float32)[: model.num_rows, : model.config.embedding]
-    unit_VD = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+
+
+def largest_cosine(unit_VD: Any, disliked_RN: Any, unit_CD: Any, xp: Any) -> Any:
+    """(R, C) largest cosine of each column to a disliked item of the user; 0 without any.
+
+    Args:
+      unit_VD: vectors of length 1 of all items.
+      disliked_RN: rows of items, 0 where there are fewer than N.
+      unit_CD: vectors of the columns.
+      xp: NumPy or jax.numpy.
+    """
+    near_RC = xp.full((len(disliked_RN), len(unit_CD)), -xp.inf, xp.float32)
+    for n in range(disliked_RN.shape[1]):  # one by one, so that no array is N times as large
+        item_R = disliked_RN[:, n]
+        cosine_RC = unit_VD[item_R] @ unit_CD.T
+        near_RC = xp.where(item_R[:, None] > 0, xp.maximum(near_RC, cosine_RC), near_RC)
+    return xp.where(xp.isfinite(near_RC), near_RC, xp.float32(0))
+
+
+def negative_example(
+    scorer: Scorer, unit_VD: np.ndarray, sequences: Sequences, beta: float
+) -> Scorer:
+    """Returns scores − β · the largest cosine to the last RECENT disliked items; 0 without any."""
 
     def score(queries: Queries) -> LazyScores:
         base, disliked_RN = scorer(queries), recently_disliked(sequences, queries)
 
         def columns(asked: slice) -> np.ndarray:
-            near_RC = np.full((len(queries), asked.stop - asked.start), -np.inf, np.float32)
-            for item_R in disliked_RN.T:
-                cosine_RC = unit_VD[item_R] @ unit_VD[asked].T
-                near_RC = np.where(item_R[:, None] > 0, np.maximum(near_RC, cosine_RC), near_RC)
-            return base[:, asked] - beta * np.where(np.isfinite(near_RC), near_RC, 0)
+            near_RC = largest_cosine(unit_VD, disliked_RN, unit_VD[asked], np)
+            return base[:, asked] - np.float32(beta) * near_RC
 
         return LazyScores(base.shape, columns)
 
@@ -102,10 +196,19 @@ def recently_disliked(sequences: Sequences, queries: Queries) -> np.ndarray:
     return found_RN
 
 
-def _best(scorers: dict[float, Scorer], sequences: Sequences, config: EvalConfig) -> float:
-    queries = build_queries(sequences, "valid", config.valid_users, config.seed, config.state)
+def best_example_beta(
+    scorer: Scorer, unit_VD: np.ndarray, sequences: Sequences, config: EvalConfig
+) -> float:
+    """Returns the β of `negative_example` with the largest delta on the validation period.
+
+    If the period has no positive or no negative labels, the first of BETAS is returned.
+    """
+    try:
+        queries = build_queries(sequences, "valid", config.valid_users, config.seed, config.state)
+    except EvaluationError:
+        return BETAS[0]
     first = dataclasses.replace(config, ks=config.ks[:1])
-    named = {str(beta): one for beta, one in scorers.items()}
+    named = {str(beta): negative_example(scorer, unit_VD, sequences, beta) for beta in BETAS}
     ranks = rank_scorers(named, queries, sequences, (True,), config.users_per_block)
     deltas = {
         float(name): aggregate(query_values(one, queries, first))[f"delta@{config.ks[0]}"]

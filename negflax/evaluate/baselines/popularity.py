@@ -64,14 +64,18 @@ def rate_adjusted(
     The added term depends on item quality but not on the user. On a positives-only model, this is
     the baseline that a model with negative feedback has to beat.
     """
-    rate_V = positive_rates(sequences, splits)
-    shift_V = (beta * np.log(rate_V)).astype(np.float32)
+    shift_V = rate_term(sequences, splits, beta)
 
     def score(queries: Queries) -> LazyScores:
         scores_RV = scorer(queries)
         return LazyScores(scores_RV.shape, lambda rows: scores_RV[:, rows] + shift_V[rows])
 
     return score
+
+
+def rate_term(sequences: Sequences, splits: tuple[str, ...], beta: float) -> np.ndarray:
+    """Returns β · log(the item's positive rate), float32 (V,)."""
+    return (beta * np.log(positive_rates(sequences, splits))).astype(np.float32)
 
 
 def positive_rates(sequences: Sequences, splits: tuple[str, ...]) -> np.ndarray:
