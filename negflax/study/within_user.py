@@ -6,6 +6,9 @@ leaves out that some items are rejected by all. What then remains is taste. A re
 data gives the bound: how much the user's earlier feedback on the same cluster or creator adds at
 all. With clusters and creators dealt to the items at random, it must add nothing.
 
+Only surfaces on which users can reject count: where a log has no skips on a page, an event there is
+accepted for where it was, not for what it was, and its items would look good.
+
 Shapes: J judged events in the order of the log, F features, U users, B resamples.
 """
 
@@ -18,6 +21,7 @@ import numpy as np
 from negflax.data import SPLITS, Sequences
 
 PRIOR_EVENTS = 5.0  # weight of the mean rate in an item's rate, and of 0 in a user's residuals
+MIN_REJECTED = 0.05  # share of rejections among the labels of a surface, below which it is left out
 STEPS, RIDGE = 25, 1.0  # of the logistic regression
 
 
@@ -44,9 +48,15 @@ class Judged(NamedTuple):
 
 
 def judged_events(sequences: Sequences) -> Judged:
-    """All events with a label, of all splits."""
-    labelled_E = (sequences.positive_weight_E > 0) | (sequences.negative_weight_E > 0)
-    event_J = np.flatnonzero(labelled_E & (sequences.item_E > 0))
+    """All events with a label, of all splits, on surfaces with at least MIN_REJECTED."""
+    rejected_E = sequences.negative_weight_E > 0
+    labelled_E = (sequences.positive_weight_E > 0) | rejected_E
+    labelled_E &= sequences.item_E > 0
+    surface_E = sequences.surface_E.astype(np.int64)
+    labels, rejected = (
+        np.bincount(surface_E[x], minlength=256) for x in (labelled_E, labelled_E & rejected_E)
+    )
+    event_J = np.flatnonzero(labelled_E & (rejected >= MIN_REJECTED * labels)[surface_E])
     return Judged(
         event_J,
         np.searchsorted(sequences.offsets_U1, event_J, side="right") - 1,

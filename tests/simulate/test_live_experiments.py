@@ -15,6 +15,7 @@ from negflax.calibration.counts_on_device import on_device
 from negflax.calibration.kind_terms import Scales
 from negflax.config import BatchConfig, Config, LossConfig, ModelConfig, TrainConfig, WorldConfig
 from negflax.data import features
+from negflax.evaluate.baselines.popularity import rate_term
 from negflax.simulate.live import closed_loop as live
 from negflax.simulate.live import served_day, served_lists, user_log, user_metrics
 from negflax.simulate.live.arms import ARMS, PUBLISHED, config_of, reproduced
@@ -78,7 +79,7 @@ def test_states_carried_event_by_event_are_those_of_the_whole_history(start, mod
     config = config_of(CONFIG, ARMS["input_only"])
     state = models.base(True)
     sequences = models.sequences(start.log, config)
-    model, arm = models.model(config), models.arm(config, state, sequences)
+    model, arm = models.model(config), models.arm(ARMS["input_only"], config, state, start.log)
     arm = calibrated(arm, start.catalogue)
     state_UD, cell_UH = read_histories(model, arm, sequences, 150)
     counted = count_histories(arm, sequences)
@@ -162,8 +163,8 @@ def test_the_log_as_training_data(start):
 
 def test_filters_keep_what_was_disliked_from_the_lists(start, models):
     config = config_of(CONFIG, ARMS["input_only"])
-    sequences = models.sequences(start.log, config)
-    model, arm = models.model(config), models.arm(config, models.base(True), sequences)
+    base, spec = models.base(True), ARMS["input_only"]
+    model, arm = models.model(config), models.arm(spec, config, base, start.log)
     state_UD = jnp.asarray(np.random.default_rng(0).normal(size=(USERS, 8)), jnp.float32)
     dropped_UN = jnp.full_like(start.live.dropped_UN, -1).at[:, -3:].set(jnp.arange(3))
     world = start.live.world
@@ -191,7 +192,8 @@ def test_filters_keep_what_was_disliked_from_the_lists(start, models):
 def test_a_calibration_moves_the_lists_of_those_who_disliked(start, models):
     config = config_of(CONFIG, ARMS["input_only"])
     sequences = models.sequences(start.log, config)
-    model, plain = models.model(config), models.arm(config, models.base(True), sequences)
+    base, spec = models.base(True), ARMS["input_only"]
+    model, plain = models.model(config), models.arm(spec, config, base, start.log)
     arm = calibrated(plain, start.catalogue)
     assert count_histories(plain, sequences) is None
     counted = count_histories(arm, sequences)
@@ -214,6 +216,34 @@ def test_a_calibration_moves_the_lists_of_those_who_disliked(start, models):
         hit_UL = disliked_UK[np.arange(USERS)[:, None], cluster_I[np.asarray(list_UL)] + 1]
         shares.append(hit_UL.mean())
     assert shares[1] < 0.5 * shares[0]
+
+
+def test_personal_baselines_add_to_the_scores_of_the_control(start, models):
+    spec = ARMS["negative_example"]
+    spec = dataclasses.replace(spec, added=spec.added._replace(example_beta=50.0))
+    config = config_of(CONFIG, spec)
+    assert config == config_of(CONFIG, ARMS["no_signal"])  # trained alike
+    model, base = models.model(config), models.base(False)
+    plain, arm = (models.arm(x, config, base, start.log) for x in (ARMS["no_signal"], spec))
+    assert plain.terms is None
+    dropped_UN = jnp.full_like(start.live.dropped_UN, -1).at[:, -1].set(jnp.arange(USERS))
+    before = start.live._replace(dropped_UN=dropped_UN)
+    layer = dataclasses.replace(Plan.layer, exploration=0.0, cap=0)
+    plan, near = Plan(start.p, model, "home", layer=layer), []
+    unit_ID = np.asarray(arm.terms.unit_VD)[1:]
+    for one in (plain, arm):
+        list_UL = served_lists.lists(
+            start.key, start.population, one, plan, before, jnp.ones(USERS, bool)
+        )
+        cosine_UL = np.einsum("uld,ud->ul", unit_ID[np.asarray(list_UL)], unit_ID[:USERS])
+        near.append(cosine_UL.mean())
+    assert near[1] < near[0] - 0.2
+
+    by_rate = models.arm(ARMS["rate_adjusted"], config, base, start.log).terms
+    watched = config_of(CONFIG, ARMS["input_and_label"])  # in which dislikes are the negatives
+    expected_V = rate_term(models.sequences(start.log, watched), ("train",), 1.0)
+    np.testing.assert_allclose(by_rate.rate_V, expected_V, rtol=1e-6)
+    assert expected_V[1:].min() < expected_V[1:].max() < 0
 
 
 def random_log(rng, visits, days):

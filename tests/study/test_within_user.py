@@ -1,5 +1,7 @@
 """Pairs within users: by loops, in a log with a personal effect, and in one without."""
 
+import types
+
 import numpy as np
 import pytest
 
@@ -39,6 +41,21 @@ def test_floor_and_residuals_are_those_of_loops():
         same &= np.arange(len(same)) < j
         expected = (one.rejected_J - floor_J)[same].sum() / (same.sum() + 5)
         assert found_J[j] == pytest.approx(expected, abs=1e-12)
+
+
+def test_surfaces_without_rejections_are_left_out():
+    log = types.SimpleNamespace(
+        item_E=np.arange(60) % 7,
+        surface_E=np.repeat(np.array([0, 1, 2], np.uint8), 20),
+        positive_weight_E=np.tile([1.0, 0.0], 30),
+        negative_weight_E=np.concatenate([np.zeros(20), np.tile([0.0, 1.0], 20)]),
+        split_E=np.zeros(60),
+        offsets_U1=np.array([0, 10, 60]),
+    )
+    log.negative_weight_E[40:] = 0  # of the third surface as well
+    one = within_user.judged_events(log)
+    assert list(one.event_J) == [e for e in range(20, 40) if e % 7]
+    assert set(one.user_J) == {1} and one.rejected_J.sum() == sum(one.event_J % 2)
 
 
 def test_auc_of_each_user_with_ties():

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from negflax.config import Config
+from negflax.evaluate.baselines.personal_scores import ALONE, CALIBRATED, Adjustment
 
 CONTROL = "no_signal"
 AGAIN = "control_again"  # the control trained in another order, to show the size of random effects
@@ -26,6 +27,8 @@ class ArmSpec:
       loss: settings of config.loss.
       block: filter on the lists, one of served_lists.BLOCKS.
       order: number added to config.batch.seed, to train on the users in another order.
+      added: what is added to the model's scores; an arm that sees dislikes may be calibrated
+        without it too (config.calibration.after_training). β are set beforehand, not tuned.
     """
 
     sees: bool = True
@@ -33,6 +36,7 @@ class ArmSpec:
     loss: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"objective": "ssm"})
     block: str = ""
     order: int = 0
+    added: Adjustment = ALONE
 
 
 def _labels(objective: str, **loss: Any) -> ArmSpec:
@@ -45,6 +49,9 @@ ARMS: dict[str, ArmSpec] = {
     "input_only": ArmSpec(),
     "drop_disliked": ArmSpec(sees=False, block="items"),
     "block_creators": ArmSpec(sees=False, block="creators"),
+    "rate_adjusted": ArmSpec(sees=False, added=ALONE._replace(rate_beta=1.0)),
+    "negative_example": ArmSpec(sees=False, added=ALONE._replace(example_beta=1.0)),
+    "counts": ArmSpec(added=CALIBRATED),
     "input_and_label": _labels("ntr"),
     "skips_too": ArmSpec(negative=SKIPS_TOO, loss={"objective": "ntr"}),
     "ssm_upweighted": _labels("ssm_upweighted"),
@@ -70,6 +77,9 @@ DEFAULT_ARMS = (
     "ssm_upweighted",
     "negative_weight",
 )
+
+
+PERSONAL = ("rate_adjusted", "negative_example", "counts")  # baselines that train nothing more
 
 
 @dataclasses.dataclass(frozen=True)

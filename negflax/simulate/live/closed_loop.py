@@ -104,7 +104,7 @@ def run_arm(
             sequences = models.sequences(log, config)
             if day:
                 state = models.retrained(config, state, sequences, settings.retrain_steps)
-            arm = models.arm(config, state, sequences)
+            arm = models.arm(spec, config, state, log)
             state_UD, cell_UH = read_histories(model, arm, sequences, config.eval.history)
             counted = count_histories(arm, sequences)
             live = live._replace(state_UD=state_UD, cell_UH=cell_UH, counted=counted)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from negflax.calibration.counts_on_device import Counted
+from negflax.evaluate.baselines.personal_scores import RECENT
 from negflax.model import Recommender
 from negflax.serve.topk import top_k_of_scores
 from negflax.simulate.arm import Arm
@@ -105,6 +106,9 @@ def lists(
         for kind, one in arm.calibration.items():
             kind_V, shift = one.shift(counted, kind)
             score_BI += shift.bias_GR[shift.slot_K[kind_V[1:]]].T
+        if arm.terms is not None:
+            _, shift = arm.terms.shift(1 + dropped_BN[:, -RECENT:])  # −1, none, becomes row 0
+            score_BI += shift.bias_GR[1:].T
         score_BI = jnp.where(items.release_s_I <= now_B[:, None], score_BI, UNWANTED)
         score_BI = _without(score_BI, shown_BR)
         if plan.block == "items":

@@ -21,9 +21,10 @@ from negflax.data import Batch, Catalogue, Sequences, StreamBatches, history_bat
 from negflax.mesh import make_mesh
 from negflax.model import Recommender
 from negflax.simulate.arm import Arm, arm_of, encode
-from negflax.simulate.live.arms import ARMS, CONTROL, INPUT, ArmSpec, config_of
+from negflax.simulate.live.arms import ARMS, CONTROL, DISLIKES, ArmSpec, config_of
 from negflax.simulate.live.live_settings import LiveSettings, retraining
 from negflax.simulate.live.user_log import Log, sequences_of
+from negflax.simulate.personal_terms import personal_terms
 from negflax.simulate.terms_kept import with_terms
 from negflax.train.checkpoint import write_config
 from negflax.train.loop import planned_steps, train
@@ -106,18 +107,22 @@ class Models:
             state, _ = trainer.step(state, batches.batch(i))
         return state
 
-    def arm(self, config: Config, state: State, sequences: Sequences) -> Arm:
+    def arm(self, spec: ArmSpec, config: Config, state: State, log: Log) -> Arm:
         """Returns the arrays of a state that serve users.
 
-        With config.calibration.after_training, scores of an arm that sees dislikes are calibrated
-        on its log.
+        Scores of an arm with counts are calibrated on its log; with
+        config.calibration.after_training, those of all arms that see dislikes. Item rates are those
+        of the arm's log, in which dislikes are the negatives.
         """
         step = int(state["step"])
         trained = Trained(config, self._catalogue, self.model(config), state, step, self._mesh)
-        if config.calibration.after_training and INPUT in config.model.features:
+        if spec.added.counts or (config.calibration.after_training and spec.sees):
+            sequences = self.sequences(log, config)
             calibration = with_terms(calibrate(trained, sequences, state["weight_sums"]))
             trained = dataclasses.replace(trained, calibration=calibration)
-        return arm_of(trained, has_dwell=True)
+        labels = dataclasses.replace(config.labels, negative=DISLIKES)
+        rated = self.sequences(log, dataclasses.replace(config, labels=labels))
+        return arm_of(trained, has_dwell=True, terms=personal_terms(trained, rated, spec.added))
 
     def _batches(self, config: Config, sequences: Sequences) -> StreamBatches:
         return StreamBatches.of(config, sequences, ("train",))
