@@ -4,7 +4,7 @@
 
 Within the test period, it compares what each user rejected with what the same user accepted: the
 share of pairs in the right order (AUC) by the item's own rate of rejections (the floor), and with
-what a regression on the user's earlier feedback adds, or the calibration of a run
+what a regression on the user's feedback before that period adds, or the calibration of a run
 (`launch.calibrate`), or its score. The folders are training seeds of one config. Clusters and
 creators dealt to the items at random show what chance adds.
 """
@@ -21,7 +21,7 @@ from absl import flags
 from negflax.calibration import Calibration, added, history_shifts, load_calibrated
 from negflax.calibration.labelled_states import Model
 from negflax.config import ConfigError, MeshConfig
-from negflax.data import Catalogue, Sequences, history_batch, open_sequences
+from negflax.data import SPLITS, Catalogue, Sequences, history_batch, open_sequences
 from negflax.evaluate import format_table
 from negflax.files import plain, write_json
 from negflax.mesh import make_mesh
@@ -41,15 +41,16 @@ BLOCK = 512  # events whose states are computed at a time
 def of_run(trained: Trained, sequences: Sequences, judged: Judged) -> dict[str, np.ndarray]:
     """(J,) score of each validation and test event's item, and corrections by kind; 0 in training.
 
-    States are those just before the event.
+    States are those before the period (negflax/study/within_user.py: earlier_residuals).
     """
+    begins_J = period_begins(judged, sequences)
     held = np.flatnonzero(~judged.of("train"))
     kinds = trained.calibration.kinds if trained.calibration else ()
     found = {name: np.zeros(len(judged.event_J)) for name in ("score", *kinds)}
     model, history = Model(trained), trained.config.eval.history
     for start in range(0, len(held), BLOCK):
         part = held[np.minimum(np.arange(start, start + BLOCK), len(held) - 1)]
-        user_R, end_R = judged.user_J[part], judged.event_J[part]
+        user_R, end_R = judged.user_J[part], begins_J[part]
         states_RD = model.states(history_batch(sequences, end_R, user_R, history))[:, -1]
         vectors_RD, bias_R = model.vectors(judged.item_J[part])
         found["score"][part] = (states_RD * vectors_RD).sum(axis=1) + bias_R
@@ -62,10 +63,20 @@ def of_run(trained: Trained, sequences: Sequences, judged: Judged) -> dict[str, 
     return found
 
 
+def period_begins(judged: Judged, sequences: Sequences) -> np.ndarray:
+    """(J,) places in the log of the user's first event of the same period."""
+    users, splits = len(sequences.user_ids), len(SPLITS)
+    user_E = np.repeat(np.arange(users), np.diff(sequences.offsets_U1))
+    first_P = np.full(users * splits, len(user_E))
+    period_E = user_E * splits + sequences.split_E
+    np.minimum.at(first_P, period_E, np.arange(len(user_E)))
+    return first_P[judged.user_J * splits + judged.split_J]
+
+
 def raw_features(
-    judged: Judged, sequences: Sequences, floor_J: np.ndarray, permuted: bool
+    judged: Judged, sequences: Sequences, expected_J: np.ndarray, permuted: bool
 ) -> dict[str, np.ndarray]:
-    """Earlier residuals of the same cluster and creator.
+    """Earlier residuals of the same cluster and creator; `expected_J` is the expected rate.
 
     With `permuted`, clusters and creators are dealt to the items at random.
     """
@@ -78,7 +89,7 @@ def raw_features(
             continue
         if permuted:
             kind_V[1:] = rng.permutation(kind_V[1:])
-        found[kind] = within_user.earlier_residuals(judged, floor_J, kind_V[judged.item_J])
+        found[kind] = within_user.earlier_residuals(judged, expected_J, kind_V[judged.item_J])
     return found
 
 
@@ -115,20 +126,19 @@ def main(argv: list[str]) -> None:
 
     row("item floor", [floor_J])
     own_J = within_user.earlier_residuals(judged, rate_J, np.ones(len(y_J), np.int64))
-    train_J = judged.of("train")
+    expected_J, valid_J = rate_J + own_J, judged.of("valid")
 
     def of_regression(*raw: np.ndarray) -> np.ndarray:
         """That the user rejects much is fitted too, but it orders no pair of the same user."""
-        return predicted(np.column_stack([floor_J, *raw, own_J]), y_J, train_J, left_out=1)
+        return predicted(np.column_stack([floor_J, *raw, own_J]), y_J, valid_J, left_out=1)
 
     for name, permuted in (("regression", False), ("regression, permuted", True)):
-        raw = raw_features(judged, sequences, rate_J, permuted)
+        raw = raw_features(judged, sequences, expected_J, permuted)
         for kind in raw:
             row(f"{name}, by {kind}", [of_regression(raw[kind])])
         if len(raw) > 1:
             row(f"{name}, by both", [of_regression(*raw.values())])
     found = [of_run(run, sequences, judged) for run in runs]
-    valid_J = judged.of("valid")
     for name in sorted(set.intersection(*(set(one) for one in found))):
         scores = [predicted(np.column_stack([floor_J, one[name]]), y_J, valid_J) for one in found]
         row("run's score" if name == "score" else f"calibration, by {name}", scores)

@@ -3,8 +3,8 @@
 The held-out events are what users accepted and what they rejected. Pairs of the same user leave out
 that some reject more than others, and comparison with the item's own rate of rejections (the floor)
 leaves out that some items are rejected by all. What then remains is taste. A regression on the raw
-data gives the bound: how much the user's earlier feedback on the same cluster or creator adds at
-all. With clusters and creators dealt to the items at random, it must add nothing.
+data gives the bound: how much the user's feedback before the period, on the same cluster or
+creator, adds at all. With clusters and creators dealt to the items at random, it must add nothing.
 
 Only surfaces on which users can reject count: where a log has no skips on a page, an event there is
 accepted for where it was, not for what it was, and its items would look good.
@@ -67,36 +67,48 @@ def judged_events(sequences: Sequences) -> Judged:
 
 
 def item_floor(judged: Judged, rows: int) -> np.ndarray:
-    """(J,) smoothed rate of rejections of the item in training, without the event itself."""
-    train_J = judged.of("train")
-    count_V = np.bincount(judged.item_J[train_J], minlength=rows).astype(float)
-    rejected_V = np.bincount(
-        judged.item_J[train_J], judged.rejected_J[train_J].astype(float), minlength=rows
-    )
-    mean = rejected_V.sum() / max(1.0, count_V.sum())
-    own_J = train_J.astype(float)
-    rejected_J = rejected_V[judged.item_J] - own_J * judged.rejected_J
-    count_J = count_V[judged.item_J] - own_J
-    return (rejected_J + PRIOR_EVENTS * mean) / (count_J + PRIOR_EVENTS)
+    """(J,) smoothed rate of rejections of the item in earlier periods.
+
+    In training it is that of the other events of training.
+    """
+    found_J = np.zeros(len(judged.event_J))
+    for split, name in enumerate(SPLITS):
+        known_J, asked_J = judged.split_J < max(1, split), judged.of(name)
+        count_V = np.bincount(judged.item_J[known_J], minlength=rows).astype(float)
+        rejected_V = np.bincount(
+            judged.item_J[known_J], judged.rejected_J[known_J].astype(float), minlength=rows
+        )
+        mean = rejected_V.sum() / max(1.0, count_V.sum())
+        own_J = float(split == 0)
+        rejected_J = rejected_V[judged.item_J] - own_J * judged.rejected_J
+        count_J = count_V[judged.item_J] - own_J
+        rate_J = (rejected_J + PRIOR_EVENTS * mean) / (count_J + PRIOR_EVENTS)
+        found_J[asked_J] = rate_J[asked_J]
+    return found_J
 
 
-def earlier_residuals(judged: Judged, floor_J: np.ndarray, group_J: np.ndarray) -> np.ndarray:
-    """(J,) shrunk mean of (rejected − floor) over the user's earlier events of the same group.
+def earlier_residuals(judged: Judged, expected_J: np.ndarray, group_J: np.ndarray) -> np.ndarray:
+    """(J,) shrunk mean of (rejected − expected) over the user's events of a group before a period.
+
+    Events of the same period are left out. Of a user's few events, those that are rejected have one
+    rejection less among the others: with them, means would be low before rejections, and AUCs below
+    one half where nothing is personal. In training, which is the first period, they are 0.
 
     Args:
-      judged: events in the order of the log.
-      floor_J: expected rate of each.
+      judged: the events.
+      expected_J: expected rate of each.
       group_J: cluster or creator of each, 0 unknown; all ones: the user's events altogether.
     """
-    key_J = judged.user_J * (int(group_J.max()) + 1) + group_J
-    order = np.argsort(key_J, kind="stable")
-    residual = (judged.rejected_J - floor_J)[order]
-    first = np.r_[True, np.diff(key_J[order]) != 0]
-    start = np.flatnonzero(first)[np.cumsum(first) - 1]
-    total = np.cumsum(residual) - residual
-    count = np.arange(len(order)) - start
-    found_J = np.zeros(len(order))
-    found_J[order] = (total - total[start]) / (count + PRIOR_EVENTS)
+    key_J = judged.user_J.astype(np.int64) * (int(group_J.max()) + 1) + group_J
+    _, key_J = np.unique(key_J, return_inverse=True)
+    found_J, residual_J = np.zeros(len(key_J)), judged.rejected_J - expected_J
+    for split, name in enumerate(SPLITS):
+        known_J, asked_J = judged.split_J < split, judged.of(name)
+        total_K, count_K = (
+            np.bincount(key_J[known_J], x[known_J], minlength=key_J.max() + 1)
+            for x in (residual_J, np.ones(len(key_J)))
+        )
+        found_J[asked_J] = (total_K / (count_K + PRIOR_EVENTS))[key_J[asked_J]]
     return np.where(group_J > 0, found_J, 0.0)
 
 

@@ -5,6 +5,7 @@ import types
 import numpy as np
 import pytest
 
+from launch.within_user import period_begins
 from negflax.study import within_user
 from negflax.study.within_user import Judged, log_odds, predicted, user_aucs
 
@@ -27,20 +28,31 @@ def judged(personal, seed=0):
 def test_floor_and_residuals_are_those_of_loops():
     one = judged(True)
     floor_J = within_user.item_floor(one, ITEMS)
-    train = one.split_J == 0
-    mean = one.rejected_J[train].mean()
-    for j in (0, 25, 39, 777):
-        others = train & (one.item_J == one.item_J[j])
+    group_J = 1 + one.item_J % GROUPS
+    found_J = within_user.earlier_residuals(one, floor_J, group_J)
+    for j in (0, 21, 25, 39, 777, 790):
+        known = one.split_J < max(1, one.split_J[j])
+        mean = one.rejected_J[known].mean()
+        others = known & (one.item_J == one.item_J[j])
         others[j] = False
         expected = (one.rejected_J[others].sum() + 5 * mean) / (others.sum() + 5)
         assert floor_J[j] == pytest.approx(expected)
-    group_J = 1 + one.item_J % GROUPS
-    found_J = within_user.earlier_residuals(one, floor_J, group_J)
-    for j in (0, 25, 39, 777):
         same = (one.user_J == one.user_J[j]) & (group_J == group_J[j])
-        same &= np.arange(len(same)) < j
+        same &= one.split_J < one.split_J[j]
         expected = (one.rejected_J - floor_J)[same].sum() / (same.sum() + 5)
         assert found_J[j] == pytest.approx(expected, abs=1e-12)
+        assert one.split_J[j] or found_J[j] == 0
+
+
+def test_periods_begin_with_the_users_first_event_of_the_split():
+    log = types.SimpleNamespace(
+        user_ids=np.arange(2),
+        offsets_U1=np.array([0, 4, 7]),
+        split_E=np.array([0, 1, 1, 2, 0, 2, 2]),
+    )
+    event_J = np.array([0, 2, 3, 6])
+    one = Judged(event_J, np.array([0, 0, 0, 1]), event_J, event_J > 0, log.split_E[event_J])
+    assert list(period_begins(one, log)) == [0, 1, 3, 5]
 
 
 def test_surfaces_without_rejections_are_left_out():
@@ -71,7 +83,7 @@ def test_only_what_is_personal_is_found(personal):
     floor_J, test_J = within_user.item_floor(one, ITEMS), one.of("test")
     earlier_J = within_user.earlier_residuals(one, floor_J, 1 + one.item_J % GROUPS)
     x_JF = np.column_stack([log_odds(floor_J), earlier_J])
-    score_J = predicted(x_JF, one.rejected_J, one.of("train"))
+    score_J = predicted(x_JF, one.rejected_J, one.of("valid"))
     floor_U, auc_U = (user_aucs(x, one, test_J) for x in (log_odds(floor_J), score_J))
     gain, low, high = within_user.difference(auc_U[None], floor_U, 500, 0)
     assert low > 0 if personal else low < 0.005 and abs(gain) < 0.02
