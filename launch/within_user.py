@@ -74,9 +74,9 @@ def period_begins(judged: Judged, sequences: Sequences) -> np.ndarray:
 
 
 def raw_features(
-    judged: Judged, sequences: Sequences, expected_J: np.ndarray, permuted: bool
+    judged: Judged, sequences: Sequences, floor_J: np.ndarray, permuted: bool
 ) -> dict[str, np.ndarray]:
-    """Earlier residuals of the same cluster and creator; `expected_J` is the expected rate.
+    """Earlier residuals of the same cluster and creator.
 
     With `permuted`, clusters and creators are dealt to the items at random.
     """
@@ -89,7 +89,7 @@ def raw_features(
             continue
         if permuted:
             kind_V[1:] = rng.permutation(kind_V[1:])
-        found[kind] = within_user.earlier_residuals(judged, expected_J, kind_V[judged.item_J])
+        found[kind] = within_user.earlier_residuals(judged, floor_J, kind_V[judged.item_J])
     return found
 
 
@@ -125,15 +125,15 @@ def main(argv: list[str]) -> None:
         rows.append({"what": name, "auc": auc, "gain": gain, "low": low, "high": high})
 
     row("item floor", [floor_J])
-    own_J = within_user.earlier_residuals(judged, rate_J, np.ones(len(y_J), np.int64))
-    expected_J, valid_J = rate_J + own_J, judged.of("valid")
+    own_J = within_user.earlier_residuals(judged, rate_J)
+    valid_J = judged.of("valid")
 
     def of_regression(*raw: np.ndarray) -> np.ndarray:
         """That the user rejects much is fitted too, but it orders no pair of the same user."""
         return predicted(np.column_stack([floor_J, *raw, own_J]), y_J, valid_J, left_out=1)
 
     for name, permuted in (("regression", False), ("regression, permuted", True)):
-        raw = raw_features(judged, sequences, expected_J, permuted)
+        raw = raw_features(judged, sequences, rate_J, permuted)
         for kind in raw:
             row(f"{name}, by {kind}", [of_regression(raw[kind])])
         if len(raw) > 1:

@@ -87,8 +87,10 @@ def item_floor(judged: Judged, rows: int) -> np.ndarray:
     return found_J
 
 
-def earlier_residuals(judged: Judged, expected_J: np.ndarray, group_J: np.ndarray) -> np.ndarray:
-    """(J,) shrunk mean of (rejected − expected) over the user's events of a group before a period.
+def earlier_residuals(
+    judged: Judged, floor_J: np.ndarray, group_J: np.ndarray | None = None
+) -> np.ndarray:
+    """(J,) shrunk mean of (rejected − floor) over the user's events of a group before a period.
 
     Events of the same period are left out. Of a user's few events, those that are rejected have one
     rejection less among the others: with them, means would be low before rejections, and AUCs below
@@ -96,20 +98,30 @@ def earlier_residuals(judged: Judged, expected_J: np.ndarray, group_J: np.ndarra
 
     Args:
       judged: the events.
-      expected_J: expected rate of each.
-      group_J: cluster or creator of each, 0 unknown; all ones: the user's events altogether.
+      floor_J: expected rate of each.
+      group_J: cluster or creator of each, 0 unknown; the mean is relative to the user's own, as
+        that orders no pair. None: the user's events altogether.
     """
-    key_J = judged.user_J.astype(np.int64) * (int(group_J.max()) + 1) + group_J
-    _, key_J = np.unique(key_J, return_inverse=True)
-    found_J, residual_J = np.zeros(len(key_J)), judged.rejected_J - expected_J
+    user_J, found_J = judged.user_J, np.zeros(len(judged.user_J))
     for split, name in enumerate(SPLITS):
         known_J, asked_J = judged.split_J < split, judged.of(name)
-        total_K, count_K = (
-            np.bincount(key_J[known_J], x[known_J], minlength=key_J.max() + 1)
-            for x in (residual_J, np.ones(len(key_J)))
-        )
-        found_J[asked_J] = (total_K / (count_K + PRIOR_EVENTS))[key_J[asked_J]]
-    return np.where(group_J > 0, found_J, 0.0)
+        residual_J = judged.rejected_J - floor_J
+        mean_J = _shrunk_means(residual_J, user_J, known_J)
+        if group_J is not None:
+            key_J = user_J.astype(np.int64) * (int(group_J.max()) + 1) + group_J
+            mean_J = _shrunk_means(residual_J - mean_J, key_J, known_J) * (group_J > 0)
+        found_J[asked_J] = mean_J[asked_J]
+    return found_J
+
+
+def _shrunk_means(value_J: np.ndarray, key_J: np.ndarray, known_J: np.ndarray) -> np.ndarray:
+    """(J,) of each event the mean of the known ones with its key, shrunk towards 0."""
+    _, key_J = np.unique(key_J, return_inverse=True)
+    total_K, count_K = (
+        np.bincount(key_J[known_J], x[known_J], minlength=int(key_J.max()) + 1)
+        for x in (value_J, np.ones(len(key_J)))
+    )
+    return (total_K / (count_K + PRIOR_EVENTS))[key_J]
 
 
 def log_odds(rate: np.ndarray) -> np.ndarray:

@@ -30,6 +30,8 @@ def test_floor_and_residuals_are_those_of_loops():
     floor_J = within_user.item_floor(one, ITEMS)
     group_J = 1 + one.item_J % GROUPS
     found_J = within_user.earlier_residuals(one, floor_J, group_J)
+    own_J = within_user.earlier_residuals(one, floor_J)
+    residual_J = one.rejected_J - floor_J
     for j in (0, 21, 25, 39, 777, 790):
         known = one.split_J < max(1, one.split_J[j])
         mean = one.rejected_J[known].mean()
@@ -37,9 +39,10 @@ def test_floor_and_residuals_are_those_of_loops():
         others[j] = False
         expected = (one.rejected_J[others].sum() + 5 * mean) / (others.sum() + 5)
         assert floor_J[j] == pytest.approx(expected)
-        same = (one.user_J == one.user_J[j]) & (group_J == group_J[j])
-        same &= one.split_J < one.split_J[j]
-        expected = (one.rejected_J - floor_J)[same].sum() / (same.sum() + 5)
+        before = (one.user_J == one.user_J[j]) & (one.split_J < one.split_J[j])
+        assert own_J[j] == pytest.approx(residual_J[before].sum() / (before.sum() + 5))
+        same = before & (group_J == group_J[j])
+        expected = (residual_J[same] - own_J[j]).sum() / (same.sum() + 5)
         assert found_J[j] == pytest.approx(expected, abs=1e-12)
         assert one.split_J[j] or found_J[j] == 0
 
