@@ -26,7 +26,7 @@ from negflax.data import open_sequences
 from negflax.evaluate import format_table
 from negflax.files import plain, write_json, write_text
 from negflax.mesh import make_mesh
-from negflax.study import anatomy, quality, stability, tables, variants
+from negflax.study import anatomy, personal_baselines, quality, stability, tables, variants
 from negflax.study import study_page as page
 from negflax.study.personal import AVERSION, WITHIN, on_beta
 from negflax.study.quality import RATE_ADJUSTED, SPREAD, Judge
@@ -64,8 +64,8 @@ def main(argv: list[str]) -> None:
     runs = study.Runs(config, workdir, open_sequences(config, workdir), make_mesh(config.mesh))
     runs.progress.plan(
         {
-            "valid": 1 + trials * (len(trained) - 1),
-            "test": 1 + len(seeds) * len(trained),
+            "valid": 2 + trials * (len(trained) - 1),
+            "test": 1 + len(seeds) * (1 + len(trained)),
             "stability": stability.runs_of(tried, quick),
         }
     )
@@ -77,6 +77,9 @@ def main(argv: list[str]) -> None:
         tuned[name] = quality.tune(runs, valid, name, trials)
         tested[name] = quality.test(runs, name, tuned[name], seeds)
     tuned[RATE_ADJUSTED] = quality.tune_rate_adjusted(runs, valid)
+    personal = personal_baselines.tune(runs, valid)
+    personal_tested = personal_baselines.test(runs, personal, seeds)
+    tuned |= personal
     grid = stability.grid(runs, tried, quick)
     usual = tuned[BASELINE].trials[0].figures["max_logit"]
     shares = {name: stability.diverged_share(found, usual) for name, found in grid.items()}
@@ -92,6 +95,8 @@ def main(argv: list[str]) -> None:
     ]
     for name in ("block_creator", "drop_disliked"):
         columns[name] = [judge.columns(one.ranks[name], whole=False) for one in tested[BASELINE]]
+    for name in personal:
+        columns[name] = [judge.columns(one.ranks[name], whole=False) for one in personal_tested]
     for name, ranks in runs.baselines("test").ranks.items():
         columns[name] = [judge.columns(ranks, whole=False)] * len(seeds)
     found = judge.estimates(columns)
@@ -117,7 +122,7 @@ def main(argv: list[str]) -> None:
     }
     shown = {
         "Against positives only, test period": (
-            tables.against_baseline(found, finite, [RATE_ADJUSTED]),
+            tables.against_baseline(found, finite, [RATE_ADJUSTED, *personal]),
             page.NOTES["against"],
         ),
         "Test period": (
@@ -163,7 +168,7 @@ def main(argv: list[str]) -> None:
     for title, (rows, _) in shown.items():
         print(f"\n{title}\n{format_table(rows)}" if rows else "")
     method = judge.circumstances(runs) | {"seeds": len(seeds), "trials": trials}
-    findings = page.Findings(found, finite, baselines, shares)
+    findings = page.Findings(found, finite, baselines, shares, [RATE_ADJUSTED, *personal])
     path, chart = page.write_page(
         workdir / "study.html", f"{config.name}: objectives compared", findings, shown, method
     )

@@ -159,7 +159,7 @@ def tune(runs: Runs, judge: Judge, name: str, trials: int, arm: Contender | None
         kept = {x: one.metrics.get("hr_p", math.nan) / usual for x, one in tried.items()}
         setting = arm.first[number] if number < len(arm.first) else next_setting(kept)
         tried[setting] = attempt(setting)
-    return Tuned(arm, list(tried.values()), _chosen(list(tried.values()), usual))
+    return Tuned(arm, list(tried.values()), choose(list(tried.values()), usual))
 
 
 def tune_rate_adjusted(runs: Runs, judge: Judge) -> Tuned:
@@ -170,7 +170,7 @@ def tune_rate_adjusted(runs: Runs, judge: Judge) -> Tuned:
         Trial(b, judge.means(found.ranks[beta_name(b)]), found.figures)
         for b in runs.config.eval.rate_betas
     ]
-    return Tuned(ARMS[BASELINE], trials, _chosen(trials, judge.means(found.ranks[""])["hr_p"]))
+    return Tuned(ARMS[BASELINE], trials, choose(trials, judge.means(found.ranks[""])["hr_p"]))
 
 
 def test(runs: Runs, name: str, tuned: Tuned, seeds: Iterable[int]) -> list[Found]:
@@ -179,7 +179,8 @@ def test(runs: Runs, name: str, tuned: Tuned, seeds: Iterable[int]) -> list[Foun
     return [runs.run(name, tuned.arm, tuned.setting, "test", seed, build) for seed in seeds]
 
 
-def _chosen(trials: list[Trial], usual: float) -> float:
+def choose(trials: list[Trial], usual: float) -> float:
+    """Returns the setting that the rule chooses; `usual` is the HR_p of positives only."""
     hr_p, hr_n = (
         {one.setting: one.metrics.get(key, math.nan) for one in trials} for key in ("hr_p", "hr_n")
     )

@@ -22,9 +22,10 @@ from negflax.evaluate.protocol import EvaluationError, Queries, Scorer, build_qu
 from negflax.evaluate.ranking import Ranks, rank_scorers
 from negflax.files import plain, write_json
 from negflax.study.ranked import read_ranks, write_ranks
-from negflax.study.settings import Contender
+from negflax.study.settings import ARMS, BASELINE, Contender
 from negflax.study.time_left import Progress
 from negflax.study.training import TRAINED_ON, Training, summary
+from negflax.train.restore import Trained
 
 STABILITY_SHARE = 0.2  # length of a stability run, as a share of a full continuation
 
@@ -85,6 +86,27 @@ class Runs(Training):
                 return kept | {"scorers": [], "error": str(error)}
 
         return self.once(f"{split}-{name}-{setting:.4g}-{seed}", work)
+
+    def built(
+        self, name: str, split: str, seed: int, build: Callable[[Trained], Mapping[str, Scorer]]
+    ) -> Found:
+        """Trains positives only, and ranks scorers that are built on the run ("": the run's own).
+
+        Args:
+          name: name of the stored result.
+          split: `valid` or `test`.
+          seed: training seed.
+          build: function from the run to the scorers.
+        """
+
+        def work(place: Path) -> dict[str, Any]:
+            arm = ARMS[BASELINE]
+            loss = arm.loss(0.0, self.p_bar(split, seed))
+            state, trace = self.go_on(arm, loss, split, seed, self.steps[1])
+            scorers = build(self.trained(state, split))
+            return summary(trace) | {"scorers": self.rank(place, None, lambda _: scorers, split)}
+
+        return self.once(name, work)
 
     def baselines(self, split: str) -> Found:
         """Ranks the baselines that need no training."""

@@ -77,17 +77,19 @@ class Findings(NamedTuple):
       trained: names of trained arms.
       baselines: names of baselines.
       shares: share of diverged runs, by objective.
+      personal: names of baselines that react to dislikes and train nothing.
     """
 
     found: Estimates
     trained: Sequence[str]
     baselines: Sequence[str]
     shares: Mapping[str, float]
+    personal: Sequence[str] = ()
 
 
 def answer(findings: Findings) -> str:
     """Returns the first section, the answer in words, computed from the figures."""
-    found, trained, _, shares = findings
+    found, trained, _, shares, personal = findings
     parts = []
     better = [n for n in trained if n != BASELINE and verdict(found, n) == "yes"]
     maybe = [n for n in trained if n != BASELINE and verdict(found, n) == "undecided"]
@@ -127,6 +129,8 @@ def answer(findings: Findings) -> str:
             "its HR_n minus that of the baseline (positives only + β · log of the item's positive "
             "rate) is {:+.4f} [{:+.4f}, {:+.4f}]: {}.".format(*one.interval(), words[shown(one)])
         )
+        if personal:
+            parts.append(against_personal(found, personal))
     away = {n: s for n, s in shares.items() if s > 0}
     steady = _list([name for name in shares if name not in away])
     if away:
@@ -135,6 +139,22 @@ def answer(findings: Findings) -> str:
     else:
         parts.append(f"No run diverged on the grid of weights ({steady}).")
     return "\n\n".join(parts)
+
+
+def against_personal(found: Estimates, personal: Sequence[str]) -> str:
+    """Returns whether ntr beats baselines that train nothing, and which of them beat it."""
+
+    def beats(one: str, other: str) -> bool:
+        return dominates(*(found[one, m].minus(found[other, m]) for m in ("hr_p", "hr_n")))
+
+    won = [name for name in personal if beats("ntr", name)]
+    lost = [name for name in personal if beats(name, "ntr")]
+    neither = [name for name in personal if name not in (*won, *lost)]
+    return (
+        "Does ntr beat baselines that react to dislikes and train nothing (better in HR_p or HR_n "
+        "by more than the interval, and not worse in the other)? It beats "
+        f"{_list(won)}; it is beaten by {_list(lost)}; neither for {_list(neither)}."
+    )
 
 
 def write_page(
@@ -153,8 +173,8 @@ def write_page(
       tables: title → (rows, note), in order.
       method: values of the placeholders in METHOD.
     """
-    found, trained, baselines, _ = findings
-    shown_baselines = [n for n in baselines if n in (RATE_ADJUSTED, "popularity")]
+    found, trained, baselines, _, personal = findings
+    shown_baselines = [n for n in baselines if n in (RATE_ADJUSTED, "popularity", *personal)]
     points = {name: _point(found, name) for name in (*trained, *shown_baselines)}
     chart = plots.front_chart(points, method["k"])
     text = METHOD.format(**method, diverged=DIVERGED, kept=KEPT_HR_P)

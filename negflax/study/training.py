@@ -25,6 +25,7 @@ from negflax.model.recommender import BEHAVIOUR_HEAD
 from negflax.study.settings import ARMS, BASELINE, Contender
 from negflax.train import weights
 from negflax.train.loop import train
+from negflax.train.restore import Trained
 from negflax.train.state import State, grafted
 from negflax.train.step import Trainer
 
@@ -87,6 +88,16 @@ class Training:
         return model_scorer(
             self.model, state | {"dense": dense}, self.sequences, self.mesh, history
         )
+
+    def trained(self, state: State, split: str) -> Trained:
+        """Returns a state of positives only as a run that was trained for `split`."""
+        config = dataclasses.replace(
+            self.config,
+            loss=dataclasses.replace(self.config.loss, objective=BASELINE),
+            train=dataclasses.replace(self.config.train, splits=TRAINED_ON[split]),
+        )
+        step = int(state["step"])
+        return Trained(config, self.sequences.catalogue, self.model, state, step, self.mesh)
 
     def go_on(self, arm: Contender, loss: dict[str, Any], split: str, seed: int, stop: int):
         """Trains from the warm start to step `stop`.

@@ -46,7 +46,11 @@ def test_the_study_from_settings_to_page(tmp_path):
     assert 0 <= found["ntr/diverged_share"] <= 1
     assert found["ntr/worthwhile"] in ("yes", "no", "undecided")
     assert found["ntr/hr_n_vs_ssm_low"] <= found["ntr/hr_n_vs_ssm_high"]
+    for name in ("negative_example", "counts", "counts_rate_adjusted"):
+        assert found[f"{name}/hr_n_low"] <= found[f"{name}/hr_n"]
+        assert f"{name}/hr_p_vs_ssm" in found
     page = (tmp_path / "study.html").read_text()
+    assert "Does ntr beat baselines that react to dislikes" in page
     for part in ("The answer", "signed_popularity", "composed vectors", "Shared warm start"):
         assert part in page
     for file in ("front.png", "test.csv", "validation.csv"):
