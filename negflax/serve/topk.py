@@ -32,10 +32,11 @@ from negflax.calibration.kind_shift import Shift
 from negflax.mesh import AXES, COPIED, SPLIT, exact_products, platform
 
 BLOCK = 16  # rows behind one maximum
-GROUP = 32  # maxima behind one maximum of the second level
+GROUP = 16  # maxima behind one maximum of the second level
 CHUNK = 2048  # rows of a product, a multiple of BLOCK · GROUP: small enough for the cache
 _REFINED = 2_000_000  # values of looked-up rows alive at a time, 8 MB
 _BISECTIONS = 6  # of a user's values before a top-K
+_FUSED_ROWS = 4  # of a block, between two barriers
 # More blocks than needed: the second scores of a row may differ from the first in the last bit.
 _SLACK = 8
 SURE = "promise_in_bounds"
@@ -164,9 +165,8 @@ def top_k_of_rows(
     recall: float = 1.0,
 ) -> tuple[jax.Array, jax.Array]:
     """The list of a table's rows from `first` on, on one device and within any program."""
-    # A maximum each is spoiled by an excluded row, by row 0, by the block that two chunks share and
-    # by the block where the items end, which may be in two chunks as well.
-    wanted = k + excluded_RH.shape[1] + 1 + 1 + 2 + _SLACK
+    # A maximum each is spoiled by an excluded row, by row 0 and by the block where the items end.
+    wanted = k + excluded_RH.shape[1] + 1 + 1 + _SLACK
     if len(rows_vD) <= max(CHUNK, 2 * wanted * BLOCK):  # few rows: all of them
         scores_Rv = queries.states_RD @ rows_vD.T
         if queries.shifts:
@@ -176,15 +176,27 @@ def top_k_of_rows(
     maxima_AR, group_RG = _block_maxima(queries, rows_vD, num_rows - first)
     block_RW = jnp.sort(_best_blocks(maxima_AR, group_RG, wanted, recall), axis=1)
     scores_RC, row_RC = _look_into(rows_vD, queries.states_RD, block_RW)
+    if beyond := len(rows_vD) - _in_blocks(len(rows_vD)):  # fewer than a block: always looked into
+        row_Re = jnp.broadcast_to(len(rows_vD) - beyond + jnp.arange(beyond), (len(row_RC), beyond))
+        scores_RC = jnp.hstack([scores_RC, queries.states_RD @ rows_vD[-beyond:].T])
+        row_RC = jnp.hstack([row_RC, row_Re])
     for kind_v, shift in queries.shifts:
         user_R1 = jnp.arange(len(row_RC))[:, None]
         scores_RC += shift.bias_GR[shift.slot_K[kind_v[row_RC]], user_R1]
     return _listed(scores_RC, first + row_RC, excluded_RH, num_rows, k)
 
 
+def _in_blocks(num_rows: int) -> int:
+    """Number of rows in whole blocks."""
+    return num_rows // BLOCK * BLOCK
+
+
 def _chunk_start(chunk: jax.Array, num_rows: int) -> jax.Array:
-    """First row of a chunk; the last one is read from further up, so that it is whole too."""
-    return jnp.minimum(chunk * CHUNK, num_rows - CHUNK)
+    """First row of a chunk; the last one is read from further up, so that it is whole too.
+
+    It ends with the last whole block, so that every block starts at a multiple of BLOCK.
+    """
+    return jnp.minimum(chunk * CHUNK, _in_blocks(num_rows) - CHUNK)
 
 
 def _block_maxima(
@@ -203,20 +215,38 @@ def _block_maxima(
         rows_cD = lax.dynamic_slice_in_dim(rows_vD, start, CHUNK)
         # Product and maximum are one kernel of XLA's CPU.
         scores_cR = rows_cD @ queries_RD.T
-        if queries.shifts:
-            of_chunk = functools.partial(
-                lax.dynamic_slice_in_dim, start_index=start, slice_size=CHUNK
-            )
-            scores_cR += shifted(queries.shifts, of_chunk)
-        maxima_BR = scores_cR.reshape(-1, BLOCK, len(queries_RD)).max(axis=1)
-        last_B = start + BLOCK * (1 + jnp.arange(len(maxima_BR)))
-        asked_B = (last_B > chunk * CHUNK) & (last_B - BLOCK < items)
-        maxima_BR = jnp.where(asked_B[:, None], maxima_BR, -jnp.inf)
+        kinds = [lax.dynamic_slice_in_dim(kind_v, start, CHUNK) for kind_v, _ in queries.shifts]
+        shifts = tuple((kind_c, x) for kind_c, (_, x) in zip(kinds, queries.shifts, strict=True))
+        first_B = start + BLOCK * jnp.arange(CHUNK // BLOCK)
+        asked_B = (first_B >= chunk * CHUNK) & (first_B < items)
+        maxima_BR = _maxima_of_chunk(scores_cR, shifts, asked_B)
         return maxima_BR, maxima_BR.reshape(-1, GROUP, len(queries_RD)).max(axis=1)
 
-    found = lax.map(one, jnp.arange(-(-len(rows_vD) // CHUNK)))
+    found = lax.map(one, jnp.arange(-(-_in_blocks(len(rows_vD)) // CHUNK)))
     maxima_AR, group_GR = (x.reshape(-1, len(queries_RD)) for x in found)
     return maxima_AR, group_GR.T
+
+
+def _maxima_of_chunk(scores_cR: jax.Array, shifts: Shifts, asked_B: jax.Array) -> jax.Array:
+    """(B, R) largest score of each block, with what all kinds add; -inf if it is not asked for."""
+    scores_BbR = scores_cR.reshape(-1, BLOCK, scores_cR.shape[1])
+    if not shifts or platform() != "cpu":
+        if shifts:
+            scores_BbR += shifted(shifts, lambda kind_c: kind_c).reshape(scores_BbR.shape)
+        return jnp.where(asked_B[:, None], scores_BbR.max(axis=1), -jnp.inf)
+    # On CPUs row by row of the blocks, in one kernel, which does not write what it looks up first.
+    # XLA makes one of it only with these barriers, and with a maximum as the last operation.
+    slots = [jnp.asarray(shift.slot_K).at[kind_c].get(mode=SURE) for kind_c, shift in shifts]
+    maxima_BR = jnp.full_like(scores_BbR[:, 0], -jnp.inf)
+    for row in range(BLOCK):
+        row_BR = scores_BbR[:, row]
+        for slot_c, (_, shift) in zip(slots, shifts, strict=True):
+            slot_B = slot_c.reshape(-1, BLOCK)[:, row]
+            row_BR += jnp.asarray(shift.bias_GR).at[slot_B].get(mode=SURE)
+        maxima_BR = jnp.maximum(maxima_BR, jnp.where(asked_B[:, None], row_BR, -jnp.inf))
+        if row % _FUSED_ROWS == _FUSED_ROWS - 1:
+            maxima_BR = lax.optimization_barrier(maxima_BR)
+    return maxima_BR
 
 
 def _best_blocks(
@@ -244,8 +274,8 @@ def _look_into(
     """
     chunk_RW, within_RW = jnp.divmod(block_RW, CHUNK // BLOCK)
     start_RW = _chunk_start(chunk_RW, len(rows_vD)) + within_RW * BLOCK
-    take = functools.partial(lax.dynamic_slice_in_dim, rows_vD, slice_size=BLOCK)
     by_columns = _stored_by_columns(rows_vD.shape[1])
+    take = functools.partial(lax.dynamic_slice_in_dim, rows_vD, slice_size=BLOCK)
 
     def of_block(start: jax.Array, query_D: jax.Array) -> jax.Array:
         return with_layout_constraint(take(start), Layout((1, 0))) @ query_D
@@ -254,10 +284,18 @@ def _look_into(
         query_D, start_W = user
         if by_columns:  # one by one: for a gather XLA would copy the whole table into rows
             return lax.map(functools.partial(of_block, query_D=query_D), start_W)
-        return jnp.einsum("wbd,d->wb", jax.vmap(take)(start_W), query_D)
+        if platform() == "tpu":
+            return jnp.einsum("wbd,d->wb", jax.vmap(take)(start_W), query_D)
+        # A block is one piece of memory, copied as a whole. Product and sum are then one kernel, on
+        # CPUs in a third of the time of the product of a matrix by one vector.
+        width = rows_vD.shape[1]
+        blocks = rows_vD[: _in_blocks(len(rows_vD))].reshape(-1, BLOCK * width)
+        rows_CD = blocks.at[start_W // BLOCK].get(mode=SURE).reshape(-1, width)
+        return (rows_CD * query_D).sum(axis=1).reshape(-1, BLOCK)
 
     together = max(1, _REFINED // (block_RW.shape[1] * BLOCK * rows_vD.shape[1]))
-    together = None if by_columns else min(together, len(queries_RD))
+    alone = by_columns or platform() == "cpu"  # where one user's blocks fill the cache
+    together = None if alone else min(together, len(queries_RD))
     scores_RWb = lax.map(of_user, (queries_RD, start_RW), batch_size=together)
     row_RWb = start_RW[:, :, None] + jnp.arange(BLOCK)
     scores_RWb = jnp.where(row_RWb >= chunk_RW[:, :, None] * CHUNK, scores_RWb, -jnp.inf)
@@ -283,13 +321,15 @@ def _listed(
     row_RT = jnp.take_along_axis(row_RC, place_RT, axis=1)
     if excluded_RH.shape[1]:
         excluded_RT = (row_RT[:, :, None] == excluded_RH[:, None, :]).any(axis=2)
-        score_RT = jnp.where(excluded_RT, -jnp.inf, score_RT)
-    if take < k:  # a shard of fewer rows than the list is long
-        score_RT = jnp.pad(score_RT, ((0, 0), (0, k - take)), constant_values=-jnp.inf)
-        row_RT = jnp.pad(row_RT, ((0, 0), (0, k - take)))
-    score_RK, place_RK = top_k_of_scores(score_RT, k)
-    row_RK = jnp.take_along_axis(row_RT, place_RK, axis=1)
-    return jnp.where(score_RK > -jnp.inf, row_RK, 0).astype(jnp.int32), score_RK
+        # The k-th listed one stands behind all places up to which fewer are.
+        listed_RT = jnp.cumsum(~excluded_RT, axis=1)
+        place_RK = (listed_RT[:, :, None] <= jnp.arange(k)).sum(axis=1)
+        score_RT = jnp.take_along_axis(score_RT, place_RK, axis=1, mode="fill", fill_value=-jnp.inf)
+        row_RT = jnp.take_along_axis(row_RT, place_RK, axis=1, mode="fill", fill_value=0)
+    if (missing := k - row_RT.shape[1]) > 0:  # a shard of fewer rows than the list is long
+        score_RT = jnp.pad(score_RT, ((0, 0), (0, missing)), constant_values=-jnp.inf)
+        row_RT = jnp.pad(row_RT, ((0, 0), (0, missing)))
+    return jnp.where(score_RT > -jnp.inf, row_RT, 0).astype(jnp.int32), score_RT
 
 
 def top_k_of_scores(values_RN: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
