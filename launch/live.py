@@ -64,6 +64,8 @@ def run(
     tables = live_report.tables(all_found)
     for title, rows in tables.items():
         print(f"\n{title}\n{format_table(rows)}")
+    if sentence := live_report.personal_sentence(all_found):
+        print(f"\n{sentence}")
     sizes = {"users": config.world.num_users, "days": settings.days, "seeds": list(seeds)}
     outcome = sizes | live_report.figures(all_found) | {"tables": tables}
     write_json(shared.JSON.value or workdir / "live.json", plain(outcome))

@@ -91,6 +91,17 @@ def test_what_is_printed_and_written(tmp_path):
             run(*arguments(tmp_path, **wrong))
 
 
+def test_labels_are_compared_with_baselines_that_train_nothing(tmp_path, capsys):
+    arms = ("no_signal", "negative_example", "counts", "input_and_label")
+    finish(tmp_path, (0, 1), *arms)
+    run(*arguments(tmp_path, arms=",".join(arms), seeds="0,1"))
+    of_seeds = figures(tmp_path / "live.json")["by_seed"]
+    change = of_seeds["home/input_and_label against counts"]["dislike_rate"]
+    said = capsys.readouterr().out
+    assert len(change) == 2 and "home, counts: " in said and "home, negative_example: " in said
+    assert "train nothing" in (tmp_path / "live.html").read_text()
+
+
 @pytest.mark.system
 def test_an_arm_that_is_missing_is_served_again_with_the_same_figures(tmp_path):
     run(*arguments(tmp_path))

@@ -9,7 +9,7 @@ import numpy as np
 
 from negflax.config import Config
 from negflax.evaluate.report import html, plots
-from negflax.simulate.live.arms import AGAIN, CONTROL, PUBLISHED, reproduced
+from negflax.simulate.live.arms import AGAIN, CONTROL, PERSONAL, PUBLISHED, reproduced
 from negflax.simulate.live.changes import (
     Change,
     Pair,
@@ -21,6 +21,7 @@ from negflax.simulate.live.changes import (
 from negflax.simulate.live.live_settings import LiveSettings
 from negflax.simulate.live.user_metrics import METRICS
 
+LABELS = "input_and_label"  # the arm that is compared with baselines that train nothing
 HEADLINE = ("dislike_rate", "repeated_dislikes", "satisfied", "viewers")  # shown as charts
 FIXED = {"feed": ("ctr",)}  # metrics that are constant on a surface
 PUBLISHED_TABLE = "Published effects of real live experiments, and this simulation"
@@ -64,8 +65,11 @@ def find(surface: str, arms: Sequence[str], replicates: Replicates) -> Found:
         if one.surface == surface
         for pair in ((one.arm, one.control), (one.arm, AGAIN))
     ]
+    personal = [(LABELS, name) for name in PERSONAL]
     pairs += [
-        pair for pair in dict.fromkeys(published) if pair not in pairs and set(pair) <= set(arms)
+        pair
+        for pair in dict.fromkeys([*published, *personal])
+        if pair not in pairs and set(pair) <= set(arms)
     ]
     halves = by_half(replicates, pairs)
     return Found(surface, list(arms), replicates, changes(replicates, pairs), halves)
@@ -153,6 +157,24 @@ def published_rows(all_found: Sequence[Found]) -> Rows:
     return rows
 
 
+def personal_sentence(all_found: Sequence[Found]) -> str:
+    """Returns whether labels beat baselines that train nothing: fewer dislikes, by the interval.
+
+    Empty if none of these arms was run.
+    """
+    answers = []
+    for found in all_found:
+        for name in PERSONAL:
+            if (LABELS, name) in found.changes:
+                change = found.changes[LABELS, name]["dislike_rate"]
+                yes = "yes" if change.high < 0 else "no"
+                answers.append(f"{found.surface}, {name}: {yes}, {percent(change)} %")
+    return (
+        f"Does {LABELS} beat baselines that react to dislikes and train nothing (a lower "
+        f"dislike_rate, with an interval below 0)? {'; '.join(answers)}."
+    ) * bool(answers)
+
+
 def percent(change: Change) -> str:
     """Formats a change in percent, as `-3.1 [-5.0, -1.2]`, or `-3.1` if it has no interval."""
     value, low, high = (f"{100 * x:+.1f}" for x in change[:3])
@@ -166,7 +188,7 @@ def sections(
     published, *others = made
     page: list[html.Section] = [
         html.Text("How to read this", _explanation(config, settings, all_found)),
-        html.Table(published, made[published]),
+        html.Table(published, made[published], personal_sentence(all_found)),
     ]
     days = np.arange(1, settings.days + 1)
     for number, found in enumerate(all_found):
