@@ -116,10 +116,12 @@ def compare_personal(workdirs: list[Path], split: str) -> None:
     """Prints and writes the table of --personal: baselines on the first run, and the others."""
     shared.start(workdirs[0])
     mesh = make_mesh(MeshConfig(), jax.devices())
-    runs = {x.name: load_calibrated(x, CHECKPOINT.value, mesh) for x in workdirs}
+    same_name = len({path.name for path in workdirs}) < len(workdirs)
+    runs = {
+        str(path) if same_name else path.name: load_calibrated(path, CHECKPOINT.value, mesh)
+        for path in workdirs
+    }
     trained, *others = runs.values()
-    if len(runs) < len(workdirs):
-        raise ConfigError("--personal names runs after their folders: give each another name")
     if not all(other.catalogue.has_rows_of(trained.catalogue) for other in others):
         raise ConfigError(_OTHER_DATA.format(" and ".join(map(str, workdirs))))
     sequences = open_sequences(trained.config, workdirs[0], trained.catalogue)

@@ -108,8 +108,6 @@ def test_personal_baselines_beside_two_runs(workdir, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "again against negative_example: " in out and "model against rate_adjusted: " in out
     assert found["verdict"] in out
-    with pytest.raises(ConfigError, match="give each another name"):
-        run("evaluate", "--personal", f"--workdir={workdir},{workdir}")
 
 
 def test_follow_needs_a_folder_and_the_validation_period(workdir, tmp_path):
