@@ -30,6 +30,9 @@ def get_config(arm: str = "input_and_label"):
     config.model.feature_dim = 16
     config.model.composed = ("creator", "cluster")
     config.model.latent_cross = True
+    # The calibration below hears dislikes, so the encoder need not be driven to overfit them.
+    config.model.dropout_input = 0.2
+    config.model.dropout_output = 0.3
     config.loss.objective = "ntr" if arm == "input_and_label" else "ssm"
     config.loss.omega = 3.0
     config.loss.positives_only_steps = 400  # half of the steps, so that p̄ is from a trained model

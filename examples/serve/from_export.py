@@ -63,17 +63,17 @@ def kind_bias(values, stats, events, scales):
         "rate": stats["dislike"] / (stats["seen"] + scales["prior_seen"]),
     }
     total = sum(values.get(name, 0.0) * feature for name, feature in features.items())
-    if "belief/strength" in values:
-        evidence = {
-            "dislike": dislikes,
-            "dismissal": min(stats["dismissal"], scales["cap"]),
-            "skip": stats["skip"],
-            "long_view": stats["long_view"],
-            "other": stats["seen"] - stats["skip"] - stats["long_view"],
-        }
-        prior = values["belief/prior"]
-        odds = prior + sum(values.get(f"belief/{name}", 0.0) * x for name, x in evidence.items())
-        strength = values["belief/strength"]
+    evidence = {
+        "dislike": dislikes,
+        "dismissal": min(stats["dismissal"], scales["cap"]),
+        "skip": stats["skip"],
+        "long_view": stats["long_view"],
+        "other": stats["seen"] - stats["skip"] - stats["long_view"],
+    }
+    for belief in ("disinterest", "aversion"):
+        prior = values.get(f"{belief}/prior", 0.0)
+        odds = prior + sum(values.get(f"{belief}/{name}", 0.0) * x for name, x in evidence.items())
+        strength = values.get(f"{belief}/strength", 0.0)
         for x, sign in ((odds, -1), (prior, 1)):
             total += sign * (np.logaddexp(0, x + strength) - np.logaddexp(0, x))
     return total

@@ -1,13 +1,16 @@
 """How counts of feedback move a score: the terms of the calibration, each a few scalars.
 
-    b = Σ coefficient · feature − g(odds) + g(prior),  g(o) = softplus(o + strength) − softplus(o)
+    b = Σ coefficient · feature − Σ over beliefs (g(odds) − g(prior))
+    g(o) = softplus(o + strength) − softplus(o)
 
-The log-odds of an aversion to the kind are linear in what the user did with it, as in Bayes' rule
-with one likelihood ratio for each kind of event: evidence saturates, and a dislike of what the user
-often enjoyed says less than that of something new. With q = σ(o), g is log(1 + (e^strength − 1)·q).
-This is how much less is watched on average if an aversion divides watching by a constant, and how
-far the stationary point of the objective with negative labels falls, p = a / (μ + w·b), if
-dislikes come with aversions (docs/method.md §3). b is 0 for a kind without history.
+A belief is the probability of one trait of the user. Its log-odds are linear in what the user did
+with the kind, as in Bayes' rule with one likelihood ratio for each sort of event: evidence
+saturates, and a dislike of what the user often enjoyed says less than that of something new. There
+are two traits, as one cannot stand for both: `disinterest`, by what was watched, and `aversion`, by
+rejections and by what was watched. With q = σ(o), g is log(1 + (e^strength − 1)·q). This is how
+much less is watched on average if a trait divides watching by a constant, and how far the
+stationary point of the objective with negative labels falls, p = a / (μ + w·b), if dislikes come
+with aversions (docs/method.md §3). b is 0 for a kind without history.
 
 The functions take arrays of NumPy and of JAX, of any shape.
 """
@@ -21,7 +24,16 @@ from typing import Any
 from negflax.calibration.kind_counts import STATISTICS
 from negflax.config.feedback_calibration import CalibrationConfig
 
-EVIDENCE = ("dislike", "dismissal", "skip", "long_view", "other")
+# What the log-odds of a belief are linear in.
+EVIDENCE = {
+    "disinterest": ("skip", "long_view", "other"),
+    "aversion": ("dislike", "dismissal", "skip", "long_view", "other"),
+}
+_SCALARS = {
+    belief: tuple(f"{belief}/{name}" for name in ("strength", "prior", *evidence))
+    for belief, evidence in EVIDENCE.items()
+}
+_REJECTIONS = ("aversion/dislike", "aversion/dismissal")
 # Blocks stay or go together, the last one first: which scalar of a block has the better likelihood
 # is decided by noise, while a dislike after a long history means different things by each.
 BLOCKS = {
@@ -29,49 +41,40 @@ BLOCKS = {
     "watched": (
         "enjoyed",
         "skipped",
-        "belief/strength",
-        "belief/prior",
-        "belief/skip",
-        "belief/long_view",
-        "belief/other",
+        *_SCALARS["disinterest"],
+        *(name for name in _SCALARS["aversion"] if name not in _REJECTIONS),
     ),
-    "rejected": (
-        "dislike",
-        "recent_dislike",
-        "rate",
-        "belief/dislike",
-        "belief/dismissal",
-    ),
+    "rejected": ("dislike", "recent_dislike", "rate", *_REJECTIONS),
 }
 SCALARS = tuple(name for block in BLOCKS.values() for name in block)
 LINEAR = tuple(name for name in SCALARS if "/" not in name)
-# Means of the priors where they are not 0. The fit starts there, but for the strength, from 1.
+# Means of the priors where they are not 0.
 _MEANS = {
-    "belief/prior": -2.0,
-    "belief/dislike": 2.0,
-    "belief/dismissal": 1.0,
-    "belief/skip": 0.3,
-    "belief/long_view": -0.5,
+    "disinterest/prior": -2.0,
+    "disinterest/skip": 0.3,
+    "disinterest/long_view": -0.5,
+    "aversion/prior": -2.0,
+    "aversion/dislike": 2.0,
+    "aversion/dismissal": 1.0,
+    "aversion/skip": 0.3,
+    "aversion/long_view": -0.5,
 }
 PRIOR_MEANS = {name: _MEANS.get(name, 0.0) for name in SCALARS}
-# The objective has several minima: an aversion that long views refute, or one that they raise.
-STARTS = (
-    PRIOR_MEANS | {"belief/strength": 1.0},
-    PRIOR_MEANS
-    | {
-        "belief/strength": 1.5,
-        "belief/prior": -1.0,
-        "belief/long_view": -2.5,
-        "belief/skip": -0.5,
-        "belief/other": -1.0,
-    },
-)
-# Beside the belief, `recent_dislike` says that sessions end after a dislike, and `enjoyed` and
-# `skipped` what it says already: held out they add nothing, and they blur what a dislike means.
-_BELIEF_LEAVES_OUT = ("rate", "recent_dislike", "enjoyed", "skipped")
+# The objective has several minima. From here, the first belief becomes one that long views refute
+# and the second is free for what rejections say; from the means of the priors they share both.
+START = PRIOR_MEANS | {
+    "disinterest/strength": 1.5,
+    "disinterest/prior": -1.0,
+    "disinterest/skip": -0.5,
+    "disinterest/long_view": -2.5,
+    "disinterest/other": -1.0,
+    "aversion/strength": 1.0,
+}
+_BELIEFS = ("seen", "recent", "dislike", *_SCALARS["disinterest"], *_SCALARS["aversion"])
+# Few users have feedback on the same creator twice: a belief is not identified by creator.
 FORMS = {
-    "belief": tuple(name for name in SCALARS if name not in _BELIEF_LEAVES_OUT),
-    "linear": LINEAR,
+    "belief": {"cluster": _BELIEFS, "creator": ("seen", "recent", "dislike")},
+    "linear": {"cluster": LINEAR, "creator": LINEAR},
 }
 SEEN_TERMS = BLOCKS["seen"]
 
@@ -131,31 +134,34 @@ def shift(values: Mapping[str, Any], found: Mapping[str, Any], xp: Any) -> Any:
     for name in LINEAR:
         if name in values:
             total = total + values[name] * found[name]
-    if "belief/strength" in values:
-        strength, prior = values["belief/strength"], values["belief/prior"]
-        fall = _fall(_log_odds(values, found), strength, xp)
-        total = total - fall + _fall(prior, strength, xp)
+    for belief in EVIDENCE:
+        if f"{belief}/strength" in values:
+            strength, prior = values[f"{belief}/strength"], values[f"{belief}/prior"]
+            fall = _fall(_log_odds(values, found, belief), strength, xp)
+            total = total - fall + _fall(prior, strength, xp)
     return xp.where(found["seen"] > 0, total, 0.0)
 
 
 def shift_gradients(values: Mapping[str, Any], found: Mapping[str, Any], xp: Any) -> Any:
     """∂ shift / ∂ scalar, (…, P) in the order of SCALARS; `values` has all of them."""
-    strength, prior = values["belief/strength"], values["belief/prior"]
-    odds = _log_odds(values, found)
-    here, before = _sigmoid(odds + strength, xp), _sigmoid(prior + strength, xp)
-    steep = _sigmoid(odds, xp) - here
     parts = {name: found[name] for name in LINEAR}
-    parts["belief/strength"] = before - here
-    parts["belief/prior"] = steep + before - _sigmoid(prior, xp)
-    parts |= {f"belief/{name}": steep * found[name] for name in EVIDENCE}
+    for belief, evidence in EVIDENCE.items():
+        strength, prior = values[f"{belief}/strength"], values[f"{belief}/prior"]
+        odds = _log_odds(values, found, belief)
+        here, before = _sigmoid(odds + strength, xp), _sigmoid(prior + strength, xp)
+        steep = _sigmoid(odds, xp) - here
+        parts[f"{belief}/strength"] = before - here
+        parts[f"{belief}/prior"] = steep + before - _sigmoid(prior, xp)
+        parts |= {f"{belief}/{name}": steep * found[name] for name in evidence}
     gradients = xp.stack([parts[name] for name in SCALARS], axis=-1)
     return xp.where((found["seen"] > 0)[..., None], gradients, 0.0)
 
 
-def _log_odds(values: Mapping[str, Any], found: Mapping[str, Any]) -> Any:
-    """Log-odds of an aversion; what has no value says nothing."""
-    known = [name for name in EVIDENCE if f"belief/{name}" in values]
-    return values["belief/prior"] + sum(values[f"belief/{name}"] * found[name] for name in known)
+def _log_odds(values: Mapping[str, Any], found: Mapping[str, Any], belief: str) -> Any:
+    """Log-odds of a trait; what has no value says nothing."""
+    known = [name for name in EVIDENCE[belief] if f"{belief}/{name}" in values]
+    evidence = sum(values[f"{belief}/{name}"] * found[name] for name in known)
+    return values[f"{belief}/prior"] + evidence
 
 
 def _fall(odds: Any, strength: Any, xp: Any) -> Any:

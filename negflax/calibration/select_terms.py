@@ -19,7 +19,7 @@ from negflax.calibration.kind_terms import (
     BLOCKS,
     FORMS,
     SCALARS,
-    STARTS,
+    START,
     Scales,
 )
 from negflax.calibration.label_facts import label_facts
@@ -141,7 +141,7 @@ def _choose_form(
 ) -> Kept:
     """The form of the config; of `auto`, the belief unless the other is clearly better held out."""
     forms = ("belief", "linear") if settings.form == "auto" else (settings.form,)
-    best, *others = [_kept(FORMS[form], fit, held, weights, settings) for form in forms]
+    best, *others = [_kept(FORMS[form][kind], fit, held, weights, settings) for form in forms]
     for other in others:
         gain, error = _gain(best.losses_N - other.losses_N, held)
         best = other if gain > 2 * error else best
@@ -163,14 +163,12 @@ def _kept(
         one = newton.fit(fit, weights, free, settings.prior_deviation, start_P)
         return one, newton.losses(one.theta_P, held, weights)
 
-    starts = [np.array([start[name] for name in SCALARS]) for start in STARTS]
+    start_P = np.array([START[name] for name in SCALARS])
     names, rows = terms, []
     if _users_with_rejections(fit) < settings.min_users:
         names = tuple(name for name in terms if name not in BLOCKS["rejected"])
         rows = [_row(name, "no data", "rejected") for name in terms if name not in names]
-    found = [fitted(names, start_P) for start_P in starts]
-    best = int(np.argmin([newton.losses(one.theta_P, fit, weights).sum() for one, _ in found]))
-    (now, losses_N), start_P = found[best], starts[best]
+    now, losses_N = fitted(names, start_P)
     gains: dict[str, tuple[float, float]] = {}
     for block in reversed(BLOCKS):
         rest = tuple(name for name in names if name not in BLOCKS[block])

@@ -20,7 +20,7 @@ from negflax.train.checkpoint import CheckpointError
 from negflax.train.fingerprint import fingerprints
 from negflax.train.restore import Trained, best_folder, load_trained
 
-FILE, VERSION = "calibration.json", 1
+FILE, VERSION = "calibration.json", 2
 
 
 def parameters_fingerprint(trained: Trained) -> str:

@@ -112,13 +112,13 @@ def calibration_json(calibration: Calibration) -> dict[str, Any]:
             "dislike": "min(dislike, cap)",
             "recent_dislike": "decay ** (number of events - last_dislike), 0 without one",
             "rate": "dislike / (seen + prior_seen)",
-            "belief/…": "log-odds: belief/prior + belief/dislike * min(dislike, cap) + "
-            "belief/dismissal * min(dismissal, cap) + belief/skip * skip + belief/long_view * "
-            "long_view + belief/other * (seen - skip - long_view)",
+            "BELIEF/…": "of disinterest or aversion: log-odds = prior + dislike * min(dislike, cap) "
+            "+ dismissal * min(dismissal, cap) + skip * skip + long_view * long_view + other * "
+            "(seen - skip - long_view)",
         },
         "meaning": "to the score of an item is added, for its cluster and its creator, if the user "
-        "has met it: the sum of value * feature, - g(log-odds) + g(belief/prior), g(x) = log(1 + "
-        "exp(x + belief/strength)) - log(1 + exp(x)); a name without a value is left out",
+        "has met it: the sum of value * feature, and for each belief g(prior) - g(log-odds), g(x) ="
+        " log(1 + exp(x + strength)) - log(1 + exp(x)); a name without a value is left out",
     }
 
 

@@ -37,7 +37,7 @@ def share_of_kind(found):
 
 def test_a_dislike_takes_its_kind_out_of_the_list(folder):
     stored = json.loads((folder / FILE).read_text())
-    assert stored["values"]["cluster"]["belief/dislike"] > 0
+    assert stored["values"]["cluster"]["aversion/dislike"] > 0
     shares = {}
     for calibrated in (True, False):
         session = negflax.load(folder, calibrated=calibrated).session()

@@ -64,9 +64,9 @@ def fitted_shift(kept, seen, dislikes):
 
 def test_a_shift_that_depends_on_what_was_seen():
     fit, held = drawn(of_evidence, 0), drawn(of_evidence, 1)
-    found = _kept(FORMS["belief"], fit, held, WEIGHTS, SETTINGS)
+    found = _kept(FORMS["belief"]["cluster"], fit, held, WEIGHTS, SETTINGS)
     constant = _kept(("dislike",), fit, held, WEIGHTS, SETTINGS)
-    assert "belief/dislike" in found.terms
+    assert "aversion/dislike" in found.terms
     assert (constant.losses_N - found.losses_N).mean() > 0.003  # d·n cannot say it
 
     def worst(kept):
@@ -86,7 +86,7 @@ def test_a_shift_that_depends_on_what_was_seen():
 def test_nothing_is_learned_from_a_coin():
     fit, held = drawn(lambda *_: 0.0, 2), drawn(lambda *_: 0.0, 3)
     for form in FORMS.values():
-        found = _kept(form, fit, held, WEIGHTS, SETTINGS)
+        found = _kept(form["cluster"], fit, held, WEIGHTS, SETTINGS)
         assert abs(fitted_shift(found, 3, 1) - fitted_shift(found, 3, 0)) < 0.03
 
 

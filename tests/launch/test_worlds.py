@@ -12,7 +12,7 @@ from negflax.config import Config, ConfigError
 from negflax.simulate.responsiveness import Settings
 from negflax.simulate.terms_kept import with_terms
 
-BELIEF = {"belief/strength": 2.0, "belief/prior": -1.0, "belief/dislike": 1.5}
+BELIEF = {"aversion/strength": 2.0, "aversion/prior": -1.0, "aversion/dislike": 1.5}
 VALUES = {"cluster": {"seen": 0.3, "dislike": -0.4, **BELIEF}}
 
 
