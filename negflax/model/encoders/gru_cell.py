@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from negflax.model.encoders.products import current, matmul
+from negflax.model.encoders.products import current, matmul, transposed
 
 
 def gru(
@@ -68,6 +68,7 @@ def _gru_fwd(inputs_TB3H, recurrent_H3H, bias_H, reset_TB, start_BH, precision):
 def _gru_bwd(precision, residuals, d_states_TBH):
     (before_TBH, rz_TB2H, a_TBH, n_TBH), recurrent_H3H, reset_TB = residuals
     width = a_TBH.shape[-1]
+    recurrent_3HH = transposed(recurrent_H3H, precision)
 
     def step(carried_BH, x):
         d_state, before, rz, a, n, reset_B = x
@@ -77,7 +78,7 @@ def _gru_bwd(precision, residuals, d_states_TBH):
         d_z = d_state * (before - n) * z * (1 - z)
         d_r = d_n * a * r * (1 - r)
         d_g = jnp.concatenate([d_r, d_z, d_n * r], axis=1)
-        d_before = d_state * z + matmul(d_g, recurrent_H3H.T, precision)
+        d_before = d_state * z + matmul(d_g, recurrent_3HH, precision)
         return jnp.where(reset_B[:, None], 0, d_before), (d_g, d_n)
 
     xs = d_states_TBH, before_TBH, rz_TB2H, a_TBH, n_TBH, reset_TB
@@ -85,7 +86,7 @@ def _gru_bwd(precision, residuals, d_states_TBH):
         step, jnp.zeros_like(d_states_TBH[0]), xs, reverse=True
     )
     flat = d_g_TB3H.reshape(-1, 3 * width)
-    d_recurrent = matmul(before_TBH.reshape(-1, width).T, flat, precision)
+    d_recurrent = matmul(transposed(before_TBH.reshape(-1, width), precision), flat, precision)
     d_inputs = jnp.concatenate([d_g_TB3H[..., : 2 * width], d_n_TBH], axis=-1)
     return d_inputs, d_recurrent, flat[:, 2 * width :].sum(0), None, d_start_BH
 

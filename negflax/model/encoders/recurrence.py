@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from negflax.model.encoders.products import current, matmul
+from negflax.model.encoders.products import current, matmul, transposed
 
 Carry = tuple[jax.Array, ...]  # of (B, H), the layer's output h first
 Cell = Callable[[jax.Array, jax.Array, Carry], Carry]
@@ -51,34 +51,35 @@ def _forward(cell, precision, inputs_TBG, recurrent_HG, reset_TB, start):
         inputs_BG, reset_B = x
         before = jax.tree.map(lambda x_BH: jnp.where(reset_B[:, None], 0, x_BH), carry)
         g_BG = matmul(before[0], recurrent_HG, precision)
-        after = cell(inputs_BG, g_BG, before)
-        return after, (after, before, g_BG)
+        after, back = jax.vjp(cell, inputs_BG, g_BG, before)
+        return after, (after, before[0], back)
 
-    _, (after, before, g_TBG) = lax.scan(step, start, (inputs_TBG, reset_TB))
-    return after, (before, g_TBG)
+    _, (after, *kept) = lax.scan(step, start, (inputs_TBG, reset_TB))
+    return after, kept
 
 
 def _fwd(cell, precision, inputs_TBG, recurrent_HG, reset_TB, start):
     after, kept = _forward(cell, precision, inputs_TBG, recurrent_HG, reset_TB, start)
-    return after, (kept, inputs_TBG, recurrent_HG, reset_TB)
+    return after, (kept, recurrent_HG, reset_TB)
 
 
 def _bwd(cell: Cell, precision: str, residuals: Any, d_after: Carry):
-    (before, g_TBG), inputs_TBG, recurrent_HG, reset_TB = residuals
+    (before_TBH, back_T), recurrent_HG, reset_TB = residuals
+    hidden, gates = recurrent_HG.shape
+    recurrent_GH = transposed(recurrent_HG, precision)
 
     def step(carried, x):
-        d_carry, before, g_BG, inputs_BG, reset_B = x
-        d_carry = jax.tree.map(jnp.add, d_carry, carried)
-        d_inputs, d_g_BG, d_before = jax.vjp(cell, inputs_BG, g_BG, before)[1](d_carry)
-        d_before = (d_before[0] + matmul(d_g_BG, recurrent_HG.T, precision), *d_before[1:])
+        d_carry, back, reset_B = x
+        d_inputs, d_g_BG, d_before = back(jax.tree.map(jnp.add, d_carry, carried))
+        d_before = (d_before[0] + matmul(d_g_BG, recurrent_GH, precision), *d_before[1:])
         kept = jax.tree.map(lambda x_BH: jnp.where(reset_B[:, None], 0, x_BH), d_before)
         return kept, (d_inputs, d_g_BG)
 
     none = jax.tree.map(lambda x: jnp.zeros_like(x[0]), d_after)
-    xs = d_after, before, g_TBG, inputs_TBG, reset_TB
+    xs = d_after, back_T, reset_TB
     d_start, (d_inputs_TBG, d_g_TBG) = lax.scan(step, none, xs, reverse=True)
-    hidden, gates = recurrent_HG.shape
-    d_recurrent = matmul(before[0].reshape(-1, hidden).T, d_g_TBG.reshape(-1, gates), precision)
+    before_HN = transposed(before_TBH.reshape(-1, hidden), precision)
+    d_recurrent = matmul(before_HN, d_g_TBG.reshape(-1, gates), precision)
     return d_inputs_TBG, d_recurrent, None, d_start
 
 
