@@ -328,9 +328,10 @@ def shares_of_ceilings(
     """Returns each arm's response as a share of the ideal observer's, and a table of it.
 
     Figures: `ceiling/<arm>/<kind>` and `share/<arm>/<kind>` at the run's own weight, which is
-    `w/<arm>`; `ceiling_at_omega/…` at the ω of the config, and `ceiling_in_session/…` if the
-    session is known to go on; all with `_low` and `_high`. Nothing for logs of real users, and for
-    objectives of which the observer knows no list.
+    `w/<arm>`; `mass_ceiling/…` and `mass_share/…`, the same of the probabilities of the kinds;
+    `ceiling_at_omega/…` at the ω of the config, and `ceiling_in_session/…` if the session is known
+    to go on; all with `_low` and `_high`. Nothing for logs of real users, and for objectives of
+    which the observer knows no list.
 
     Args:
       worlds: runs and logs.
@@ -371,16 +372,19 @@ def shares_of_ceilings(
         for what in ("ceiling_at_omega", "ceiling_in_session"):
             named |= ceiling.figures(f"{what}/{arm}", ideal[what], settings)
         shares = shares_of(heads[arm], ideal["ceiling"], settings.resamples, settings.seed)
-        for kind, row in zip(KINDS, shares, strict=True):
+        for number, row in enumerate(shares):  # of lists by kind, then of probabilities by kind
+            of, kind = ("", "mass_")[number // len(KINDS)], KINDS[number % len(KINDS)]
             for what in ("ceiling", "share"):
-                named |= {f"{what}/{arm}/{kind}{end}": row[f"{what}{end}"] for end in ENDS}
-            rows.append(
-                {"arm": arm, "kind": kind, "w": named[f"w/{arm}"]}
-                | {
-                    what: _interval([named[f"{what}/{arm}/{kind}{end}"] for end in ENDS])
-                    for what in ("share", "ceiling", "ceiling_at_omega", "ceiling_in_session")
-                }
-            )
+                named |= {f"{of}{what}/{arm}/{kind}{end}": row[f"{what}{end}"] for end in ENDS}
+        columns = ("share", "ceiling", "mass_share", "ceiling_at_omega", "ceiling_in_session")
+        rows += [
+            {"arm": arm, "kind": kind, "w": named[f"w/{arm}"]}
+            | {
+                what: _interval([named[f"{what}/{arm}/{kind}{end}"] for end in ENDS])
+                for what in columns
+            }
+            for kind in KINDS
+        ]
     return named, rows
 
 

@@ -43,7 +43,7 @@ def frozen_weight(trained: Trained, sums: dict[str, Sums]) -> float | None:
 def ceilings(
     world: WorldConfig, sequences: Sequences, settings: Settings, aims: Collection[Aim]
 ) -> dict[Aim, Pairs]:
-    """Returns the observer's similarities by cluster and by creator (M = 2, G = 1) for each aim.
+    """Returns what the observer does for each aim, with G = 1, as `measures.headline` of an arm.
 
     Args:
       world: settings of the world that generated the log.
@@ -55,11 +55,11 @@ def ceilings(
     item_S = sequences.item_E[event_ST[:, -1]]
     kinds = kinds_of(sequences.catalogue).values()
     lists = ideal_lists(sequences, event_ST, world, aims, LENGTHS[0], settings.plan.signal)
-    for aim, (before_SK, after_SK) in lists.items():
-        sides = (
-            np.array([[similarity(x, item_S, kind_V)] for kind_V in kinds])
-            for x in (after_SK, before_SK)
-        )
+    for aim, ideal in lists.items():
+        sides = []
+        for list_SK, mass_S2 in reversed(list(zip(*ideal, strict=True))):  # with, then without
+            similar = [[similarity(list_SK, item_S, kind_V)] for kind_V in kinds]
+            sides.append(np.concatenate([similar, mass_S2.T[:, None]]))
         found[aim] = Pairs(*sides)
     return found
 
@@ -69,6 +69,6 @@ def figures(name: str, worlds: Sequence[Pairs], settings: Settings) -> dict[str,
     rows = changes(worlds, settings.resamples, settings.seed)
     return {
         f"{name}/{kind}{end}": row[f"change{end}"]
-        for kind, row in zip(KINDS, rows, strict=True)
+        for kind, row in zip(KINDS, rows, strict=False)  # those of the lists
         for end in ENDS
     }

@@ -49,6 +49,19 @@ class Aim:
     session_goes_on: bool = False
 
 
+class Ideal(NamedTuple):
+    """The observer's answer for one aim, without and with the signal.
+
+    Attributes:
+      lists_2SK: catalogue rows, without consumed items.
+      mass_2S2: probability of the last item's cluster and of its creator, over all items that may
+        be listed, float32.
+    """
+
+    lists_2SK: np.ndarray
+    mass_2S2: np.ndarray
+
+
 class _Asked(NamedTuple):
     """List length, signal, and for each aim whether the session goes on: all compiled in."""
 
@@ -64,7 +77,7 @@ def ideal_lists(
     aims: Collection[Aim],
     length: int,
     signal: str = "dislike",
-) -> dict[Aim, np.ndarray]:
+) -> dict[Aim, Ideal]:
     """Returns the observer's lists without and with the signal on the last event.
 
     Without it, the last item is watched to its end; with it, the user dislikes the item as well, or
@@ -79,7 +92,7 @@ def ideal_lists(
       signal: one of walk.SIGNALS.
 
     Returns:
-      For each aim catalogue rows (2, S, K), without consumed items.
+      The answer to each aim.
     """
     p, population = mechanisms(world), draw_population(world)
     place_I = np.argsort(np.asarray(population.items.item_id_I))  # index by public id, from 0
@@ -92,8 +105,8 @@ def ideal_lists(
     row_I = np.zeros(len(place_I), np.int64)
     row_I[place_V[1:]] = np.arange(1, len(place_V))
 
-    def run(aims: list[Aim], w_A: list[float]) -> tuple[dict[Aim, np.ndarray], float]:
-        found_S2AK, p_negative_S, negative_S = _lists(
+    def run(aims: list[Aim], w_A: list[float]) -> tuple[dict[Aim, Ideal], float]:
+        found_S2AK, mass_S2A2, p_negative_S, negative_S = _lists(
             population,
             histories,
             known_I,
@@ -102,7 +115,9 @@ def ideal_lists(
             asked=_Asked(length, signal, tuple(aim.session_goes_on for aim in aims)),
         )
         rows_A2SK = row_I[np.asarray(found_S2AK)].transpose(2, 1, 0, 3)
-        return dict(zip(aims, rows_A2SK, strict=True)), float(p_negative_S.sum() / negative_S.sum())
+        mass_A2S2 = np.asarray(mass_S2A2).transpose(2, 1, 0, 3)
+        answers = map(Ideal, rows_A2SK, mass_A2S2)
+        return dict(zip(aims, answers, strict=True)), float(p_negative_S.sum() / negative_S.sum())
 
     plain = [Aim(), *(aim for aim in dict.fromkeys(aims) if not aim.omega and aim != Aim())]
     found, mean_p = run(plain, [aim.w for aim in plain])
@@ -133,18 +148,19 @@ def _lists(
     w_A: Array,
     p: Parameters,
     asked: _Asked,
-) -> tuple[Array, Array, Array]:
-    """Returns lists (S, 2, A, K) of items for A aims, and Σ b·p and Σ b over items, (S,) each.
+) -> tuple[Array, Array, Array, Array]:
+    """Returns lists (S, 2, A, K) of items for A aims, mass (S, 2, A, 2), and Σ b·p and Σ b, (S,).
 
-    b is the rate of dislikes of an item without the signal, p that of the first aim. `histories`
-    has the events of S users and the indices of these users in the population.
+    Mass is as in `Ideal`; b is the rate of dislikes of an item without the signal, p that of the
+    first aim. `histories` has the events of S users and the indices of these users in the
+    population.
     """
     items = population.items
     edge_I1 = jnp.append(0, items.popularity_I)
     share_I = jnp.diff(edge_I1)
     share_C = jnp.diff(edge_I1[items.start_C1])
 
-    def one(x: tuple[Past, Array]) -> tuple[Array, Array, Array]:
+    def one(x: tuple[Past, Array]) -> tuple[Array, Array, Array, Array]:
         past_T, user = x
         traits = jax.tree.map(lambda one: one[user], population.users)
         belief = first_belief(traits, len(share_C), p)
@@ -155,7 +171,11 @@ def _lists(
         belief = lax.scan(step, belief, jax.tree.map(lambda x: x[:-1], past_T))[0]
         last = jax.tree.map(lambda x: x[-1], past_T)
 
-        def after(given: Array) -> tuple[Array, Array, Array]:
+        related_2I = jnp.stack(
+            [x == x[last.item] for x in (items.cluster_I, items.creator_I)]
+        ).astype(jnp.float32)
+
+        def after(given: Array) -> tuple[Array, Array, Array, Array]:
             skip, dislike = (given & (asked.signal == name) for name in ("skip", "dislike"))
             event = last._replace(skip=skip, long_view=~skip, dislike=dislike)
             now = see(belief, event, items, traits, p)
@@ -164,17 +184,19 @@ def _lists(
             rested = now._replace(boredom_C=p.boredom_rest * now.boredom_C)
             both = [rates(one, items, traits, share_I, share_C, p) for one in (now, rested)]
             mixed = [(1 - ends) * x + ends * y for x, y in zip(*both, strict=True)]
-            listed_AK, sums = [], []
+            listed_AK, mass_A2, sums = [], [], []
             for w, goes_on in zip(w_A, asked.goes_on_A, strict=True):
                 a_I, b_I = both[0] if goes_on else mixed
                 p_I = _stationary(a_I, w * b_I)
                 listed_I = jnp.where(known_I, p_I, -1).at[past_T.item].set(-1)
                 listed_AK.append(lax.top_k(listed_I, asked.length)[1])
+                able_I = jnp.maximum(listed_I, 0)
+                mass_A2.append(related_2I @ able_I / able_I.sum())
                 sums.append(((b_I * p_I).sum(), b_I.sum()))
-            return jnp.stack(listed_AK), *sums[0]
+            return jnp.stack(listed_AK), jnp.stack(mass_A2), *sums[0]
 
-        listed_2AK, p_negative_2, negative_2 = jax.vmap(after)(jnp.array([False, True]))
-        return listed_2AK, p_negative_2[0], negative_2[0]
+        listed_2AK, mass_2A2, p_negative_2, negative_2 = jax.vmap(after)(jnp.array([False, True]))
+        return listed_2AK, mass_2A2, p_negative_2[0], negative_2[0]
 
     return lax.map(one, histories, batch_size=50)
 

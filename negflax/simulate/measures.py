@@ -59,8 +59,11 @@ def similarity(list_SK: np.ndarray, item_S: np.ndarray, kind_V: np.ndarray) -> n
 
     Here and below, the kind of an item is its cluster or its creator, as given by kind_V.
     """
-    share_S = (kind_V[list_SK] == kind_V[item_S][:, None]).mean(axis=1)
-    return np.where(kind_V[item_S] > 0, share_S, np.nan)
+    return _known((kind_V[list_SK] == kind_V[item_S][:, None]).mean(axis=1), item_S, kind_V)
+
+
+def _known(value_S: np.ndarray, item_S: np.ndarray, kind_V: np.ndarray) -> np.ndarray:
+    return np.where(kind_V[item_S] > 0, value_S, np.nan)
 
 
 def other_interests(found: Walk, list_SK: np.ndarray, kind_V: np.ndarray) -> np.ndarray:
@@ -119,9 +122,8 @@ def measures(found: Walk, catalogue: Catalogue, signal: str = "dislike") -> list
         none_SK = found.branch_BSK[0]
         blocked_SK = block_creator(none_SK, found.item_S, catalogue.creator_V)
         add("filter: block creator", blocked_SK[:, :head], none_SK[:, :head])
-        known_S = kind_V[found.item_S] > 0
         before_S, after_S = (
-            np.where(known_S, found.mass_BS2[branch, :, KINDS.index(kind)], np.nan)
+            _known(found.mass_BS2[branch, :, KINDS.index(kind)], found.item_S, kind_V)
             for branch in (0, BRANCHES.index(signal))
         )
         rows.append(Measure(MASS, kind, 0, after_S, before_S))
@@ -169,17 +171,22 @@ def summarise(
 
 
 def headline(world: Lists, signal: str) -> Pairs:
-    """Returns the similarities behind the headline, by cluster and by creator (M = 2)."""
-    branch, values = BRANCHES.index(signal), ([], [])
-    for kind_V in kinds_of(world.catalogue).values():
-        for side, lists in zip(values, (branch, 0), strict=True):
-            side.append(
-                [
-                    similarity(x.branch_BSK[lists][:, : LENGTHS[0]], x.item_S, kind_V)
-                    for x in world.runs
-                ]
-            )
-    return Pairs(*map(np.array, values))
+    """Returns what is behind the headline, M = 4.
+
+    Similarities of the lists by cluster and by creator, then the probabilities of the two kinds.
+    """
+    sides, kinds = [], kinds_of(world.catalogue)
+    for branch in (BRANCHES.index(signal), 0):
+        similar = [
+            [similarity(x.branch_BSK[branch][:, : LENGTHS[0]], x.item_S, v) for x in world.runs]
+            for v in kinds.values()
+        ]
+        mass = [
+            [_known(x.mass_BS2[branch, :, k], x.item_S, v) for x in world.runs]
+            for k, v in enumerate(kinds.values())
+        ]
+        sides.append(np.array(similar + mass))
+    return Pairs(*sides)
 
 
 def figures(name: str, rows: list[dict[str, Any]], signal: str = "dislike") -> dict[str, float]:

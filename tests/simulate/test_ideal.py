@@ -34,7 +34,7 @@ def change(tmp_path_factory):
 
     def of(aim=POSITIVES, signal="dislike", **believed):
         believed = dataclasses.replace(world, **believed)
-        lists_2SK = ideal.ideal_lists(log, event_ST, believed, [aim], 10, signal)[aim]
+        lists_2SK = ideal.ideal_lists(log, event_ST, believed, [aim], 10, signal)[aim].lists_2SK
         assert lists_2SK.shape == (2, 60, 10) and lists_2SK.min() >= 1
         for user, events in enumerate(event_ST):
             for row_K in lists_2SK[:, user]:
@@ -67,7 +67,9 @@ def test_it_expects_fewer_disliked_clusters_from_a_platform_that_reacts(change):
 def test_in_the_control_a_dislike_changes_exactly_nothing(aim, tmp_path):
     world = WorldConfig(**SMALL, name="control")
     log, event_ST = log_of(world, tmp_path)
-    without, with_dislike = ideal.ideal_lists(log, event_ST, world, [aim], 10)[aim]
+    answer = ideal.ideal_lists(log, event_ST, world, [aim], 10)[aim]
+    without, with_dislike = answer.lists_2SK
+    assert np.array_equal(*answer.mass_2S2) and (answer.mass_2S2 > 0).all()
     np.testing.assert_array_equal(without, with_dislike)
 
 
