@@ -13,4 +13,6 @@ def get_config():
     """Returns the config."""
     config = negflax_config.defaults()
     config.name = "synthetic"
+    # Fitted after training, so that a dislike of a topic lowers that topic (docs/calibration.md).
+    config.calibration.after_training = True
     return config

@@ -11,6 +11,7 @@ keep their rows.
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 from absl import flags
@@ -60,6 +61,8 @@ def main(argv: list[str]) -> None:
     if metrics["targets_per_cpu_second"]:  # 0 if the run had already finished training
         print(f"{metrics['targets_per_cpu_second']:,.0f} targets per CPU second")
     if run.result is not None:
+        if said := metrics.get("dislike/change"):
+            print(textwrap.fill(said, 100))
         print(evaluation.verdict_text(run.result))
     if shared.JSON.value:
         from_first(lambda: write_json(shared.JSON.value, metrics))

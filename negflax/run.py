@@ -255,6 +255,7 @@ def _fit(config: Config, workdir: Path, init_from: str, resume_from: str, test: 
             shown = run_page.look_at(config.name, trained, run.result, sequences, "test", workdir)
             from_first(lambda: str(run_page.write_page(workdir / REPORT, "test", [shown])))
             results |= run.result.metrics | calibration_figures(shown.calibration)
+            results |= shown.examples.figures
         from_first(lambda: write_json(workdir / RESULTS, results))
         return run
 

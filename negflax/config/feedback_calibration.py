@@ -17,9 +17,9 @@ class CalibrationConfig:
     Attributes:
       after_training: fit it when training has ended; `launch.calibrate` fits it at any time.
       kinds: of items that feedback is counted by: `cluster` (an item's first) and `creator`.
-      form: how feedback moves the scores: `belief` (a probability of an aversion, by logistic
-        regression on the counts), `linear` (in counts and rates), or `auto`: the belief unless the
-        other is better held out by more than two standard errors.
+      form: how feedback moves the scores: `belief` (probabilities of disinterest and of an aversion
+        by cluster; in few counts by creator), `linear` (in counts and rates), or `auto`: the first
+        unless the other is better held out by more than two standard errors.
       labels: number of training labels that it is fitted on, and of validation labels that it is
         chosen on, in whole batches; 0: all.
       candidates: items drawn for a log-sum-exp where training draws candidates, too.

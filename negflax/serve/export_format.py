@@ -112,9 +112,9 @@ def calibration_json(calibration: Calibration) -> dict[str, Any]:
             "dislike": "min(dislike, cap)",
             "recent_dislike": "decay ** (number of events - last_dislike), 0 without one",
             "rate": "dislike / (seen + prior_seen)",
-            "BELIEF/…": "of disinterest or aversion: log-odds = prior + dislike * min(dislike, cap) "
-            "+ dismissal * min(dismissal, cap) + skip * skip + long_view * long_view + other * "
-            "(seen - skip - long_view)",
+            "BELIEF/…": "of disinterest or aversion: log-odds = prior + dislike * min(dislike, "
+            "cap) + dismissal * min(dismissal, cap) + skip * skip + long_view * long_view + other "
+            "* (seen - skip - long_view)",
         },
         "meaning": "to the score of an item is added, for its cluster and its creator, if the user "
         "has met it: the sum of value * feature, and for each belief g(prior) - g(log-odds), g(x) ="

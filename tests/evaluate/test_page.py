@@ -91,8 +91,10 @@ def test_the_page_of_two_runs(shown, tmp_path):
 def test_the_lists_of_an_example(shown, sequences):
     """The lists are the best unseen items, and the dislike is all that differs."""
     first = shown[0]
-    found = first.examples
+    found, said = first.examples.users, first.examples.sentence
     assert len({one.user for one in found}) == 3
+    assert f"In the lists of {first.examples.asked} random users" in said
+    assert 0 < first.examples.before < 1 and first.examples.figures["dislike/change"] == said
     changed = [one for one in found if one.before != one.after]
     assert changed  # the model reads the bit
     for one in found:
@@ -120,5 +122,7 @@ def test_a_model_that_reads_no_dislikes_gives_the_same_list_twice(shown, sequenc
     model = Recommender(config.model, sequences.catalogue)
     state = Trainer(config, model, sequences.catalogue.train_count_V, 1, mesh).init()
     blind = Trained(config, sequences.catalogue, model, state, 0, mesh)
-    for one in examples(blind, shown[0].result.queries, sequences):
+    for one in examples(blind, shown[0].result.queries, sequences).users:
         assert one.before == one.after
+    assert "takes" not in (same := examples(blind, shown[0].result.queries, sequences)).sentence
+    assert same.before == same.after

@@ -6,6 +6,7 @@ Both lists come from the same history; only the dislike bit of its last event di
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -60,9 +61,45 @@ class Example:
         return before - after
 
 
-def examples(
-    trained: Trained, queries: Queries, sequences: Sequences, count: int = 3
-) -> list[Example]:
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """Example users, and what a dislike does on average.
+
+    Attributes:
+      users: some of them.
+      asked: number of users whose lists were compared.
+      before: share of related items in their lists without the dislike; NaN without lists.
+      after: the same with it.
+    """
+
+    users: list[Example]
+    asked: int
+    before: float
+    after: float
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """The same for results.json; {} if no list has a related item."""
+        if not self.sentence:
+            return {}
+        shares = {"dislike/related_before": self.before, "dislike/related_after": self.after}
+        return shares | {"dislike/change": self.sentence}
+
+    @property
+    def sentence(self) -> str:
+        """What a dislike does, in words; empty if no list has a related item."""
+        if not self.before > 0:
+            return ""
+        change = self.after / self.before - 1
+        what = f"{'takes away' if change < 0 else 'adds'} {abs(change):.0%} of its related items"
+        return (
+            f"In the lists of {self.asked:,} random users, a dislike of the last item "
+            f"{what if change else 'changes nothing'}: {self.before:.1%} of a list is related to "
+            f"it without the dislike, {self.after:.1%} with it."
+        )
+
+
+def examples(trained: Trained, queries: Queries, sequences: Sequences, count: int = 3) -> Examples:
     """Returns example users, drawn with config.eval.seed.
 
     They have at least MIN_HISTORY events and a liked item in the evaluated period. The first user
@@ -70,7 +107,7 @@ def examples(
     compared, and the one whose list loses most related items is taken. The others are random.
 
     Args:
-      trained: the model; if it does not read dislikes, both lists are equal.
+      trained: the model; if neither it nor its calibration reads dislikes, both lists are equal.
       queries: queries with judged items.
       sequences: the events.
       count: number of users; fewer are returned if there are not enough.
@@ -98,7 +135,16 @@ def examples(
     shortlist = {i: example(i) for i in most}
     first = max(most, key=lambda i: shortlist[i].related_lost, default=-1)
     others = [i for i in range(len(chosen)) if i != first]
-    return [*(shortlist[i] for i in most if i == first), *map(example, others[: count - 1])]
+    users = [*(shortlist[i] for i in most if i == first), *map(example, others[: count - 1])]
+    last_R = sequences.item_E[asked.end_R - 1]
+    shares = [_related_share(sequences.catalogue, last_R, x) for x in (before, after)]
+    return Examples(users, len(chosen), *shares)
+
+
+def _related_share(catalogue: Catalogue, item_R: np.ndarray, lists: list[np.ndarray]) -> float:
+    """Share of the listed items that are related to the user's."""
+    related = [related_of(catalogue, item)[x] for item, x in zip(item_R, lists, strict=True)]
+    return float(np.concatenate(related).mean()) if related else float("nan")
 
 
 def _lists(

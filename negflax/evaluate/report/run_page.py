@@ -13,7 +13,7 @@ from negflax.evaluate.baselines import baseline_names
 from negflax.evaluate.calibration import Bin, calibrate
 from negflax.evaluate.protocol import build_queries
 from negflax.evaluate.report import html, plots
-from negflax.evaluate.report.examples import CANDIDATES, Example, examples
+from negflax.evaluate.report.examples import CANDIDATES, Examples, examples
 from negflax.evaluate.report.tabulate import count_row, repeated, repeated_note, summary_rows
 from negflax.evaluate.scoreboard import MODEL, Result, metric_key
 from negflax.evaluate.scorer import model_scorer
@@ -39,7 +39,7 @@ class Run:
       result: evaluation of the checkpoint.
       records: lines of the metrics log.
       calibration: bins by sign, see calibration.py.
-      examples: example users.
+      examples: example users, and what a dislike does on average.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Run:
     result: Result
     records: list[dict[str, Any]]
     calibration: dict[str, list[Bin]]
-    examples: list[Example]
+    examples: Examples
     time: Account = Account({}, 0)
 
 
@@ -61,7 +61,14 @@ def look_at(
 ) -> Run:
     """Computes calibration and examples of a checkpoint, on config.eval.valid_users users."""
     config = trained.config.eval
-    scorer = model_scorer(trained.model, trained.state, sequences, trained.mesh, config.history)
+    scorer = model_scorer(
+        trained.model,
+        trained.state,
+        sequences,
+        trained.mesh,
+        config.history,
+        trained.calibration,
+    )
     sample = build_queries(sequences, split, config.valid_users, config.seed)
     bins = calibrate(scorer, sample, config)
     some = examples(trained, sample, sequences)
@@ -291,14 +298,18 @@ def _examples(runs: Sequence[Run], which: slice, title: str) -> list[html.Sectio
     return [
         html.Examples(
             _title(title, run, runs),
-            run.examples[which],
+            run.examples.users[which],
             _EXAMPLES_NOTE
-            + ("" if which.start else _CHOSEN)
-            + ("" if "dislike" in run.trained.config.model.features else blind),
+            + ("" if which.start else f"{_CHOSEN} {run.examples.sentence}")
+            + ("" if _reads_dislikes(run.trained) else blind),
         )
         for run in runs
-        if run.examples[which]
+        if run.examples.users[which]
     ]
+
+
+def _reads_dislikes(trained: Trained) -> bool:
+    return "dislike" in trained.config.model.features or trained.calibration is not None
 
 
 def _front(runs: Sequence[Run], k: int) -> list[html.Section]:
