@@ -73,14 +73,15 @@ def _bwd(cell: Cell, precision: str, residuals: Any, d_after: Carry):
         d_inputs, d_g_BG, d_before = back(jax.tree.map(jnp.add, d_carry, carried))
         d_before = (d_before[0] + matmul(d_g_BG, recurrent_GH, precision), *d_before[1:])
         kept = jax.tree.map(lambda x_BH: jnp.where(reset_B[:, None], 0, x_BH), d_before)
-        return kept, (d_inputs, d_g_BG)
+        # Of a cell that reads inputs and g as their sum alone, both gradients are one array.
+        return kept, (d_g_BG,) if d_inputs is d_g_BG else (d_g_BG, d_inputs)
 
     none = jax.tree.map(lambda x: jnp.zeros_like(x[0]), d_after)
     xs = d_after, back_T, reset_TB
-    d_start, (d_inputs_TBG, d_g_TBG) = lax.scan(step, none, xs, reverse=True)
+    d_start, (d_g_TBG, *d_inputs) = lax.scan(step, none, xs, reverse=True)
     before_HN = transposed(before_TBH.reshape(-1, hidden), precision)
     d_recurrent = matmul(before_HN, d_g_TBG.reshape(-1, gates), precision)
-    return d_inputs_TBG, d_recurrent, None, d_start
+    return (d_inputs or [d_g_TBG])[0], d_recurrent, None, d_start
 
 
 _recurrence.defvjp(_fwd, _bwd)
