@@ -79,16 +79,16 @@ def _gru_bwd(precision, residuals, d_states_TBH):
         d_r = d_n * a * r * (1 - r)
         d_g = jnp.concatenate([d_r, d_z, d_n * r], axis=1)
         d_before = d_state * z + matmul(d_g, recurrent_3HH, precision)
-        return jnp.where(reset_B[:, None], 0, d_before), (d_g, d_n)
+        d_inputs = jnp.concatenate([d_r, d_z, d_n], axis=1)
+        return jnp.where(reset_B[:, None], 0, d_before), (d_g, d_inputs)
 
     xs = d_states_TBH, before_TBH, rz_TB2H, a_TBH, n_TBH, reset_TB
-    d_start_BH, (d_g_TB3H, d_n_TBH) = lax.scan(
+    d_start_BH, (d_g_TB3H, d_inputs_TB3H) = lax.scan(
         step, jnp.zeros_like(d_states_TBH[0]), xs, reverse=True
     )
     flat = d_g_TB3H.reshape(-1, 3 * width)
     d_recurrent = matmul(transposed(before_TBH.reshape(-1, width), precision), flat, precision)
-    d_inputs = jnp.concatenate([d_g_TB3H[..., : 2 * width], d_n_TBH], axis=-1)
-    return d_inputs, d_recurrent, flat[:, 2 * width :].sum(0), None, d_start_BH
+    return d_inputs_TB3H, d_recurrent, flat[:, 2 * width :].sum(0), None, d_start_BH
 
 
 _gru.defvjp(_gru_fwd, _gru_bwd)
