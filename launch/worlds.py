@@ -173,7 +173,7 @@ def _figures(worlds: Sequence[respond.World], settings: Settings) -> dict[str, A
                 {"arm": arm, "kind": kind, "w": named[f"w/{arm}"]}
                 | {
                     what: _interval([named[f"{what}/{arm}/{kind}{end}"] for end in ENDS])
-                    for what in ("responsiveness", "mass", "ceiling", "share")
+                    for what in ("responsiveness", "mass", "ceiling", "share", "mass_share")
                 }
                 | {hr_p: named[f"{hr_p}/{arm}"], "cost": named[f"hr_p_cost/{arm}"]}
                 | {"runs": sum(len(world.runs[arm]) for world in worlds)}
