@@ -274,7 +274,7 @@ def _look_into(
     """
     chunk_RW, within_RW = jnp.divmod(block_RW, CHUNK // BLOCK)
     start_RW = _chunk_start(chunk_RW, len(rows_vD)) + within_RW * BLOCK
-    by_columns = _stored_by_columns(rows_vD.shape[1])
+    by_columns, on_cpu = _stored_by_columns(rows_vD.shape[1]), platform() == "cpu"
     take = functools.partial(lax.dynamic_slice_in_dim, rows_vD, slice_size=BLOCK)
 
     def of_block(start: jax.Array, query_D: jax.Array) -> jax.Array:
@@ -284,17 +284,17 @@ def _look_into(
         query_D, start_W = user
         if by_columns:  # one by one: for a gather XLA would copy the whole table into rows
             return lax.map(functools.partial(of_block, query_D=query_D), start_W)
-        if platform() == "tpu":
+        if not on_cpu:
             return jnp.einsum("wbd,d->wb", jax.vmap(take)(start_W), query_D)
-        # A block is one piece of memory, copied as a whole. Product and sum are then one kernel, on
-        # CPUs in a third of the time of the product of a matrix by one vector.
+        # A block is one piece of memory, copied as a whole; then product and sum are one kernel, in
+        # a third of the time of the product of a matrix by one vector.
         width = rows_vD.shape[1]
         blocks = rows_vD[: _in_blocks(len(rows_vD))].reshape(-1, BLOCK * width)
         rows_CD = blocks.at[start_W // BLOCK].get(mode=SURE).reshape(-1, width)
         return (rows_CD * query_D).sum(axis=1).reshape(-1, BLOCK)
 
     together = max(1, _REFINED // (block_RW.shape[1] * BLOCK * rows_vD.shape[1]))
-    alone = by_columns or platform() == "cpu"  # where one user's blocks fill the cache
+    alone = by_columns or on_cpu  # where one user's blocks fill the cache
     together = None if alone else min(together, len(queries_RD))
     scores_RWb = lax.map(of_user, (queries_RD, start_RW), batch_size=together)
     row_RWb = start_RW[:, :, None] + jnp.arange(BLOCK)
