@@ -45,13 +45,13 @@ def printed_blocks(page):
 def kinds(text):
     """The kinds of lines that a program printed, each once: numbers, speeds and paths left out.
 
-    What depends on the figures goes: rows that equal another one, and the verdict, but for how it
-    begins.
+    What depends on the figures goes: rows that equal another one, what the calibration keeps, and
+    the verdict, but for how it begins.
     """
     before, _, verdict = text.partition("\n\n")
     found = []
     for line in (*before.splitlines(), " ".join(verdict.split()[:2])):
-        line = re.sub(r"^(goodput [^:]*:).*", r"\1", line)
+        line = re.sub(r"^(goodput [^:]*:|cluster:|creator:).*", r"\1", line)
         line = re.sub(r"sequences-\w+|runs/\w+|\S*/runs/\w+", "PATH", line)
         line = re.sub(r"-?[\d.,:]*\d|–", "#", re.sub(r"-{2,}", "--", line))
         found.append(re.sub(r" (?=±)| +", " ", line).replace("# ±#", "#").strip())
