@@ -77,6 +77,9 @@ FORMS = {
     "linear": {"cluster": LINEAR, "creator": LINEAR},
 }
 SEEN_TERMS = BLOCKS["seen"]
+# Fitted, so that a dislike is compared with other events on the creator, and then left out: they
+# improve the likelihood of the next item by little, and lists get worse by more (docs).
+ONLY_FITTED = {"cluster": (), "creator": SEEN_TERMS}
 
 
 @dataclasses.dataclass(frozen=True)

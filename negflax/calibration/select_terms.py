@@ -18,6 +18,7 @@ from negflax.calibration.kind_shift import Calibration, num_kinds
 from negflax.calibration.kind_terms import (
     BLOCKS,
     FORMS,
+    ONLY_FITTED,
     SCALARS,
     START,
     Scales,
@@ -95,12 +96,12 @@ def calibrate(
         )
         chosen = _choose_form(kind, fit, held, weights, settings)
         report["rows"] += [{"kind": kind} | row for row in chosen.rows]
-        if chosen.terms:
-            values = {
-                name: float(value)
-                for name, value in zip(SCALARS, chosen.fit.theta_P, strict=True)
-                if name in chosen.terms
-            }
+        values = {
+            name: float(value)
+            for name, value in zip(SCALARS, chosen.fit.theta_P, strict=True)
+            if name in chosen.terms and name not in ONLY_FITTED[kind]
+        }
+        if values:
             calibration = dataclasses.replace(
                 calibration, values={**calibration.values, kind: values}
             )
