@@ -21,7 +21,7 @@ from absl import flags
 from negflax.calibration import Calibration, added, history_shifts, load_calibrated
 from negflax.calibration.labelled_states import Model
 from negflax.config import ConfigError, MeshConfig
-from negflax.data import SPLITS, Catalogue, Sequences, history_batch, open_sequences
+from negflax.data import Catalogue, Sequences, history_batch, open_sequences
 from negflax.evaluate import format_table
 from negflax.files import plain, write_json
 from negflax.mesh import make_mesh
@@ -43,7 +43,7 @@ def of_run(trained: Trained, sequences: Sequences, judged: Judged) -> dict[str, 
 
     States are those before the period (negflax/study/within_user.py: earlier_residuals).
     """
-    begins_J = period_begins(judged, sequences)
+    begins_J = within_user.period_begins(judged, sequences)
     held = np.flatnonzero(~judged.of("train"))
     kinds = trained.calibration.kinds if trained.calibration else ()
     found = {name: np.zeros(len(judged.event_J)) for name in ("score", *kinds)}
@@ -61,16 +61,6 @@ def of_run(trained: Trained, sequences: Sequences, judged: Judged) -> dict[str, 
             bias_RR = added(history_shifts(one, sequences, user_R, end_R), judged.item_J[part])
             found[kind][part] = np.diagonal(bias_RR)
     return found
-
-
-def period_begins(judged: Judged, sequences: Sequences) -> np.ndarray:
-    """(J,) places in the log of the user's first event of the same period."""
-    users, splits = len(sequences.user_ids), len(SPLITS)
-    user_E = np.repeat(np.arange(users), np.diff(sequences.offsets_U1))
-    first_P = np.full(users * splits, len(user_E))
-    period_E = user_E * splits + sequences.split_E
-    np.minimum.at(first_P, period_E, np.arange(len(user_E)))
-    return first_P[judged.user_J * splits + judged.split_J]
 
 
 def raw_features(

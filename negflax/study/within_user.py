@@ -47,6 +47,16 @@ class Judged(NamedTuple):
         return self.split_J == SPLITS.index(split)
 
 
+def period_begins(judged: Judged, sequences: Sequences) -> np.ndarray:
+    """(J,) places in the log of the user's first event of the same period."""
+    users, splits = len(sequences.user_ids), len(SPLITS)
+    user_E = np.repeat(np.arange(users), np.diff(sequences.offsets_U1))
+    first_P = np.full(users * splits, len(user_E))
+    period_E = user_E * splits + sequences.split_E
+    np.minimum.at(first_P, period_E, np.arange(len(user_E)))
+    return first_P[judged.user_J * splits + judged.split_J]
+
+
 def judged_events(sequences: Sequences) -> Judged:
     """All events with a label, of all splits, on surfaces with at least MIN_REJECTED."""
     rejected_E = sequences.negative_weight_E > 0

@@ -5,9 +5,8 @@ import types
 import numpy as np
 import pytest
 
-from launch.within_user import period_begins
 from negflax.study import within_user
-from negflax.study.within_user import Judged, log_odds, predicted, user_aucs
+from negflax.study.within_user import Judged, log_odds, period_begins, predicted, user_aucs
 
 USERS, EVENTS, ITEMS, GROUPS = 300, 40, 60, 6
 
