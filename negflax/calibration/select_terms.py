@@ -95,7 +95,7 @@ def calibrate(
             for states in (fit_states, held_states)
         )
         chosen = _choose_form(kind, fit, held, weights, settings)
-        report["rows"] += [{"kind": kind} | row for row in chosen.rows]
+        report["rows"] += [{"kind": kind} | _of_use(row, kind) for row in chosen.rows]
         values = {
             name: float(value)
             for name, value in zip(SCALARS, chosen.fit.theta_P, strict=True)
@@ -194,6 +194,12 @@ def _stays(block: str, gains: dict[str, Any], settings: CalibrationConfig) -> bo
         return True
     gain, error = gains[block]
     return gain > settings.keep * error
+
+
+def _of_use(row: dict[str, Any], kind: str) -> dict[str, Any]:
+    """The row, with what becomes of a term that is fitted and not used."""
+    unused = row[""] == "kept" and row["term"] in ONLY_FITTED[kind]
+    return row | {"": "fitted, not used"} if unused else row
 
 
 def _row(
