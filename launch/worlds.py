@@ -35,6 +35,7 @@ from negflax.world import NAMED_WORLDS
 
 from . import flags as shared
 from . import respond
+from .arm_runs import SEED_FOLDER, World
 
 ARMS = {"input_only": "ssm", "input_and_label": "ntr"}
 # What each arm is measured with: its whole calibration, the part of it that counts what was merely
@@ -99,7 +100,7 @@ def _train(config: Config, folder: Path, name: str, world_seed: int, seed: int) 
     """Trains and calibrates both arms of one world and seed, as far as that is not done."""
     home, sequences = folder / f"world{world_seed}", None
     for arm in ARMS:
-        run_folder = home / arm / f"{respond.SEED_FOLDER}{seed}"
+        run_folder = home / arm / f"{SEED_FOLDER}{seed}"
         trained = (run_folder / DONE).exists()
         if trained and read_calibration(run_folder) is not None:
             continue
@@ -119,7 +120,7 @@ def _measured(
 ) -> dict[str, Any]:
     """Returns what was measured in a world, as it is stored if nothing has changed since."""
     runs = [
-        folder / f"world{world_seed}" / arm / f"{respond.SEED_FOLDER}{seed}"
+        folder / f"world{world_seed}" / arm / f"{SEED_FOLDER}{seed}"
         for world_seed in world_seeds
         for arm in ARMS
         for seed in seeds
@@ -140,13 +141,13 @@ def _measured(
     return kept
 
 
-def _world(home: Path, seeds: Sequence[int]) -> respond.World:
+def _world(home: Path, seeds: Sequence[int]) -> World:
     """Loads the runs of one world, each with every part of its calibration that is measured."""
     mesh, runs, weights, model = make_mesh(MeshConfig(), jax.devices()[:1]), {}, {}, None
     for arm in ARMS:
         found, w = [], []
         for seed in seeds:
-            folder = home / arm / f"{respond.SEED_FOLDER}{seed}"
+            folder = home / arm / f"{SEED_FOLDER}{seed}"
             found.append(load_calibrated(folder, "latest", mesh, model))
             model = found[0].model if model is None else model
             sums = load_weight_sums(folder, "latest", mesh)
@@ -158,10 +159,10 @@ def _world(home: Path, seeds: Sequence[int]) -> respond.World:
             ]
             weights[f"{arm}{variant}"] = sum(w) / len(w)
     first = next(iter(runs.values()))[0]
-    return respond.World(open_sequences(first.config, home, first.catalogue), runs, weights)
+    return World(open_sequences(first.config, home, first.catalogue), runs, weights)
 
 
-def _figures(worlds: Sequence[respond.World], settings: Settings) -> dict[str, Any]:
+def _figures(worlds: Sequence[World], settings: Settings) -> dict[str, Any]:
     """Measures the arms of one world; rows are by arm, part of the calibration and kind."""
     found = respond.measure(worlds, {"shared": settings})
     named = {key: respond.or_null(x) for key, x in found["named"].items()}

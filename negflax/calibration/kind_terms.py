@@ -78,7 +78,7 @@ FORMS = {
 }
 SEEN_TERMS = BLOCKS["seen"]
 # Fitted, so that a dislike is compared with other events on the creator, and then left out: they
-# improve the likelihood of the next item by little, and lists get worse by more (docs).
+# improve the likelihood of the next item by little, and lists get worse (docs/calibration.md).
 ONLY_FITTED = {"cluster": (), "creator": SEEN_TERMS}
 
 

@@ -17,9 +17,7 @@ from negflax.evaluate.baselines import baseline_names
 from negflax.evaluate.baselines.item_based import MAX_ITEMS, item_baselines
 from negflax.evaluate.baselines.markov import default_baselines
 from negflax.evaluate.baselines.personal_scores import (
-    ALONE,
     PERSONAL,
-    adjusted_scorer,
     personal_scorers,
 )
 from negflax.evaluate.baselines.popularity import cached
@@ -35,7 +33,7 @@ from negflax.evaluate.report.tabulate import (
 )
 from negflax.evaluate.report.verdict import judge
 from negflax.evaluate.scoreboard import MODEL, Result, evaluate_scorers, metric_key
-from negflax.evaluate.scorer import model_scorer
+from negflax.evaluate.scorer import trained_scorer
 from negflax.serve.scoring import check_finite
 from negflax.train.loop import warm_up_steps
 from negflax.train.restore import Trained
@@ -70,16 +68,7 @@ def _evaluate(trained: Trained, split: str, sequences: Sequences, baselines: boo
     config, splits = trained.config.eval, trained.config.train.splits
     check_list_lengths(config.ks, trained.catalogue)
     check_finite(trained)
-    model = cached(
-        model_scorer(
-            trained.model,
-            trained.state,
-            sequences,
-            trained.mesh,
-            config.history,
-            trained.calibration,
-        )
-    )
+    model = cached(trained_scorer(trained, sequences))
     scorers, facts = {MODEL: model}, {}
     if baselines:
         on_model, facts = model_baselines(model, sequences, splits, config)
@@ -116,10 +105,10 @@ def evaluate_personal(
     config = trained.config.eval
     check_list_lengths(config.ks, trained.catalogue)
     check_finite(trained)
-    scorers, facts = personal_scorers(trained, sequences, config)
+    scorers, facts = personal_scorers(trained, sequences)
     for name, other in (others or {}).items():
         check_finite(other)
-        scorers[name] = adjusted_scorer(other, sequences, other.config.eval, ALONE)
+        scorers[name] = trained_scorer(other, sequences, calibrated=False)
     result = evaluate_scorers(scorers, sequences, config, split)
     return dataclasses.replace(result, metrics=result.metrics | facts)
 

@@ -20,7 +20,7 @@ from negflax.evaluate.protocol import LazyScores, Queries, Scorer
 from negflax.mesh import COPIED, SPLIT, exact_products, to_host
 from negflax.model import Recommender
 from negflax.serve.scoring import state_function
-from negflax.train.restore import scored_tables
+from negflax.train.restore import Trained, scored_tables
 
 
 @functools.lru_cache(maxsize=32)
@@ -41,6 +41,18 @@ def column_function(model: Recommender, mesh: Mesh, width: int) -> Any:
             on_device, mesh=mesh, check_vma=False, in_specs=(SPLIT, SPLIT, COPIED), out_specs=SPLIT
         )
     )
+
+
+def trained_scorer(trained: Trained, sequences: Sequences, *, calibrated: bool = True) -> Scorer:
+    """Returns `model_scorer` of a checkpoint, with its calibration if it has one.
+
+    Args:
+      trained: the checkpoint.
+      sequences: events that the queries refer to.
+      calibrated: False leaves the calibration off.
+    """
+    calibration, history = trained.calibration if calibrated else None, trained.config.eval.history
+    return model_scorer(trained.model, trained.state, sequences, trained.mesh, history, calibration)
 
 
 def model_scorer(

@@ -40,7 +40,7 @@ def personal_arms(
     for arm, seeds in runs.items():
         if DISLIKE_INPUT not in seeds[0].config.model.features:
             continue
-        of_runs = [personal_adjustments(one, sequences, one.config.eval) for one in seeds]
+        of_runs = [personal_adjustments(one, sequences) for one in seeds]
         for name in of_runs[0]:
             added = [of_run[name] for of_run in of_runs]
             if added[0] == CALIBRATED or (added[0] == ALONE and seeds[0].calibration is None):

@@ -17,10 +17,10 @@ from negflax.evaluate.baselines.personal_scores import (
     CALIBRATED,
     Adjustment,
     adjusted,
-    adjusted_scorer,
 )
 from negflax.evaluate.baselines.popularity import cached
 from negflax.evaluate.protocol import Scorer
+from negflax.evaluate.scorer import trained_scorer
 from negflax.study.quality import Judge, Trial, Tuned, choose
 from negflax.study.runs import Found, Runs
 from negflax.study.settings import ARMS, BASELINE
@@ -82,10 +82,9 @@ def _ranked(runs: Runs, split: str, seed: int, wanted: Mapping[str, Adjustment])
         if any(one.counts for one in wanted.values()):
             calibration = calibrate(trained, runs.sequences, trained.state["weight_sums"])
             trained = dataclasses.replace(trained, calibration=calibration)
-        evaluation = trained.config.eval
         bases = {
-            counts: cached(adjusted_scorer(trained, runs.sequences, evaluation, added))
-            for counts, added in ((False, ALONE), (True, CALIBRATED))
+            counts: cached(trained_scorer(trained, runs.sequences, calibrated=counts))
+            for counts in (False, True)
         }
         return {"": bases[False]} | {
             name: adjusted(bases[one.counts], trained, runs.sequences, one)

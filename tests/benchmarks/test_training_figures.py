@@ -2,10 +2,12 @@
 
 import statistics
 
+import pyarrow as pa
 import pytest
 
-from benchmarks import accuracy, training
+from benchmarks import accuracy, learning_curve, training
 from negflax.config import check
+from negflax.data.sources import RawData
 
 
 def test_figures_of_training_are_medians_and_their_ratios():
@@ -48,3 +50,14 @@ def test_every_model_is_a_config_that_is_accepted(name):
     config = accuracy.config_of(name, 3)
     check(config)
     assert config.train.seed == config.batch.seed == 3
+
+
+def test_the_events_of_some_users():
+    events = pa.table({"user_id": [7, 7, 5, 9, 5, 7], "item_id": [1, 2, 3, 4, 5, 6]})
+    raw = RawData(events, None, "made up")
+    two = learning_curve.of_users(raw, 2).events
+    assert len(set(two["user_id"].to_pylist())) == 2
+    for user in set(two["user_id"].to_pylist()):  # whole histories
+        counts = [x["user_id"].to_pylist().count(user) for x in (two, events)]
+        assert counts[0] == counts[1] > 0
+    assert learning_curve.of_users(raw, 3).events.equals(events)

@@ -7,7 +7,8 @@ import dataclasses
 import pytest
 from test_kind_mass import CALIBRATION
 
-from launch.respond import World, measure, with_baselines
+from launch.arm_runs import World
+from launch.respond import measure, with_baselines
 from negflax.config import EvalConfig
 from negflax.evaluate.baselines.personal_scores import ALONE, BETAS, CALIBRATED
 from negflax.simulate.personal_arms import personal_arms, verdict

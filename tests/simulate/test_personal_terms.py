@@ -75,10 +75,7 @@ def test_scores_are_those_of_the_host(arm, log, adjustment):
     user_S = np.searchsorted(log.offsets_U1, event_ST[:, 0], side="right") - 1
     whole_S = log.offsets_U1[user_S] == event_ST[:, 0]
     asked = Queries.of_users(user_S[whole_S], event_ST[whole_S, -1] + 1)
-    host = [
-        np.asarray(adjusted_scorer(trained, log, trained.config.eval, x)(asked))
-        for x in (adjustment, ALONE)
-    ]
+    host = [np.asarray(adjusted_scorer(trained, log, x)(asked)) for x in (adjustment, ALONE)]
     assert whole_S.sum() > 3
     np.testing.assert_allclose(
         added_SV[whole_S, 1:], (host[0] - host[1])[:, 1:], atol=2e-5, rtol=1e-4

@@ -33,7 +33,7 @@ from negflax.evaluate.protocol import (
     build_queries,
 )
 from negflax.evaluate.ranking import rank_scorers
-from negflax.evaluate.scorer import model_scorer
+from negflax.evaluate.scorer import trained_scorer
 from negflax.mesh import to_host
 from negflax.train.restore import Trained, scored_tables
 
@@ -59,9 +59,7 @@ class Adjustment(NamedTuple):
 CALIBRATED, ALONE = Adjustment(), Adjustment(counts=False)
 
 
-def personal_adjustments(
-    trained: Trained, sequences: Sequences, config: EvalConfig
-) -> dict[str, Adjustment]:
+def personal_adjustments(trained: Trained, sequences: Sequences) -> dict[str, Adjustment]:
     """Returns the baselines by name, `model` without calibration first.
 
     Every β has the best delta at the first K on the validation period.
@@ -69,10 +67,9 @@ def personal_adjustments(
     Args:
       trained: a checkpoint, with its calibration if it has one.
       sequences: events of all users.
-      config: settings of the evaluation.
     """
-    splits = trained.config.train.splits
-    model = cached(adjusted_scorer(trained, sequences, config, ALONE))
+    config, splits = trained.config.eval, trained.config.train.splits
+    model = cached(trained_scorer(trained, sequences, calibrated=False))
     found = {
         "model": ALONE,
         "rate_adjusted": ALONE._replace(rate_beta=best_beta(model, sequences, splits, config)),
@@ -81,19 +78,19 @@ def personal_adjustments(
         ),
     }
     if trained.calibration is not None:
-        counts = cached(adjusted_scorer(trained, sequences, config, CALIBRATED))
+        counts = cached(trained_scorer(trained, sequences))
         beta = best_beta(counts, sequences, splits, config)
         found |= {"counts": CALIBRATED, "counts_rate_adjusted": Adjustment(rate_beta=beta)}
     return found
 
 
 def personal_scorers(
-    trained: Trained, sequences: Sequences, config: EvalConfig
+    trained: Trained, sequences: Sequences
 ) -> tuple[dict[str, Scorer], dict[str, float]]:
     """Returns the scorers of `personal_adjustments` by name, and the chosen β."""
-    found = personal_adjustments(trained, sequences, config)
+    found = personal_adjustments(trained, sequences)
     bases = {
-        counts: cached(adjusted_scorer(trained, sequences, config, Adjustment(counts)))
+        counts: cached(trained_scorer(trained, sequences, calibrated=counts))
         for counts in (False, True)
     }
     scorers = {
@@ -111,21 +108,15 @@ def betas(adjustments: Mapping[str, Adjustment]) -> dict[str, float]:
     }
 
 
-def adjusted_scorer(
-    trained: Trained, sequences: Sequences, config: EvalConfig, adjustment: Adjustment
-) -> Scorer:
+def adjusted_scorer(trained: Trained, sequences: Sequences, adjustment: Adjustment) -> Scorer:
     """Returns a scorer of the model with what is added to its scores.
 
     Args:
       trained: a checkpoint, with its calibration if it has one.
       sequences: events of all users.
-      config: settings of the evaluation.
       adjustment: what is added.
     """
-    calibration = trained.calibration if adjustment.counts else None
-    scorer = model_scorer(
-        trained.model, trained.state, sequences, trained.mesh, config.history, calibration
-    )
+    scorer = trained_scorer(trained, sequences, calibrated=adjustment.counts)
     return adjusted(scorer, trained, sequences, adjustment)
 
 

@@ -16,7 +16,7 @@ from negflax.evaluate.report import html, plots
 from negflax.evaluate.report.examples import CANDIDATES, Examples, examples
 from negflax.evaluate.report.tabulate import count_row, repeated, repeated_note, summary_rows
 from negflax.evaluate.scoreboard import MODEL, Result, metric_key
-from negflax.evaluate.scorer import model_scorer
+from negflax.evaluate.scorer import trained_scorer
 from negflax.train.goodput_log import Account, account
 from negflax.train.restore import Trained
 from negflax.train.writers import read_metrics
@@ -61,14 +61,7 @@ def look_at(
 ) -> Run:
     """Computes calibration and examples of a checkpoint, on config.eval.valid_users users."""
     config = trained.config.eval
-    scorer = model_scorer(
-        trained.model,
-        trained.state,
-        sequences,
-        trained.mesh,
-        config.history,
-        trained.calibration,
-    )
+    scorer = trained_scorer(trained, sequences)
     sample = build_queries(sequences, split, config.valid_users, config.seed)
     bins = calibrate(scorer, sample, config)
     some = examples(trained, sample, sequences)

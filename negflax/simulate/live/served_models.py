@@ -18,6 +18,7 @@ from negflax.calibration.counts_on_device import Counted
 from negflax.calibration.select_terms import calibrate
 from negflax.config import Config, ModelConfig
 from negflax.data import Batch, Catalogue, Sequences, StreamBatches, history_batch
+from negflax.evaluate.baselines.personal_scores import ALONE, CALIBRATED
 from negflax.mesh import make_mesh
 from negflax.model import Recommender
 from negflax.simulate.arm import Arm, arm_of, encode
@@ -120,9 +121,12 @@ class Models:
             sequences = self.sequences(log, config)
             calibration = with_terms(calibrate(trained, sequences, state["weight_sums"]))
             trained = dataclasses.replace(trained, calibration=calibration)
-        labels = dataclasses.replace(config.labels, negative=DISLIKES)
-        rated = self.sequences(log, dataclasses.replace(config, labels=labels))
-        return arm_of(trained, has_dwell=True, terms=personal_terms(trained, rated, spec.added))
+        terms = None
+        if spec.added not in (ALONE, CALIBRATED):
+            labels = dataclasses.replace(config.labels, negative=DISLIKES)
+            rated = self.sequences(log, dataclasses.replace(config, labels=labels))
+            terms = personal_terms(trained, rated, spec.added)
+        return arm_of(trained, has_dwell=True, terms=terms)
 
     def _batches(self, config: Config, sequences: Sequences) -> StreamBatches:
         return StreamBatches.of(config, sequences, ("train",))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from launch.respond import arms_of
+from launch.arm_runs import arms_of
 from negflax.config import ConfigError
 
 
