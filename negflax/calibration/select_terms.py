@@ -146,8 +146,11 @@ def _choose_form(
     for other in others:
         gain, error = _gain(best.losses_N - other.losses_N, held)
         best = other if gain > 2 * error else best
-    kept = [block for block, names in BLOCKS.items() if set(names) & set(best.terms)]
-    logging.info("%s: %s", kind, ", ".join(kept) or "nothing improves the held-out objective")
+    used = set(best.terms) - set(ONLY_FITTED[kind])
+    if kept := [block for block, names in BLOCKS.items() if set(names) & used]:
+        logging.info("calibration by %s: what was %s", kind, ", ".join(kept))
+    else:
+        logging.info("calibration by %s: nothing improves the held-out objective", kind)
     return best
 
 

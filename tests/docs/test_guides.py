@@ -51,7 +51,7 @@ def kinds(text):
     before, _, verdict = text.partition("\n\n")
     found = []
     for line in (*before.splitlines(), " ".join(verdict.split()[:2])):
-        line = re.sub(r"^(goodput [^:]*:|cluster:|creator:).*", r"\1", line)
+        line = re.sub(r"^(goodput [^:]*:|calibration by \w+:).*", r"\1", line)
         line = re.sub(r"sequences-\w+|runs/\w+|\S*/runs/\w+", "PATH", line)
         line = re.sub(r"-?[\d.,:]*\d|–", "#", re.sub(r"-{2,}", "--", line))
         found.append(re.sub(r" (?=±)| +", " ", line).replace("# ±#", "#").strip())

@@ -90,12 +90,15 @@ class Examples:
         """What a dislike does, in words; empty if no list has a related item."""
         if not self.before > 0:
             return ""
-        change = self.after / self.before - 1
-        what = f"{'takes away' if change < 0 else 'adds'} {abs(change):.0%} of its related items"
+        percent = 100 * (self.after / self.before - 1)
+        does = (
+            f"{'takes away' if percent < 0 else 'adds'} {abs(percent):.0f} % of its related items"
+        )
+        does = does if percent else "changes nothing"
+        without, with_it = 100 * self.before, 100 * self.after
         return (
-            f"In the lists of {self.asked:,} random users, a dislike of the last item "
-            f"{what if change else 'changes nothing'}: {self.before:.1%} of a list is related to "
-            f"it without the dislike, {self.after:.1%} with it."
+            f"In the lists of {self.asked:,} random users, a dislike of the last item {does}: "
+            f"{without:.1f} % of a list is related to it without the dislike, {with_it:.1f} % with it."
         )
 
 
