@@ -98,7 +98,8 @@ class Examples:
         without, with_it = 100 * self.before, 100 * self.after
         return (
             f"In the lists of {self.asked:,} random users, a dislike of the last item {does}: "
-            f"{without:.1f} % of a list is related to it without the dislike, {with_it:.1f} % with it."
+            f"{without:.1f} % of a list is related to it without the dislike, "
+            f"{with_it:.1f} % with it."
         )
 
 
