@@ -7,7 +7,7 @@ Variants of each arm of configs/responsiveness.py, by cluster only (docs/calibra
 
   alone      the arm
   after      calibrated after training, as `launch.calibrate --set=kinds=cluster` does
-  inside     the scalars of the calibration trained together with the encoder, at a rate of their own
+  inside     the scalars of the calibration trained with the encoder, at a rate of their own
   refits     the same scalars refitted by Newton's method after every epoch, and at the end
   memory     a decayed memory of the items that a user rejected, added to the state
   sign_head  an auxiliary head that predicts whether the next feedback is a dislike
