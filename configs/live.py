@@ -19,6 +19,9 @@ def get_config():
     config.model.feature_dim = 16
     config.model.composed = ("creator", "cluster")
     config.model.latent_cross = True
+    config.model.dropout_input = 0.2  # as in configs/responsiveness.py
+    config.model.dropout_output = 0.3
+    config.calibration.after_training = True  # after each training of an arm that sees dislikes
     config.optimizer.learning_rate = 6e-3
     config.loss.omega = 3.0
     config.train.epochs = 10.0
