@@ -22,7 +22,9 @@ from negflax.calibration.kind_counts import STATISTICS, YES, kind_of_items
 from negflax.calibration.kind_terms import Scales
 from negflax.data import Batch, Catalogue, Sequences, StreamBatches
 from negflax.model import Recommender
+from negflax.model.encoders.dropout import dropout
 from negflax.model.encoders.gru import GRU
+from negflax.model.encoders.gru_memory import OTHER_SEED
 from negflax.model.encoders.products import matmul
 from negflax.train import optimizer
 from negflax.train.step import Trainer
@@ -183,6 +185,9 @@ class DislikedMemory(GRU):
             [feature_ids[name] == YES for name in ("dislike", "dismissal")], axis=-1
         )
         weight_BT1 = (rejected_BT2.astype(items_BTD.dtype) @ self.memory_gate[...])[..., None]
+        if dropout_seed is not None:  # whole events, so that no single one is relied on
+            seed, row = dropout_seed ^ jnp.uint32(OTHER_SEED), jnp.asarray(first_row, jnp.int32)
+            weight_BT1 = dropout(weight_BT1, self.config.dropout_input, seed, row)
         left_BT1 = jnp.where(reset_BT, 0, jax.nn.sigmoid(self.memory_decay[...]))[..., None]
         memory_BTD = decayed_sum(items_BTD * weight_BT1, left_BT1, memory_BD)
         return states_BTD + matmul(memory_BTD, self.memory[...]), (last, memory_BTD[:, -1])

@@ -69,8 +69,8 @@ class Settings:
       sign_weight: weight of the auxiliary loss.
     """
 
-    rate: float = 0.03
-    sign_weight: float = 1.0
+    rate: float = 0.01
+    sign_weight: float = 0.2
 
 
 class Arm:

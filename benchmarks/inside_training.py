@@ -26,6 +26,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import jax
 from absl import flags, logging
 
 from benchmarks._inside_runs import VARIANTS, Arm, Run, Settings, gain, values_of
@@ -56,6 +57,7 @@ SIGN_WEIGHT = flags.DEFINE_float("sign_weight", Settings.sign_weight, "Weight of
 WORKDIR = flags.DEFINE_string("workdir", "", "Keeps worlds and their results; default: nothing.")
 SMALL = {"num_items": 1_500, "num_creators": 240}
 POSITIVES_ONLY_STEPS = 200 / 6_000  # of a user: half of all steps, as in docs/responsiveness.md
+RESAMPLES = 2_000  # of pairs and seeds
 SHOWN = ("responsiveness", "mass", "ceiling", "share", "mass_share")
 
 
@@ -115,7 +117,7 @@ def measured(sequences: Sequences, found: dict[str, list[Run]]) -> dict[str, Any
     weights = {
         name: sum(run.w for run in of_name) / len(of_name) for name, of_name in found.items()
     }
-    settings = responsiveness.Settings(pairs=PAIRS.value)
+    settings = responsiveness.Settings(pairs=PAIRS.value, resamples=RESAMPLES)
     named = respond.measure([World(sequences, runs, weights)], {"shared": settings})["named"]
     return {key: respond.or_null(x) for key, x in named.items()}
 
@@ -144,6 +146,8 @@ def main(argv: list[str]) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         home, rows = Path(WORKDIR.value or temporary), []
         shared.start(home)
+        # Every run compiles the same small programs again, unless they are kept.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
         asked = {flag.name: flag.value for flag in (NAMES, CHOSEN, SEEDS, PAIRS, USERS)}
         asked |= {flag.name: flag.value for flag in (RATE, SIGN_WEIGHT)}
         for world in WORLDS.value:
