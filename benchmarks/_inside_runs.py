@@ -1,7 +1,4 @@
-"""Training for benchmarks/inside_training.py: every variant of an arm, over training seeds.
-
-Shapes: N labels of the validation period.
-"""
+"""Training for benchmarks/inside_training.py: every variant of an arm, over training seeds."""
 
 from __future__ import annotations
 
@@ -14,14 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from benchmarks import _inside_models as models
+from benchmarks import _inside_counts as counts
+from benchmarks import _inside_rivals as rivals
+from benchmarks._inside_held_out import FIT, KIND, Run, labels_of, measured, values_of
 from negflax.calibration import Calibration, newton
-from negflax.calibration.kind_counts import kind_of_items
 from negflax.calibration.kind_terms import SCALARS, START, Scales
-from negflax.calibration.label_facts import label_facts
-from negflax.calibration.labelled_states import Model, labelled_states
 from negflax.calibration.select_terms import calibrate, weights_of
-from negflax.config import CalibrationConfig, Config
+from negflax.config import Config
 from negflax.data import Sequences, StreamBatches
 from negflax.mesh import copied, make_mesh
 from negflax.model import Recommender
@@ -39,25 +35,8 @@ VARIANTS = {
     "memory": "memory of disliked items",
     "sign_head": "auxiliary head for the sign",
 }
-KIND = "cluster"
+BESIDE = (counts.SCALARS, rivals.SIGN)  # what a recommender has no use for
 REFIT_LABELS = 20_000
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """One trained variant.
-
-    Attributes:
-      trained: the recommender, with its calibration if it has one.
-      w: weight of dislikes that the training of the arm alone has frozen.
-      losses_N: objective of the labels of the validation period at that weight.
-      user_N: their users.
-    """
-
-    trained: Trained
-    w: float
-    losses_N: np.ndarray
-    user_N: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,10 +61,10 @@ class Arm:
         self.config = dataclasses.replace(config, calibration=calibration)
         self.sequences, self.settings, self.mesh = sequences, settings, make_mesh(config.mesh)
         self.batches = StreamBatches.of(config, sequences)
-        self.counted = models.CountedBatches(self.batches, sequences)
+        self.counted = counts.CountedBatches(self.batches, sequences)
         self.steps = planned_steps(config, self.batches)
         self.plain = Recommender(config.model, sequences.catalogue)
-        memory = dataclasses.replace(config.model, encoder=models.DISLIKED_MEMORY)
+        memory = dataclasses.replace(config.model, encoder=rivals.DISLIKED_MEMORY)
         self.memory = Recommender(memory, sequences.catalogue)
         self._trainers: dict[str, Trainer] = {}
 
@@ -112,17 +91,20 @@ class Arm:
             found = calibrate(trained, self.sequences, sums)
             trained = dataclasses.replace(trained, calibration=found)
         if variant == "inside":
-            values = {k: float(x) for k, x in models.scalars_of(state["dense"]).items()}
+            values = {k: float(x) for k, x in counts.scalars_of(state["dense"]).items()}
             trained = dataclasses.replace(trained, calibration=self._calibration(values))
         weights = weights_of(trained, sums)
         logging.info("%s, seed %d: w = %.0f, %s", variant, seed, weights.w, values_of(trained))
-        return Run(trained, weights.w, *self._held_out(trained, weights)), jax.device_get(state)
+        return measured(trained, self.sequences, weights), jax.device_get(state)
 
     def as_trained(self, state: Any, config: Config, variant: str = "alone") -> Trained:
         """The recommender of a state, without what was trained beside it."""
         model = self.memory if variant == "memory" else self.plain
         tables = {name: {"rows": table["rows"]} for name, table in state["tables"].items()}
-        state = {"dense": models.without_heads(state["dense"]), "tables": tables}
+        state = {
+            "dense": {k: x for k, x in state["dense"].items() if k not in BESIDE},
+            "tables": tables,
+        }
         state = jax.device_put(state, copied(self.mesh))
         config = dataclasses.replace(config, model=model.config)
         return Trained(config, self.sequences.catalogue, model, state, self.steps, self.mesh)
@@ -140,13 +122,13 @@ class Arm:
         more = items.train_count_V, self.steps, self.mesh
         if variant in ("inside", "refits"):
             scales = Scales.of(config.calibration)
-            model = models.CountingModel(config.model, items, scales)
+            model = counts.CountingModel(config.model, items, scales)
             # The loss takes the width of states from the config.
             wide = dataclasses.replace(config.model, embedding=config.model.embedding + model.kinds)
             rate = self.settings.rate if variant == "inside" else 0.0
-            return models.ScalarTrainer(rate, dataclasses.replace(config, model=wide), model, *more)
+            return counts.ScalarTrainer(rate, dataclasses.replace(config, model=wide), model, *more)
         if variant == "sign_head":
-            return Trainer(config, models.SignModel(config.model, items), *more)
+            return Trainer(config, rivals.SignModel(config.model, items), *more)
         model = self.memory if variant == "memory" else self.plain
         return Trainer(dataclasses.replace(config, model=model.config), model, *more)
 
@@ -156,11 +138,11 @@ class Arm:
         state = init_state(
             config, trainer.model, trainer.dense_optimizer, trainer.row_optimizer, self.mesh
         )
-        counted = isinstance(trainer.model, models.CountingModel)
+        counted = isinstance(trainer.model, counts.CountingModel)
         if variant == "refits":
             state = self._with_scalars(state, {})
         batches = self.counted if counted else self.batches
-        loss = models.with_sign_loss(step.labels_loss, self.settings.sign_weight)
+        loss = rivals.with_sign_loss(step.labels_loss, self.settings.sign_weight)
         loss = loss if variant == "sign_head" else step.labels_loss
         with mock.patch.object(step, "labels_loss", loss):  # while the step is traced
             for i in range(self.steps):
@@ -175,54 +157,19 @@ class Arm:
         return jax.device_put(jax.tree.map(jnp.copy, tree), copied(self.mesh))
 
     def _with_scalars(self, state: Any, values: dict[str, float]) -> Any:
-        own = self._on_mesh(models.parameters_of(values))
-        return state | {"dense": state["dense"] | {models.SCALARS: own}}
+        own = self._on_mesh(counts.parameters_of(values))
+        return state | {"dense": state["dense"] | {counts.SCALARS: own}}
 
     def _refitted(self, state: Any, config: Config) -> dict[str, float]:
         """The scalars by Newton's method on a part of the training labels, from where they are."""
         trained = dataclasses.replace(self.as_trained(state, config), step=int(state["step"]))
         weights = weights_of(trained, state["weight_sums"])
-        now = {k: float(x) for k, x in models.scalars_of(state["dense"]).items()}
-        if not any(now.values()):
-            now = START
+        now = START  # for the first time
+        if int(state["step"]) > self.batches.steps_per_epoch:
+            now = {k: float(x) for k, x in counts.scalars_of(state["dense"]).items()}
         settings = dataclasses.replace(config.calibration, labels=REFIT_LABELS)
-        data = self._data(trained, weights, settings, 0)
-        free = [SCALARS.index(name) for name in models.TERMS]
+        data = labels_of(trained, self.sequences, weights, settings, FIT)
+        free = [SCALARS.index(name) for name in counts.TERMS]
         start_P = np.array([now.get(name, 0.0) for name in SCALARS])
         theta_P = newton.fit(data, weights, free, settings.prior_deviation, start_P).theta_P
-        return {name: float(theta_P[SCALARS.index(name)]) for name in models.TERMS}
-
-    def _data(
-        self, trained: Trained, weights: newton.Weights, settings: CalibrationConfig, part: int
-    ) -> newton.Data:
-        """Labels to fit on (part 0) or held out (1)."""
-        model = Model(dataclasses.replace(trained, calibration=None))
-        kind_V = kind_of_items(self.sequences.catalogue, KIND)
-        candidates = model.candidates(kind_V, settings.candidates)
-        states = labelled_states(model, self.sequences, settings)[part]
-        facts = label_facts(model, self.sequences, states, kind_V, candidates)
-        return newton.data_of(facts, Scales.of(settings), weights)
-
-    def _held_out(self, trained: Trained, weights: newton.Weights) -> tuple[np.ndarray, np.ndarray]:
-        data = self._data(trained, weights, trained.config.calibration, 1)
-        values = values_of(trained)
-        theta_P = np.array([values.get(name, 0.0) for name in SCALARS])
-        losses_N = newton.losses(theta_P, data, weights)
-        return losses_N[: data.labels], np.asarray(data.user_N)[: data.labels]
-
-
-def values_of(trained: Trained) -> dict[str, float]:
-    """The scalars by cluster; none without a calibration."""
-    return dict(trained.calibration.values.get(KIND, {})) if trained.calibration else {}
-
-
-def gain(runs: list[Run], base: list[Run]) -> tuple[float, float]:
-    """(mean decrease of the objective per label, its standard error over users and seeds)."""
-    change_GN = np.stack([b.losses_N - a.losses_N for a, b in zip(runs, base, strict=True)])
-    mean_N, (_, place_N) = change_GN.mean(axis=0), np.unique(base[0].user_N, return_inverse=True)
-    total_U = np.bincount(place_N, mean_N)
-    total_U -= np.bincount(place_N) * mean_N.mean()
-    squares = (total_U**2).sum() / len(mean_N) ** 2
-    if len(runs) > 1:
-        squares += change_GN.mean(axis=1).var(ddof=1) / len(runs)
-    return float(mean_N.mean()), float(np.sqrt(squares))
+        return {name: float(theta_P[SCALARS.index(name)]) for name in counts.TERMS}

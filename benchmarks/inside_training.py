@@ -29,7 +29,8 @@ from typing import Any
 import jax
 from absl import flags, logging
 
-from benchmarks._inside_runs import VARIANTS, Arm, Run, Settings, gain, values_of
+from benchmarks._inside_held_out import Run, gain, values_of
+from benchmarks._inside_runs import VARIANTS, Arm, Settings
 from configs import responsiveness as responsiveness_config
 from launch import flags as shared
 from launch import respond

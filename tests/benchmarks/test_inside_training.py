@@ -11,8 +11,9 @@ import pyarrow as pa
 import pytest
 from flax import nnx
 
-from benchmarks import _inside_models as models
-from benchmarks import _inside_runs as runs
+from benchmarks import _inside_counts as counts
+from benchmarks import _inside_held_out as held_out
+from benchmarks import _inside_rivals as rivals
 from benchmarks import inside_training
 from negflax.calibration.kind_counts import LONG_DWELL, SHORT_DWELL, YES
 from negflax.calibration.kind_terms import Scales
@@ -68,7 +69,7 @@ def batches(sequences):
 
 @pytest.fixture(scope="module")
 def counted(batches, sequences):
-    return models.CountedBatches(batches, sequences)
+    return counts.CountedBatches(batches, sequences)
 
 
 def first_step(sequences, batch, model, kind=Trainer, scalars=None):
@@ -81,7 +82,7 @@ def first_step(sequences, batch, model, kind=Trainer, scalars=None):
     trainer = kind(*more, config, model, sequences.catalogue.train_count_V, 10, mesh)
     state = trainer.init()
     if scalars is not None:
-        state["dense"] |= {models.SCALARS: models.parameters_of(scalars)}
+        state["dense"] |= {counts.SCALARS: counts.parameters_of(scalars)}
     state, metrics = trainer.step(state, batch)
     return float(metrics["loss"]), jax.device_get(state)
 
@@ -93,13 +94,13 @@ def alone(sequences, batches):
 
 def test_without_scalars_the_step_is_that_of_the_arm_alone(sequences, counted, alone):
     loss, state = alone
-    wide = models.CountingModel(CONFIG.model, sequences.catalogue, SCALES)
-    found, other = first_step(sequences, counted.batch(0), wide, models.ScalarTrainer, {})
+    wide = counts.CountingModel(CONFIG.model, sequences.catalogue, SCALES)
+    found, other = first_step(sequences, counted.batch(0), wide, counts.ScalarTrainer, {})
     assert found == pytest.approx(loss, rel=1e-6)
     np.testing.assert_allclose(
         other["tables"]["item"]["rows"], state["tables"]["item"]["rows"], atol=1e-5
     )
-    moved = models.scalars_of(other["dense"])
+    moved = counts.scalars_of(other["dense"])
     assert float(moved["seen"]) == pytest.approx(0, abs=0.0101) and float(moved["seen"]) != 0
 
 
@@ -111,31 +112,31 @@ def reference_shift(values, events, cluster, age):
     if not mine:
         return 0.0
     dislikes = sum(dislike == YES for _, dislike, _, _ in mine)
-    counts = {
+    number = {
         "dislike": min(dislikes, SCALES.cap),
         "dismissal": min(sum(x == YES for _, _, x, _ in mine), SCALES.cap),
         "skip": sum(0 < dwell < SHORT_DWELL for *_, dwell in mine),
         "long_view": sum(dwell >= LONG_DWELL for *_, dwell in mine),
     }
-    counts["other"] = len(mine) - counts["skip"] - counts["long_view"]
+    number["other"] = len(mine) - number["skip"] - number["long_view"]
 
     def fall(odds, strength):
         return np.logaddexp(0, odds + strength) - np.logaddexp(0, odds)
 
-    total = values["seen"] * math.log(1 + len(mine)) + values["dislike"] * counts["dislike"]
+    total = values["seen"] * math.log(1 + len(mine)) + values["dislike"] * number["dislike"]
     total += values["recent"] * SCALES.decay ** (age - mine[-1][0])
     for belief in ("disinterest", "aversion"):
         of = {k.split("/")[1]: v for k, v in values.items() if k.startswith(belief)}
-        odds = of["prior"] + sum(of[k] * n for k, n in counts.items() if k in of)
+        odds = of["prior"] + sum(of[k] * n for k, n in number.items() if k in of)
         total -= fall(odds, of["strength"]) - fall(of["prior"], of["strength"])
     return total
 
 
 def test_the_score_is_that_of_the_arm_and_the_reference_shift(sequences, batches, counted):
     plain = Recommender(CONFIG.model, sequences.catalogue)
-    wide = models.CountingModel(CONFIG.model, sequences.catalogue, SCALES)
+    wide = counts.CountingModel(CONFIG.model, sequences.catalogue, SCALES)
     rng, batch, items = np.random.default_rng(1), counted.batch(1), np.arange(1, plain.num_rows)
-    values = dict(zip(models.TERMS, rng.normal(size=len(models.TERMS)), strict=True))
+    values = dict(zip(counts.TERMS, rng.normal(size=len(counts.TERMS)), strict=True))
     dense = plain.init_dense(jax.random.key(0))
     rows = rng.normal(size=(plain.num_rows, plain.tables["item"].width)).astype(np.float32)
 
@@ -148,7 +149,7 @@ def test_the_score_is_that_of_the_arm_and_the_reference_shift(sequences, batches
         return np.einsum("btd,sd->bts", states, out) + bias
 
     alone_BTS = scores(plain, dense, Batch(*batch[: len(Batch._fields)]))
-    found_BTS = scores(wide, dense | {models.SCALARS: models.parameters_of(values)}, batch)
+    found_BTS = scores(wide, dense | {counts.SCALARS: counts.parameters_of(values)}, batch)
     cluster_S = sequences.catalogue.clusters_VC[items, 0]
     cases = np.argwhere(batches.targets(1) >= 0)
     assert len(cases) > 20
@@ -170,8 +171,8 @@ def test_the_score_is_that_of_the_arm_and_the_reference_shift(sequences, batches
 
 
 def test_scalars_and_their_parameters():
-    values = dict(zip(models.TERMS, np.linspace(-2, 2, len(models.TERMS)), strict=True))
-    again = models.scalars_of({models.SCALARS: models.parameters_of(values)})
+    values = dict(zip(counts.TERMS, np.linspace(-2, 2, len(counts.TERMS)), strict=True))
+    again = counts.scalars_of({counts.SCALARS: counts.parameters_of(values)})
     assert {k: float(x) for k, x in again.items()} == pytest.approx(values, abs=1e-6)
 
 
@@ -183,16 +184,16 @@ def test_the_memory_is_a_decayed_sum_that_can_go_on():
         memory = left[:, t] * memory + x[:, t]
         expected.append(memory)
     expected = np.stack(expected, axis=1)
-    found = models.decayed_sum(jnp.asarray(x), jnp.asarray(left), None)
+    found = rivals.decayed_sum(jnp.asarray(x), jnp.asarray(left), None)
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    rest = models.decayed_sum(jnp.asarray(x[:, 3:]), jnp.asarray(left[:, 3:]), found[:, 2])
+    rest = rivals.decayed_sum(jnp.asarray(x[:, 3:]), jnp.asarray(left[:, 3:]), found[:, 2])
     np.testing.assert_allclose(rest, expected[:, 3:], atol=1e-5)
 
 
 def test_a_state_with_a_memory_moves_by_the_rejected_items_alone():
     config = dataclasses.replace(CONFIG.model, features=("dislike", "dismissal"))
     sizes = {"dislike": 3, "dismissal": 3}
-    encoder = models.DislikedMemory(config, sizes, rngs=nnx.Rngs(params=jax.random.key(0)))
+    encoder = rivals.DislikedMemory(config, sizes, rngs=nnx.Rngs(params=jax.random.key(0)))
     items = jnp.asarray(np.random.default_rng(0).normal(size=(1, 5, 6)), jnp.float32)
     reset = jnp.zeros((1, 5), bool).at[:, 0].set(True)
     code = {"dislike": jnp.array([[1, YES, 1, 1, 1]]), "dismissal": jnp.array([[1, 1, 1, YES, 1]])}
@@ -207,22 +208,22 @@ def test_a_state_with_a_memory_moves_by_the_rejected_items_alone():
 
 
 def test_a_head_that_says_nothing_adds_log_2_for_each_label(sequences, batches, alone):
-    model, batch = models.SignModel(CONFIG.model, sequences.catalogue), batches.batch(0)
-    with mock.patch.object(step, "labels_loss", models.with_sign_loss(step.labels_loss, 0.5)):
+    model, batch = rivals.SignModel(CONFIG.model, sequences.catalogue), batches.batch(0)
+    with mock.patch.object(step, "labels_loss", rivals.with_sign_loss(step.labels_loss, 0.5)):
         found, state = first_step(sequences, batch, model)
     assert found == pytest.approx(alone[0] + 0.5 * math.log(2), rel=1e-5)
-    assert np.abs(state["dense"][models.SIGN]["kernel"]).max() > 0
+    assert np.abs(state["dense"][rivals.SIGN]["kernel"]).max() > 0
 
 
 def test_the_gain_is_a_mean_over_labels_with_an_error_over_users_and_seeds():
     rng = np.random.default_rng(0)
     user_N = np.repeat(np.arange(50), 4)
-    base = [runs.Run(None, 0.0, rng.normal(size=200), user_N) for _ in range(3)]
+    base = [held_out.Run(None, 0.0, rng.normal(size=200), user_N) for _ in range(3)]
     better = [dataclasses.replace(x, losses_N=x.losses_N - 1 - user_N / 50) for x in base]
-    mean, error = runs.gain(better, base)
+    mean, error = held_out.gain(better, base)
     assert mean == pytest.approx(1 + np.mean(user_N) / 50)
     assert error == pytest.approx(np.std(np.arange(50) / 50) / math.sqrt(50))
-    assert runs.gain(base, base) == (0, 0)
+    assert held_out.gain(base, base) == (0, 0)
 
 
 @pytest.mark.parametrize("arm", inside_training.ARMS)
