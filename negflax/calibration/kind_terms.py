@@ -146,7 +146,7 @@ def shift(values: Mapping[str, Any], found: Mapping[str, Any], xp: Any) -> Any:
 
 
 def shift_gradients(values: Mapping[str, Any], found: Mapping[str, Any], xp: Any) -> Any:
-    """∂ shift / ∂ scalar, (…, P) in the order of SCALARS; `values` has all of them."""
+    """∂ shift / ∂ scalar, (P, …) in the order of SCALARS; `values` has all of them."""
     parts = {name: found[name] for name in LINEAR}
     for belief, evidence in EVIDENCE.items():
         strength, prior = values[f"{belief}/strength"], values[f"{belief}/prior"]
@@ -156,8 +156,7 @@ def shift_gradients(values: Mapping[str, Any], found: Mapping[str, Any], xp: Any
         parts[f"{belief}/strength"] = before - here
         parts[f"{belief}/prior"] = steep + before - _sigmoid(prior, xp)
         parts |= {f"{belief}/{name}": steep * found[name] for name in evidence}
-    gradients = xp.stack([parts[name] for name in SCALARS], axis=-1)
-    return xp.where((found["seen"] > 0)[..., None], gradients, 0.0)
+    return xp.stack([xp.where(found["seen"] > 0, parts[name], 0.0) for name in SCALARS])
 
 
 def _log_odds(values: Mapping[str, Any], found: Mapping[str, Any], belief: str) -> Any:

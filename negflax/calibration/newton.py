@@ -29,7 +29,7 @@ from negflax.calibration.label_facts import LabelFacts
 from negflax.loss import objectives
 from negflax.loss.labels import Labels, logsumexp, margins
 
-CHUNK = 4_096  # labels whose derivatives are computed at a time
+CHUNK = 512  # labels whose derivatives are computed at a time: gradients stay in the cache
 STEPS = 60
 ENOUGH = 1e-7  # decrease of the objective, per label, that ends the fit
 MEAN_P = np.array([PRIOR_MEANS[name] for name in SCALARS])
@@ -185,22 +185,21 @@ def _derivatives(theta_P: jax.Array, data: Data, name: str, scalars: Any) -> Any
 
     def one(part: Data) -> Any:
         b_NM = _shift(theta_P, part.features)
-        x_NMP = kind_terms.shift_gradients(
+        x_PNM = kind_terms.shift_gradients(
             dict(zip(SCALARS, theta_P, strict=True)), part.features, jnp
         )
         m_N, parts = _margins(b_NM, part)
         slope = jax.grad(lambda m_N: _objective(name, scalars, part)(m_N).sum())
         slope_N, curvature_N = jax.jvp(slope, (m_N,), (jnp.ones_like(m_N),))
         share_NM = jax.nn.softmax(parts, axis=1)[:, :-1]
-        mean_NP = jnp.einsum("nm,nmp->np", share_NM, x_NMP)
-        own_NP = jnp.take_along_axis(x_NMP, jnp.maximum(part.place_N, 0)[:, None, None], axis=1)[
-            :, 0
-        ]
-        moved_NP = jnp.where(part.place_N[:, None] >= 0, own_NP, 0) - mean_NP
-        flat = x_NMP.reshape(-1, x_NMP.shape[-1])
-        second = flat.T @ (flat * (slope_N[:, None] * share_NM).reshape(-1, 1))
-        second -= mean_NP.T @ (slope_N[:, None] * mean_NP)
-        return slope_N[:, None] * moved_NP, moved_NP.T @ (curvature_N[:, None] * moved_NP) - second
+        mean_PN = (x_PNM * share_NM).sum(axis=2)
+        place_1N1 = jnp.maximum(part.place_N, 0)[None, :, None]
+        own_PN = jnp.take_along_axis(x_PNM, place_1N1, axis=2)[:, :, 0]
+        moved_PN = jnp.where(part.place_N >= 0, own_PN, 0) - mean_PN
+        flat = x_PNM.reshape(len(x_PNM), -1)
+        second = (flat * (slope_N[:, None] * share_NM).reshape(-1)) @ flat.T
+        second -= (slope_N * mean_PN) @ mean_PN.T
+        return (slope_N * moved_PN).T, (curvature_N * moved_PN) @ moved_PN.T - second
 
     gradients, hessians = _over_chunks(one, data)
     return gradients.reshape(-1, len(theta_P)), hessians.sum(axis=0)
