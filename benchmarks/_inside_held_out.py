@@ -61,13 +61,15 @@ def labels_of(
     return newton.data_of(facts, Scales.of(settings), weights)
 
 
-def measured(trained: Trained, sequences: Sequences, weights: Weights) -> Run:
-    """The run, with the objective of each held-out label under its calibration."""
+def held_out(
+    trained: Trained, sequences: Sequences, weights: Weights
+) -> tuple[np.ndarray, np.ndarray]:
+    """(objective of each held-out label under the calibration of the run (N,), its user (N,))."""
     data = labels_of(trained, sequences, weights, trained.config.calibration, HELD_OUT)
     values = values_of(trained)
     theta_P = np.array([values.get(name, 0.0) for name in SCALARS])
     losses_N = newton.losses(theta_P, data, weights)[: data.labels]
-    return Run(trained, weights.w, losses_N, np.asarray(data.user_N)[: data.labels])
+    return losses_N, np.asarray(data.user_N)[: data.labels]
 
 
 def gain(runs: list[Run], base: list[Run]) -> tuple[float, float]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import pickle
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -13,17 +16,17 @@ from absl import logging
 
 from benchmarks import _inside_counts as counts
 from benchmarks import _inside_rivals as rivals
-from benchmarks._inside_held_out import FIT, KIND, Run, labels_of, measured, values_of
+from benchmarks._inside_held_out import FIT, KIND, Run, held_out, labels_of
 from negflax.calibration import Calibration, newton
 from negflax.calibration.kind_terms import SCALARS, START, Scales
 from negflax.calibration.select_terms import calibrate, weights_of
-from negflax.config import Config
+from negflax.config import Config, ConfigError
 from negflax.data import Sequences, StreamBatches
 from negflax.mesh import copied, make_mesh
 from negflax.model import Recommender
 from negflax.train import step
 from negflax.train.loop import planned_steps
-from negflax.train.restore import Trained
+from negflax.train.restore import Trained, load_trained, load_weight_sums
 from negflax.train.state import init_state
 from negflax.train.step import Trainer
 
@@ -55,62 +58,111 @@ class Settings:
 class Arm:
     """An arm in one world: its data, and one compiled step for each variant."""
 
-    def __init__(self, config: Config, sequences: Sequences, settings: Settings):
-        """Counts and models; nothing is trained."""
+    def __init__(
+        self,
+        config: Config,
+        sequences: Sequences,
+        settings: Settings,
+        folder: Path,
+        finished: Path | None = None,
+    ):
+        """Models; nothing is trained.
+
+        Args:
+          config: of the arm alone.
+          sequences: the log.
+          settings: of the variants.
+          folder: keeps what was trained.
+          finished: folder of the arm's runs of `launch.simulate worlds`, if there are some: they
+            are `alone` and, calibrated, `after`.
+        """
         calibration = dataclasses.replace(config.calibration, kinds=(KIND,))
         self.config = dataclasses.replace(config, calibration=calibration)
         self.sequences, self.settings, self.mesh = sequences, settings, make_mesh(config.mesh)
+        self.folder, self.finished = folder, finished
         self.batches = StreamBatches.of(config, sequences)
-        self.counted = counts.CountedBatches(self.batches, sequences)
         self.steps = planned_steps(config, self.batches)
         self.plain = Recommender(config.model, sequences.catalogue)
         memory = dataclasses.replace(config.model, encoder=rivals.DISLIKED_MEMORY)
         self.memory = Recommender(memory, sequences.catalogue)
         self._trainers: dict[str, Trainer] = {}
 
-    def run(self, variant: str, seed: int, alone: Any = None) -> tuple[Run, Any]:
-        """Trains one variant.
+    @functools.cached_property
+    def counted(self) -> counts.CountedBatches:
+        """The batches with counts."""
+        return counts.CountedBatches(self.batches, self.sequences)
 
-        Args:
-          variant: of VARIANTS.
-          seed: of training.
-          alone: what was returned for `alone` and this seed: its states serve `after`, and its
-            weight of dislikes holds for all variants. None for `alone` itself.
-
-        Returns:
-          The run, and the state at the end of training.
-        """
+    def run(self, variant: str, seed: int) -> Run:
+        """Trains and measures one variant, or reads it from the folder."""
         config = dataclasses.replace(
             self.config, train=dataclasses.replace(self.config.train, seed=seed)
         )
-        sums = alone and alone[1]["weight_sums"]
-        state = alone[1] if variant == "after" else self._trained(variant, config, sums)
-        trained = self.as_trained(state, config, variant)
-        sums = sums or state["weight_sums"]
-        if variant in ("after", "refits"):
-            found = calibrate(trained, self.sequences, sums)
-            trained = dataclasses.replace(trained, calibration=found)
+        path = self.folder / f"{variant}-seed{seed}.pickle"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            parts = self._new_run(variant, config)
+            path.with_suffix(".new").write_bytes(pickle.dumps(parts))
+            path.with_suffix(".new").rename(path)
+        state, values, w, losses_N, user_N = pickle.loads(path.read_bytes())
+        trained = self.as_trained(state, config, variant, values)
+        return Run(trained, w, losses_N, user_N)
+
+    def _new_run(self, variant: str, config: Config) -> tuple[Any, ...]:
+        """(state, scalars, weight of dislikes, objective and user of the held-out labels)."""
+        sums = None
+        if variant != "alone":
+            alone = self.run("alone", config.train.seed)
+            sums = alone.trained.state["weight_sums"]
+        if variant == "after":
+            state = alone.trained.state
+        elif variant == "alone" and self.finished:
+            state = self._of_finished(config)
+        else:
+            state = jax.device_get(self._trained(variant, config, sums))
+        values: dict[str, float] = {}
         if variant == "inside":
             values = {k: float(x) for k, x in counts.scalars_of(state["dense"]).items()}
-            trained = dataclasses.replace(trained, calibration=self._calibration(values))
+        trained = self.as_trained(state, config, variant)
+        sums = state["weight_sums"] if sums is None else sums
+        if variant in ("after", "refits"):
+            values = dict(calibrate(trained, self.sequences, sums).values.get(KIND, {}))
         weights = weights_of(trained, sums)
-        logging.info("%s, seed %d: w = %.0f, %s", variant, seed, weights.w, values_of(trained))
-        return measured(trained, self.sequences, weights), jax.device_get(state)
+        logging.info("%s, seed %d: w = %.0f, %s", variant, config.train.seed, weights.w, values)
+        trained = self.as_trained(state, config, variant, values)
+        measured = held_out(trained, self.sequences, weights)
+        return jax.device_get(trained.state), values, weights.w, *measured
 
-    def as_trained(self, state: Any, config: Config, variant: str = "alone") -> Trained:
-        """The recommender of a state, without what was trained beside it."""
+    def _of_finished(self, config: Config) -> Any:
+        """The state of a finished run, which must be the one that would be trained here."""
+        folder = self.finished / f"seed{config.train.seed}"
+        trained = load_trained(folder, "latest", self.mesh)
+        for section in ("world", "labels", "batch", "model", "loss", "optimizer", "train"):
+            if getattr(trained.config, section) != getattr(config, section):
+                raise ConfigError(f"{folder}: config.{section} differs from that of this benchmark")
+        sums = load_weight_sums(folder, "latest", self.mesh)
+        return jax.device_get(trained.state | {"weight_sums": sums})
+
+    def as_trained(
+        self, state: Any, config: Config, variant: str = "alone", values: Any = None
+    ) -> Trained:
+        """The recommender of a state, calibrated by the scalars, if there are some."""
         model = self.memory if variant == "memory" else self.plain
-        tables = {name: {"rows": table["rows"]} for name, table in state["tables"].items()}
-        state = {
-            "dense": {k: x for k, x in state["dense"].items() if k not in BESIDE},
-            "tables": tables,
-        }
-        state = jax.device_put(state, copied(self.mesh))
+        kept = {"dense": {k: x for k, x in state["dense"].items() if k not in BESIDE}}
+        kept["tables"] = {name: {"rows": x["rows"]} for name, x in state["tables"].items()}
+        kept["weight_sums"] = state["weight_sums"]
+        calibration = None
+        if values:
+            calibration = Calibration("", Scales.of(config.calibration), {KIND: values})
         config = dataclasses.replace(config, model=model.config)
-        return Trained(config, self.sequences.catalogue, model, state, self.steps, self.mesh)
-
-    def _calibration(self, values: dict[str, float]) -> Calibration:
-        return Calibration("", Scales.of(self.config.calibration), {KIND: values})
+        return Trained(
+            config,
+            self.sequences.catalogue,
+            model,
+            jax.device_put(kept, copied(self.mesh)),
+            self.steps,
+            self.mesh,
+            calibration,
+        )
 
     def _trainer(self, variant: str) -> Trainer:
         if variant not in self._trainers:

@@ -45,6 +45,7 @@ from negflax.files import write_json
 from negflax.simulate import responsiveness
 from negflax.simulate.pair_bootstrap import ENDS
 from negflax.simulate.terms_kept import with_terms
+from negflax.simulate.walk import Plan
 from negflax.train.restore import Trained
 
 WORLDS = flags.DEFINE_list("worlds", ["heedless", "reacting", "control"], "Named worlds.")
@@ -55,10 +56,14 @@ PAIRS = flags.DEFINE_integer("pairs", 800, "Pairs of users.")
 USERS = flags.DEFINE_integer("users", 6_000, "Users of a world.")
 RATE = flags.DEFINE_float("rate", Settings.rate, "Learning rate of the scalars of `inside`.")
 SIGN_WEIGHT = flags.DEFINE_float("sign_weight", Settings.sign_weight, "Weight of `sign_head`.")
+RUNS = flags.DEFINE_string(
+    "runs", "", "Finished runs of `launch.simulate worlds`, which need not be trained again."
+)
 WORKDIR = flags.DEFINE_string("workdir", "", "Keeps worlds and their results; default: nothing.")
 SMALL = {"num_items": 1_500, "num_creators": 240}
 POSITIVES_ONLY_STEPS = 200 / 6_000  # of a user: half of all steps, as in docs/responsiveness.md
 RESAMPLES = 2_000  # of pairs and seeds
+LATER = 1  # lists after the first one, which are not in the table
 SHOWN = ("responsiveness", "mass", "ceiling", "share", "mass_share")
 
 
@@ -87,13 +92,11 @@ def world_rows(world: str, folder: Path) -> list[dict[str, Any]]:
     for name in NAMES.value:
         config = config_of(world, name, USERS.value, folder)
         sequences = sequences or open_sequences(config, folder)
-        arm = Arm(config, sequences, settings)
+        finished = Path(RUNS.value) / world / "world0" / name if RUNS.value else None
+        arm = Arm(config, sequences, settings, folder / name, finished)
         for seed in map(int, SEEDS.value):
-            alone = arm.run("alone", seed)
-            found.setdefault(f"{name}/alone", []).append(alone[0])
-            for variant in [v for v in CHOSEN.value if v != "alone"]:
-                run, _ = arm.run(variant, seed, alone)
-                found.setdefault(f"{name}/{variant}", []).append(run)
+            for variant in dict.fromkeys(["alone", *CHOSEN.value]):
+                found.setdefault(f"{name}/{variant}", []).append(arm.run(variant, seed))
     figures = measured(sequences, found)
     rows = []
     for name, runs in found.items():
@@ -118,7 +121,7 @@ def measured(sequences: Sequences, found: dict[str, list[Run]]) -> dict[str, Any
     weights = {
         name: sum(run.w for run in of_name) / len(of_name) for name, of_name in found.items()
     }
-    settings = responsiveness.Settings(pairs=PAIRS.value, resamples=RESAMPLES)
+    settings = responsiveness.Settings(PAIRS.value, Plan(later=LATER), RESAMPLES)
     named = respond.measure([World(sequences, runs, weights)], {"shared": settings})["named"]
     return {key: respond.or_null(x) for key, x in named.items()}
 

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from negflax.calibration import write_calibration
 from negflax.calibration.select_terms import calibrate
 from negflax.config import Config, ConfigError, MeshConfig, check
-from negflax.data import Sequences, StreamBatches
+from negflax.data import DataError, Sequences, StreamBatches
 from negflax.data.rule_matches import require_matches
 from negflax.evaluate import build_queries, evaluate_scorer
 from negflax.evaluate.circumstances import check_list_lengths
@@ -150,6 +150,19 @@ def calibrate_run(workdir: Path, which: str, sequences: Sequences) -> Trained:
     found = calibrate(trained, sequences, load_weight_sums(workdir, which, mesh))
     from_first(lambda: str(write_calibration(folder, found)))
     return dataclasses.replace(trained, calibration=found)
+
+
+def calibrate_after_training(workdir: Path, sequences: Sequences) -> None:
+    """Calibrates the best checkpoint; a run that cannot be calibrated stays as it is, and is told.
+
+    Args:
+      workdir: folder of the run.
+      sequences: data of the run.
+    """
+    try:
+        calibrate_run(workdir, "best", sequences)
+    except (ConfigError, DataError) as error:
+        logging.warning("not calibrated (config.calibration.after_training): %s", error)
 
 
 def mesh_of(config: Config) -> Mesh:

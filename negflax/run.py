@@ -30,7 +30,7 @@ from negflax.evaluate.calibration import calibration_figures
 from negflax.evaluate.circumstances import check_list_lengths
 from negflax.evaluate.report import run_page
 from negflax.files import write_json
-from negflax.fitting import calibrate_run, mesh_of, refit, train_run
+from negflax.fitting import calibrate_after_training, mesh_of, refit, train_run
 from negflax.mesh import make_mesh
 from negflax.object_store import downloaded, mirrored
 from negflax.processes import from_first
@@ -247,7 +247,7 @@ def _fit(config: Config, workdir: Path, init_from: str, resume_from: str, test: 
             refit(config, workdir / REFIT, sequences, outcome.best_step, init_from)
 
         if config.calibration.after_training:
-            calibrate_run(workdir, "best", sequences)
+            calibrate_after_training(workdir, sequences)
         run, results = Run(workdir), _figures(outcome)
         if test:
             trained = load_calibrated(workdir, "best", mesh)

@@ -18,6 +18,7 @@ from scipy.special import logsumexp
 from negflax.config import EvalConfig
 from negflax.evaluate.bootstrap import percentile_interval, resampled_means
 from negflax.evaluate.protocol import Queries, Scorer, chunks
+from negflax.files import plain
 
 EDGES = 10.0 ** np.arange(-8, 0.5, 0.5)  # edges of the bins; the first and last bins are open
 MIN_JUDGED = 10  # a bin is shown if it has at least this many judged items of the sign
@@ -119,9 +120,12 @@ def _sums(scorer: Scorer, block: Queries) -> tuple[np.ndarray, ...]:
     return tuple(sums)
 
 
-def calibration_figures(found: dict[str, list[Bin]]) -> dict[str, float | int]:
-    """Returns figures by name: `calibration/positive/p=3e-04`, …`_predicted`, `_low`, `_high`."""
-    return {
+def calibration_figures(found: dict[str, list[Bin]]) -> dict[str, float | int | None]:
+    """Returns figures by name: `calibration/positive/p=3e-04`, …`_predicted`, `_low`, `_high`.
+
+    What is not defined, as intervals without a bootstrap are, is None.
+    """
+    figures = {
         f"calibration/{sign}/p={one.edge:.0e}{end}": value
         for sign, bins in found.items()
         for one in bins
@@ -133,3 +137,4 @@ def calibration_figures(found: dict[str, list[Bin]]) -> dict[str, float | int]:
             ("_n", one.n),
         )
     }
+    return plain(figures)

@@ -15,9 +15,7 @@ from negflax.config.feedback_calibration import CalibrationConfig
 from negflax.train.checkpoint import CheckpointError
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    out = tmp_path_factory.mktemp("calibrated")
+def fit(out, objective="ssm", items=None, test=False):
     config = event_log_defaults(4_000)
     config = dataclasses.replace(
         config,
@@ -25,10 +23,15 @@ def folder(tmp_path_factory):
         eval=dataclasses.replace(config.eval, history=32, bootstrap=0),
         calibration=CalibrationConfig(after_training=True, kinds=("cluster",), min_users=5),
         train=dataclasses.replace(config.train, steps=4, epochs=1.0, eval_every=0),
-        loss=dataclasses.replace(config.loss, objective="ssm"),
+        loss=dataclasses.replace(config.loss, objective=objective),
     )
-    negflax.fit(kinds.log(), config, out, items=kinds.items(), test=False)
+    negflax.fit(kinds.log(), config, out, items=items, test=test)
     return out
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return fit(tmp_path_factory.mktemp("calibrated"), items=kinds.items())
 
 
 def share_of_kind(found):
@@ -48,6 +51,14 @@ def test_a_dislike_takes_its_kind_out_of_the_list(folder):
         shares[calibrated] = before, share_of_kind(session.recommend(10))
     assert shares[True][1] < shares[True][0] and shares[True][1] <= 0.1
     assert shares[False][1] > shares[True][1]
+
+
+@pytest.mark.parametrize("objective", ["ssm_upweighted", "ssm"])
+def test_a_run_that_cannot_be_calibrated_is_trained_and_tested(objective, tmp_path, caplog):
+    items = kinds.items() if objective == "ssm_upweighted" else None  # without kinds
+    fit(tmp_path, objective, items, test=True)
+    assert "not calibrated" in caplog.text
+    assert (tmp_path / "results.json").exists() and not (tmp_path / FILE).exists()
 
 
 def test_damage_is_told(folder):

@@ -218,6 +218,13 @@ def test_a_calibration_moves_the_lists_of_those_who_disliked(start, models):
     assert shares[1] < 0.5 * shares[0]
 
 
+def test_an_arm_whose_objective_cannot_be_calibrated_is_served_as_it_is(start, models):
+    after = dataclasses.replace(CONFIG.calibration, after_training=True)
+    spec = ARMS["ssm_upweighted"]
+    config = dataclasses.replace(config_of(CONFIG, spec), calibration=after)
+    assert not models.arm(spec, config, models.base(True), start.log).calibration
+
+
 def test_personal_baselines_add_to_the_scores_of_the_control(start, models):
     spec = ARMS["negative_example"]
     spec = dataclasses.replace(spec, added=spec.added._replace(example_beta=50.0))

@@ -12,11 +12,12 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
 from negflax.calibration import counts_of
 from negflax.calibration.counts_on_device import Counted
 from negflax.calibration.select_terms import calibrate
-from negflax.config import Config, ModelConfig
+from negflax.config import Config, ConfigError, ModelConfig
 from negflax.data import Batch, Catalogue, Sequences, StreamBatches, history_batch
 from negflax.evaluate.baselines.personal_scores import ALONE, CALIBRATED
 from negflax.mesh import make_mesh
@@ -118,15 +119,22 @@ class Models:
         step = int(state["step"])
         trained = Trained(config, self._catalogue, self.model(config), state, step, self._mesh)
         if spec.added.counts or (config.calibration.after_training and spec.sees):
-            sequences = self.sequences(log, config)
-            calibration = with_terms(calibrate(trained, sequences, state["weight_sums"]))
-            trained = dataclasses.replace(trained, calibration=calibration)
+            trained = self._calibrated(trained, log)
         terms = None
         if spec.added not in (ALONE, CALIBRATED):
             labels = dataclasses.replace(config.labels, negative=DISLIKES)
             rated = self.sequences(log, dataclasses.replace(config, labels=labels))
             terms = personal_terms(trained, rated, spec.added)
         return arm_of(trained, has_dwell=True, terms=terms)
+
+    def _calibrated(self, trained: Trained, log: Log) -> Trained:
+        sequences, sums = self.sequences(log, trained.config), trained.state["weight_sums"]
+        try:
+            calibration = with_terms(calibrate(trained, sequences, sums))
+        except ConfigError as error:  # of some objectives
+            logging.warning("an arm is served without a calibration: %s", error)
+            return trained
+        return dataclasses.replace(trained, calibration=calibration)
 
     def _batches(self, config: Config, sequences: Sequences) -> StreamBatches:
         return StreamBatches.of(config, sequences, ("train",))
