@@ -20,7 +20,7 @@ from negflax.data import Sequences
 from negflax.train.restore import Trained
 
 KIND = "cluster"
-FIT, HELD_OUT = 0, 1  # labels of training, and of the validation period
+FIT, HELD_OUT = 0, 1  # labels of the training period and of the validation period
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,12 +61,8 @@ def labels_of(
     return newton.data_of(facts, Scales.of(settings), weights)
 
 
-def held_out(
-    trained: Trained, sequences: Sequences, weights: Weights
-) -> tuple[np.ndarray, np.ndarray]:
-    """(objective of each held-out label under the calibration of the run (N,), its user (N,))."""
-    data = labels_of(trained, sequences, weights, trained.config.calibration, HELD_OUT)
-    values = values_of(trained)
+def losses(values: dict[str, float], data: Data, weights: Weights) -> tuple[np.ndarray, np.ndarray]:
+    """(objective of each label under the calibration by these scalars (N,), its user (N,))."""
     theta_P = np.array([values.get(name, 0.0) for name in SCALARS])
     losses_N = newton.losses(theta_P, data, weights)[: data.labels]
     return losses_N, np.asarray(data.user_N)[: data.labels]

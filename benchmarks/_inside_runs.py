@@ -16,8 +16,8 @@ from absl import logging
 
 from benchmarks import _inside_counts as counts
 from benchmarks import _inside_rivals as rivals
-from benchmarks._inside_held_out import FIT, KIND, Run, held_out, labels_of
-from negflax.calibration import Calibration, newton
+from benchmarks._inside_held_out import FIT, HELD_OUT, KIND, Run, labels_of, losses
+from negflax.calibration import Calibration, newton, read_calibration
 from negflax.calibration.kind_terms import SCALARS, START, Scales
 from negflax.calibration.select_terms import calibrate, weights_of
 from negflax.config import Config, ConfigError
@@ -86,6 +86,7 @@ class Arm:
         memory = dataclasses.replace(config.model, encoder=rivals.DISLIKED_MEMORY)
         self.memory = Recommender(memory, sequences.catalogue)
         self._trainers: dict[str, Trainer] = {}
+        self._held_out: tuple[Any, Any] = (None, None)  # labels with the scores of the last model
 
     @functools.cached_property
     def counted(self) -> counts.CountedBatches:
@@ -124,17 +125,26 @@ class Arm:
             values = {k: float(x) for k, x in counts.scalars_of(state["dense"]).items()}
         trained = self.as_trained(state, config, variant)
         sums = state["weight_sums"] if sums is None else sums
-        if variant in ("after", "refits"):
+        if variant == "after" and self.finished:
+            values = dict(read_calibration(self._finished(config)).values.get(KIND, {}))
+        elif variant in ("after", "refits"):
             values = dict(calibrate(trained, self.sequences, sums).values.get(KIND, {}))
         weights = weights_of(trained, sums)
         logging.info("%s, seed %d: w = %.0f, %s", variant, config.train.seed, weights.w, values)
-        trained = self.as_trained(state, config, variant, values)
-        measured = held_out(trained, self.sequences, weights)
+        same = "alone" if variant == "after" else variant, config.train.seed
+        if self._held_out[0] != same:
+            settings = config.calibration
+            data = labels_of(trained, self.sequences, weights, settings, HELD_OUT)
+            self._held_out = same, data
+        measured = losses(values, self._held_out[1], weights)
         return jax.device_get(trained.state), values, weights.w, *measured
+
+    def _finished(self, config: Config) -> Path:
+        return self.finished / f"seed{config.train.seed}"
 
     def _of_finished(self, config: Config) -> Any:
         """The state of a finished run, which must be the one that would be trained here."""
-        folder = self.finished / f"seed{config.train.seed}"
+        folder = self._finished(config)
         trained = load_trained(folder, "latest", self.mesh)
         for section in ("world", "labels", "batch", "model", "loss", "optimizer", "train"):
             if getattr(trained.config, section) != getattr(config, section):
