@@ -1,12 +1,18 @@
 """What benchmarks/inside_training.py trains together with the encoder, against plain loops."""
 
 import dataclasses
+import importlib
+import json
 import math
+import subprocess
+import sys
+from pathlib import Path
 from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import programs
 import pyarrow as pa
 import pytest
 from flax import nnx
@@ -14,7 +20,7 @@ from flax import nnx
 from benchmarks import _inside_counts as counts
 from benchmarks import _inside_held_out as held_out
 from benchmarks import _inside_rivals as rivals
-from benchmarks import inside_training
+from benchmarks._inside_runs import VARIANTS
 from negflax.calibration.kind_counts import LONG_DWELL, SHORT_DWELL, YES
 from negflax.calibration.kind_terms import Scales
 from negflax.config import (
@@ -34,6 +40,8 @@ from negflax.model import Recommender
 from negflax.train import step
 from negflax.train.step import Trainer
 
+ROOT = Path(__file__).parents[2]
+SCALED = ("after", "inside", "refits")  # variants with scalars
 FEATURES = ("dislike", "dismissal", "dwell")
 SCALES = Scales(3, 5.0, 0.9)
 CONFIG = Config(
@@ -226,6 +234,25 @@ def test_the_gain_is_a_mean_over_labels_with_an_error_over_users_and_seeds():
     assert held_out.gain(base, base) == (0, 0)
 
 
-@pytest.mark.parametrize("arm", inside_training.ARMS)
-def test_every_arm_is_a_config_that_is_accepted(arm, tmp_path):
-    check(inside_training.config_of("heedless", arm, 600, tmp_path))
+def test_every_arm_is_a_config_that_is_accepted(tmp_path):
+    with programs.fresh_flags():
+        program = importlib.import_module("benchmarks.inside_training")
+        for arm in program.ARMS:
+            check(program.config_of("heedless", arm, 600, tmp_path))
+
+
+@pytest.mark.system  # trains six variants: minutes
+def test_the_program_fills_the_table_and_reads_what_it_has_trained(tmp_path):
+    def rows():
+        command = [sys.executable, "-m", "benchmarks.inside_training", "--worlds=heedless"]
+        command += ["--arms=input_only", "--seeds=0", "--users=600", "--pairs=40"]
+        command += [f"--workdir={tmp_path / 'work'}", f"--json={tmp_path / 'out.json'}"]
+        subprocess.run(command, check=True, cwd=ROOT)
+        return json.loads((tmp_path / "out.json").read_text())["rows"]
+
+    found = rows()
+    assert [row["variant"] for row in found] == list(VARIANTS)
+    assert found[0]["gain"] == 0 and all(row["hr_p@10"] > 0 for row in found)
+    assert all(bool(row["scalars"][0]) == (row["variant"] in SCALED) for row in found)
+    (tmp_path / "work" / "heedless" / "inside.json").unlink()
+    assert rows() == found
