@@ -14,8 +14,8 @@ Variants of each arm of configs/responsiveness.py, by cluster only (docs/calibra
 
 The weight of dislikes in the objective is the one that the arm alone has frozen. Held out are the
 labels of the validation period; `gain` is by how much a variant lowers the objective there,
-per 1,000 labels, with its standard error over users and training seeds. A world that is in
---workdir is not trained again.
+per 1,000 labels, with its standard error over users and training seeds; `beyond_after` is the same
+compared with `after`. What is in --workdir is not trained or measured again.
 """
 
 from __future__ import annotations
@@ -104,6 +104,9 @@ def world_rows(world: str, folder: Path) -> list[dict[str, Any]]:
         lower, error = gain(runs, found[f"{arm_name}/alone"])
         row = {"world": world, "arm": arm_name, "variant": variant, "w": runs[0].w}
         row |= {"gain": 1_000 * lower, "gain_error": 1_000 * error}
+        if after := found.get(f"{arm_name}/after"):
+            lower, error = gain(runs, after)
+            row |= {"beyond_after": 1_000 * lower, "beyond_after_error": 1_000 * error}
         for what in SHOWN:
             row |= {f"{what}{end}": figures.get(f"{what}/{name}/cluster{end}") for end in ENDS}
         row |= {
@@ -140,7 +143,8 @@ def shown(row: dict[str, Any]) -> dict[str, Any]:
         return "–" if None in ends else "{:+.3f} [{:+.3f}, {:+.3f}]".format(*ends)
 
     kept = {key: row[key] for key in ("world", "arm", "variant")}
-    kept["gain"] = f"{row['gain']:+.1f} ± {row['gain_error']:.1f}"
+    for what in [name for name in ("gain", "beyond_after") if name in row]:
+        kept[what] = f"{row[what]:+.1f} ± {row[f'{what}_error']:.1f}"
     return kept | {what: interval(what) for what in SHOWN} | {"HR_p@10": f"{row['hr_p@10']:.4f}"}
 
 
