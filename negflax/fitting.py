@@ -12,6 +12,7 @@ import jax
 from absl import logging
 from jax.sharding import Mesh
 
+from negflax.allocator import return_memory
 from negflax.calibration import write_calibration
 from negflax.calibration.select_terms import calibrate
 from negflax.config import Config, ConfigError, MeshConfig, check
@@ -148,6 +149,7 @@ def calibrate_run(workdir: Path, which: str, sequences: Sequences) -> Trained:
     mesh = make_mesh(MeshConfig(), jax.devices())
     trained = load_trained(workdir, which, mesh)
     found = calibrate(trained, sequences, load_weight_sums(workdir, which, mesh))
+    return_memory()  # hundreds of MB
     from_first(lambda: str(write_calibration(folder, found)))
     return dataclasses.replace(trained, calibration=found)
 

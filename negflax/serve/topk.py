@@ -2,7 +2,7 @@
 
 The K best items lie within the K blocks of consecutive rows whose maxima are largest. So a first
 pass keeps of each product only the maximum of every block; then the best blocks are found among
-those, in two levels; their rows are scored again and ranked. Lists of shards are merged. Excluded
+those (topk_blocks.py); their rows are scored again and ranked. Lists of shards are merged. Excluded
 items need no mask: with H of them the K + H best items hold the K best of the others.
 
 Of equal scores the lower row comes first: blocks are consecutive rows, shards consecutive blocks,
@@ -30,17 +30,15 @@ from jax.sharding import Mesh
 
 from negflax.calibration.kind_shift import Shift
 from negflax.mesh import AXES, COPIED, SPLIT, exact_products, platform
+from negflax.serve.topk_blocks import GROUP, SURE, best_blocks, top_k_of_scores
 
-BLOCK = 16  # rows behind one maximum
-GROUP = 16  # maxima behind one maximum of the second level
-CHUNK = 2048  # rows of a product, a multiple of BLOCK · GROUP: small enough for the cache
+BLOCK = 8  # rows behind one maximum
+CHUNK = 4096  # rows of a product, a multiple of BLOCK · GROUP: small enough for the cache
 _REFINED = 2_000_000  # values of looked-up rows alive at a time, 8 MB
-_BISECTIONS = 6  # of a user's values before a top-K
+_CACHED_USERS = 8  # whose looked-up rows a CPU copies at a time
 _FUSED_ROWS = 4  # of a block, between two barriers
 # More blocks than needed: the second scores of a row may differ from the first in the last bit.
 _SLACK = 8
-SURE = "promise_in_bounds"
-
 
 Shifts = tuple[tuple[jax.Array, Shift], ...]  # of each kind: kind of every row (v,), its Shift
 
@@ -173,8 +171,8 @@ def top_k_of_rows(
             scores_Rv += shifted(queries.shifts, lambda kind_v: kind_v).T
         row_Rv = jnp.broadcast_to(first + jnp.arange(len(rows_vD)), scores_Rv.shape)
         return _listed(scores_Rv, row_Rv, excluded_RH, num_rows, k)
-    maxima_AR, group_RG = _block_maxima(queries, rows_vD, num_rows - first)
-    block_RW = jnp.sort(_best_blocks(maxima_AR, group_RG, wanted, recall), axis=1)
+    maxima_AR, group_GR = _block_maxima(queries, rows_vD, num_rows - first)
+    block_RW = best_blocks(maxima_AR, group_GR, wanted, recall)
     scores_RC, row_RC = _look_into(rows_vD, queries.states_RD, block_RW)
     if beyond := len(rows_vD) - _in_blocks(len(rows_vD)):  # fewer than a block: always looked into
         row_Re = jnp.broadcast_to(len(rows_vD) - beyond + jnp.arange(beyond), (len(row_RC), beyond))
@@ -202,7 +200,7 @@ def _chunk_start(chunk: jax.Array, num_rows: int) -> jax.Array:
 def _block_maxima(
     queries: Queries, rows_vD: jax.Array, items: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Largest score of each block of rows (A, R), and of each GROUP of blocks (R, groups).
+    """Largest score of each block of rows (A, R), and of each GROUP of blocks (groups, R).
 
     Blocks of the last chunk that lie within the one before it have -inf, and so have those beyond
     the shard's first `items` rows. Users are the minor axis of products and maxima, so that maxima
@@ -224,7 +222,7 @@ def _block_maxima(
 
     found = lax.map(one, jnp.arange(-(-_in_blocks(len(rows_vD)) // CHUNK)))
     maxima_AR, group_GR = (x.reshape(-1, len(queries_RD)) for x in found)
-    return maxima_AR, group_GR.T
+    return maxima_AR, group_GR
 
 
 def _maxima_of_chunk(scores_cR: jax.Array, shifts: Shifts, asked_B: jax.Array) -> jax.Array:
@@ -247,22 +245,6 @@ def _maxima_of_chunk(scores_cR: jax.Array, shifts: Shifts, asked_B: jax.Array) -
         if row % _FUSED_ROWS == _FUSED_ROWS - 1:
             maxima_BR = lax.optimization_barrier(maxima_BR)
     return maxima_BR
-
-
-def _best_blocks(
-    maxima_AR: jax.Array, group_RG: jax.Array, wanted: int, recall: float
-) -> jax.Array:
-    """(R, W) numbers of the blocks with the largest maxima, of equal ones the first."""
-    if recall < 1:
-        return lax.approx_max_k(maxima_AR.T, wanted, recall_target=recall)[1]
-    if group_RG.shape[1] <= 2 * wanted:
-        return top_k_of_scores(maxima_AR.T, wanted)[1]
-    group_RW = jnp.sort(top_k_of_scores(group_RG, wanted)[1], axis=1)
-    block_RWG = group_RW[:, :, None] * GROUP + jnp.arange(GROUP)
-    block_RN = block_RWG.reshape(len(group_RW), -1)
-    maxima_RN = maxima_AR[block_RN, jnp.arange(len(group_RW))[:, None]]
-    place_RW = top_k_of_scores(maxima_RN, wanted)[1]
-    return jnp.take_along_axis(block_RN, place_RW, axis=1)
 
 
 def _look_into(
@@ -294,9 +276,9 @@ def _look_into(
         return (rows_CD * query_D).sum(axis=1).reshape(-1, BLOCK)
 
     together = max(1, _REFINED // (block_RW.shape[1] * BLOCK * rows_vD.shape[1]))
-    alone = by_columns or on_cpu  # where one user's blocks fill the cache
-    together = None if alone else min(together, len(queries_RD))
-    scores_RWb = lax.map(of_user, (queries_RD, start_RW), batch_size=together)
+    together = min(together, len(queries_RD), _CACHED_USERS if on_cpu else together)
+    alone = by_columns or together == 1
+    scores_RWb = lax.map(of_user, (queries_RD, start_RW), batch_size=None if alone else together)
     row_RWb = start_RW[:, :, None] + jnp.arange(BLOCK)
     scores_RWb = jnp.where(row_RWb >= chunk_RW[:, :, None] * CHUNK, scores_RWb, -jnp.inf)
     return scores_RWb.reshape(len(block_RW), -1), row_RWb.reshape(len(block_RW), -1)
@@ -321,28 +303,10 @@ def _listed(
     row_RT = jnp.take_along_axis(row_RC, place_RT, axis=1)
     if excluded_RH.shape[1]:
         excluded_RT = (row_RT[:, :, None] == excluded_RH[:, None, :]).any(axis=2)
-        # The k-th listed one stands behind all places up to which fewer are.
-        listed_RT = jnp.cumsum(~excluded_RT, axis=1)
-        place_RK = (listed_RT[:, :, None] <= jnp.arange(k)).sum(axis=1)
-        score_RT = jnp.take_along_axis(score_RT, place_RK, axis=1, mode="fill", fill_value=-jnp.inf)
-        row_RT = jnp.take_along_axis(row_RT, place_RK, axis=1, mode="fill", fill_value=0)
+        score_RT = jnp.where(excluded_RT, -jnp.inf, score_RT)
+        score_RT, place_RT = lax.top_k(score_RT, min(k, take))
+        row_RT = jnp.take_along_axis(row_RT, place_RT, axis=1)
     if (missing := k - row_RT.shape[1]) > 0:  # a shard of fewer rows than the list is long
         score_RT = jnp.pad(score_RT, ((0, 0), (0, missing)), constant_values=-jnp.inf)
         row_RT = jnp.pad(row_RT, ((0, 0), (0, missing)))
     return jnp.where(score_RT > -jnp.inf, row_RT, 0).astype(jnp.int32), score_RT
-
-
-def top_k_of_scores(values_RN: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
-    """`lax.top_k`, exactly, in half of its time on CPUs, where each user has a heap of K.
-
-    A few bisections find a value that K are not below; what is, need not go through the heap.
-    """
-    finite_RN = jnp.isfinite(values_RN)
-    low_R1 = jnp.min(values_RN, axis=1, keepdims=True, where=finite_RN, initial=jnp.inf)
-    high_R1 = values_RN.max(axis=1, keepdims=True)
-    for _ in range(_BISECTIONS):
-        middle_R1 = (low_R1 + high_R1) / 2
-        enough_R1 = (values_RN >= middle_R1).sum(axis=1, keepdims=True) >= k
-        low_R1 = jnp.where(enough_R1, middle_R1, low_R1)
-        high_R1 = jnp.where(enough_R1, high_R1, middle_R1)
-    return lax.top_k(jnp.where(values_RN >= low_R1, values_RN, -jnp.inf), k)

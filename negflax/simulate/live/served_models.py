@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
+from negflax.allocator import return_memory
 from negflax.calibration import counts_of
 from negflax.calibration.counts_on_device import Counted
 from negflax.calibration.select_terms import calibrate
@@ -134,6 +135,7 @@ class Models:
         except ConfigError as error:  # of some objectives
             logging.warning("an arm is served without a calibration: %s", error)
             return trained
+        return_memory()  # else some hundreds of MB more after each training
         return dataclasses.replace(trained, calibration=calibration)
 
     def _batches(self, config: Config, sequences: Sequences) -> StreamBatches:
