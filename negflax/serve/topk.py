@@ -13,7 +13,8 @@ A calibration (negflax/calibration/) adds to a row's score what its kind has for
 tile.
 
 Shapes: R users, D width, V rows of the table, v rows of a shard, c rows of a chunk, A blocks of a
-shard, B of a chunk, W blocks that are looked into, K list length, H excluded rows of a user.
+shard, B of a chunk, W blocks that are looked into, C rows of them, K list length, H excluded rows
+of a user.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ from negflax.calibration.kind_shift import Shift
 from negflax.mesh import AXES, COPIED, SPLIT, exact_products, platform
 from negflax.serve.topk_blocks import GROUP, SURE, best_blocks, top_k_of_scores
 
-BLOCK = 8  # rows behind one maximum
-CHUNK = 4096  # rows of a product, a multiple of BLOCK · GROUP: small enough for the cache
+# Rows behind one maximum; rows of a product, a multiple of BLOCK · GROUP that fits into a cache.
+BLOCK, CHUNK = 8, 4096  # on CPUs
+_ACCELERATOR_BLOCK, _ACCELERATOR_CHUNK = 16, 2048
 _REFINED = 2_000_000  # values of looked-up rows alive at a time, 8 MB
 _CACHED_USERS = 8  # whose looked-up rows a CPU copies at a time
 _FUSED_ROWS = 4  # of a block, between two barriers
@@ -165,7 +167,7 @@ def top_k_of_rows(
     """The list of a table's rows from `first` on, on one device and within any program."""
     # A maximum each is spoiled by an excluded row, by row 0 and by the block where the items end.
     wanted = k + excluded_RH.shape[1] + 1 + 1 + _SLACK
-    if len(rows_vD) <= max(CHUNK, 2 * wanted * BLOCK):  # few rows: all of them
+    if len(rows_vD) <= max(chunk_rows(), 2 * wanted * block_rows()):  # few rows: all of them
         scores_Rv = queries.states_RD @ rows_vD.T
         if queries.shifts:
             scores_Rv += shifted(queries.shifts, lambda kind_v: kind_v).T
@@ -184,17 +186,27 @@ def top_k_of_rows(
     return _listed(scores_RC, first + row_RC, excluded_RH, num_rows, k)
 
 
+def block_rows() -> int:
+    """Rows behind one maximum: fewer on CPUs, where looking up the rest of a block costs more."""
+    return BLOCK if platform() == "cpu" else _ACCELERATOR_BLOCK
+
+
+def chunk_rows() -> int:
+    """Rows of a product."""
+    return CHUNK if platform() == "cpu" else _ACCELERATOR_CHUNK
+
+
 def _in_blocks(num_rows: int) -> int:
     """Number of rows in whole blocks."""
-    return num_rows // BLOCK * BLOCK
+    return num_rows // block_rows() * block_rows()
 
 
 def _chunk_start(chunk: jax.Array, num_rows: int) -> jax.Array:
     """First row of a chunk; the last one is read from further up, so that it is whole too.
 
-    It ends with the last whole block, so that every block starts at a multiple of BLOCK.
+    It ends with the last whole block, so that every block starts at a multiple of its size.
     """
-    return jnp.minimum(chunk * CHUNK, _in_blocks(num_rows) - CHUNK)
+    return jnp.minimum(chunk * chunk_rows(), _in_blocks(num_rows) - chunk_rows())
 
 
 def _block_maxima(
@@ -210,24 +222,26 @@ def _block_maxima(
 
     def one(chunk: jax.Array) -> tuple[jax.Array, jax.Array]:
         start = _chunk_start(chunk, len(rows_vD))
-        rows_cD = lax.dynamic_slice_in_dim(rows_vD, start, CHUNK)
+        rows_cD = lax.dynamic_slice_in_dim(rows_vD, start, chunk_rows())
         # Product and maximum are one kernel of XLA's CPU.
         scores_cR = rows_cD @ queries_RD.T
-        kinds = [lax.dynamic_slice_in_dim(kind_v, start, CHUNK) for kind_v, _ in queries.shifts]
+        kinds = [
+            lax.dynamic_slice_in_dim(kind_v, start, chunk_rows()) for kind_v, _ in queries.shifts
+        ]
         shifts = tuple((kind_c, x) for kind_c, (_, x) in zip(kinds, queries.shifts, strict=True))
-        first_B = start + BLOCK * jnp.arange(CHUNK // BLOCK)
-        asked_B = (first_B >= chunk * CHUNK) & (first_B < items)
+        first_B = start + block_rows() * jnp.arange(chunk_rows() // block_rows())
+        asked_B = (first_B >= chunk * chunk_rows()) & (first_B < items)
         maxima_BR = _maxima_of_chunk(scores_cR, shifts, asked_B)
         return maxima_BR, maxima_BR.reshape(-1, GROUP, len(queries_RD)).max(axis=1)
 
-    found = lax.map(one, jnp.arange(-(-_in_blocks(len(rows_vD)) // CHUNK)))
+    found = lax.map(one, jnp.arange(-(-_in_blocks(len(rows_vD)) // chunk_rows())))
     maxima_AR, group_GR = (x.reshape(-1, len(queries_RD)) for x in found)
     return maxima_AR, group_GR
 
 
 def _maxima_of_chunk(scores_cR: jax.Array, shifts: Shifts, asked_B: jax.Array) -> jax.Array:
     """(B, R) largest score of each block, with what all kinds add; -inf if it is not asked for."""
-    scores_BbR = scores_cR.reshape(-1, BLOCK, scores_cR.shape[1])
+    scores_BbR = scores_cR.reshape(-1, block_rows(), scores_cR.shape[1])
     if not shifts or platform() != "cpu":
         if shifts:
             scores_BbR += shifted(shifts, lambda kind_c: kind_c).reshape(scores_BbR.shape)
@@ -236,10 +250,10 @@ def _maxima_of_chunk(scores_cR: jax.Array, shifts: Shifts, asked_B: jax.Array) -
     # XLA makes one of it only with these barriers, and with a maximum as the last operation.
     slots = [jnp.asarray(shift.slot_K).at[kind_c].get(mode=SURE) for kind_c, shift in shifts]
     maxima_BR = jnp.full_like(scores_BbR[:, 0], -jnp.inf)
-    for row in range(BLOCK):
+    for row in range(block_rows()):
         row_BR = scores_BbR[:, row]
         for slot_c, (_, shift) in zip(slots, shifts, strict=True):
-            slot_B = slot_c.reshape(-1, BLOCK)[:, row]
+            slot_B = slot_c.reshape(-1, block_rows())[:, row]
             row_BR += jnp.asarray(shift.bias_GR).at[slot_B].get(mode=SURE)
         maxima_BR = jnp.maximum(maxima_BR, jnp.where(asked_B[:, None], row_BR, -jnp.inf))
         if row % _FUSED_ROWS == _FUSED_ROWS - 1:
@@ -250,14 +264,14 @@ def _maxima_of_chunk(scores_cR: jax.Array, shifts: Shifts, asked_B: jax.Array) -
 def _look_into(
     rows_vD: jax.Array, queries_RD: jax.Array, block_RW: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """(scores, rows of the shard) of all that the blocks hold, both (R, W · BLOCK), in row order.
+    """(scores, rows of the shard) of all that the blocks hold, both (R, C), in row order.
 
     Rows of the last chunk that belong to the one before it get -inf.
     """
-    chunk_RW, within_RW = jnp.divmod(block_RW, CHUNK // BLOCK)
-    start_RW = _chunk_start(chunk_RW, len(rows_vD)) + within_RW * BLOCK
+    chunk_RW, within_RW = jnp.divmod(block_RW, chunk_rows() // block_rows())
+    start_RW = _chunk_start(chunk_RW, len(rows_vD)) + within_RW * block_rows()
     by_columns, on_cpu = _stored_by_columns(rows_vD.shape[1]), platform() == "cpu"
-    take = functools.partial(lax.dynamic_slice_in_dim, rows_vD, slice_size=BLOCK)
+    take = functools.partial(lax.dynamic_slice_in_dim, rows_vD, slice_size=block_rows())
 
     def of_block(start: jax.Array, query_D: jax.Array) -> jax.Array:
         return with_layout_constraint(take(start), Layout((1, 0))) @ query_D
@@ -271,16 +285,16 @@ def _look_into(
         # A block is one piece of memory, copied as a whole; then product and sum are one kernel, in
         # a third of the time of the product of a matrix by one vector.
         width = rows_vD.shape[1]
-        blocks = rows_vD[: _in_blocks(len(rows_vD))].reshape(-1, BLOCK * width)
-        rows_CD = blocks.at[start_W // BLOCK].get(mode=SURE).reshape(-1, width)
-        return (rows_CD * query_D).sum(axis=1).reshape(-1, BLOCK)
+        blocks = rows_vD[: _in_blocks(len(rows_vD))].reshape(-1, block_rows() * width)
+        rows_CD = blocks.at[start_W // block_rows()].get(mode=SURE).reshape(-1, width)
+        return (rows_CD * query_D).sum(axis=1).reshape(-1, block_rows())
 
-    together = max(1, _REFINED // (block_RW.shape[1] * BLOCK * rows_vD.shape[1]))
+    together = max(1, _REFINED // (block_RW.shape[1] * block_rows() * rows_vD.shape[1]))
     together = min(together, len(queries_RD), _CACHED_USERS if on_cpu else together)
     alone = by_columns or together == 1
     scores_RWb = lax.map(of_user, (queries_RD, start_RW), batch_size=None if alone else together)
-    row_RWb = start_RW[:, :, None] + jnp.arange(BLOCK)
-    scores_RWb = jnp.where(row_RWb >= chunk_RW[:, :, None] * CHUNK, scores_RWb, -jnp.inf)
+    row_RWb = start_RW[:, :, None] + jnp.arange(block_rows())
+    scores_RWb = jnp.where(row_RWb >= chunk_RW[:, :, None] * chunk_rows(), scores_RWb, -jnp.inf)
     return scores_RWb.reshape(len(block_RW), -1), row_RWb.reshape(len(block_RW), -1)
 
 

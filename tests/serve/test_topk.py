@@ -7,6 +7,7 @@ import pytest
 from negflax.config import MeshConfig
 from negflax.mesh import make_mesh, split
 from negflax.serve import topk as retrieval
+from negflax.serve import topk_blocks
 from negflax.serve.topk import BLOCK, top_k_function
 
 
@@ -75,7 +76,8 @@ def test_lists_are_those_of_sorting_every_score(rows, padding, k, excluded):
 @pytest.mark.parametrize("devices", [1, 8])
 def test_lists_of_a_table_stored_by_columns_are_the_same(devices, monkeypatch):
     """As on a TPU, which looks blocks of narrow rows up one by one."""
-    monkeypatch.setattr(retrieval, "platform", lambda: "tpu")
+    for module in (retrieval, topk_blocks):
+        monkeypatch.setattr(module, "platform", lambda: "tpu")
     assert [retrieval._stored_by_columns(width) for width in (64, 127, 128, 129)] == [1, 0, 0, 1]
     retrieval.top_k_function.cache_clear()
     queries, table, seen = case(60_008, 6, 3)
