@@ -17,7 +17,6 @@ import jax
 from absl import logging
 
 from negflax.calibration import load_calibrated, read_calibration
-from negflax.calibration.kind_terms import SEEN_TERMS
 from negflax.config import Config, ConfigError, MeshConfig
 from negflax.data import open_sequences
 from negflax.evaluate import format_table
@@ -38,11 +37,9 @@ from . import respond
 from .arm_runs import SEED_FOLDER, World
 
 ARMS = {"input_only": "ssm", "input_and_label": "ntr"}
-# What each arm is measured with: its whole calibration, the part of it that counts what was merely
-# seen (no response to feedback), and none.
+# What each arm is measured with: its calibration, and none.
 VARIANTS: dict[str, Callable[[str], bool]] = {
     "": lambda scalar: True,
-    "/seen": lambda scalar: scalar in SEEN_TERMS,
     "/alone": lambda scalar: False,
 }
 RESULT = "result.json"  # in the folder of a world: what was measured, and of which runs
@@ -142,7 +139,7 @@ def _measured(
 
 
 def _world(home: Path, seeds: Sequence[int]) -> World:
-    """Loads the runs of one world, each with every part of its calibration that is measured."""
+    """Loads the runs of one world, each with its calibration and without."""
     mesh, runs, weights, model = make_mesh(MeshConfig(), jax.devices()[:1]), {}, {}, None
     for arm in ARMS:
         found, w = [], []

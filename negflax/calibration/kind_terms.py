@@ -70,16 +70,16 @@ START = PRIOR_MEANS | {
     "disinterest/other": -1.0,
     "aversion/strength": 1.0,
 }
-_BELIEFS = ("seen", "recent", "dislike", *_SCALARS["disinterest"], *_SCALARS["aversion"])
+# What was merely shown, and how recently, is left to the encoder: with it lists for a whole period
+# get worse, though the likelihood of the very next item gets better (docs/calibration.md).
+_BELIEFS = ("dislike", *_SCALARS["disinterest"], *_SCALARS["aversion"])
 # Few users have feedback on the same creator twice: a belief is not identified by creator.
 FORMS = {
     "belief": {"cluster": _BELIEFS, "creator": ("seen", "recent", "dislike")},
     "linear": {"cluster": LINEAR, "creator": LINEAR},
 }
-SEEN_TERMS = BLOCKS["seen"]
-# Fitted, so that a dislike is compared with other events on the creator, and then left out: they
-# improve the likelihood of the next item by little, and lists get worse (docs/calibration.md).
-ONLY_FITTED = {"cluster": (), "creator": SEEN_TERMS}
+# Fitted, so that a dislike is compared with other events on the creator, and then left out.
+ONLY_FITTED = {"cluster": (), "creator": BLOCKS["seen"]}
 
 
 @dataclasses.dataclass(frozen=True)

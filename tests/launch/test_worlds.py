@@ -7,7 +7,7 @@ import pytest
 
 from launch import worlds
 from negflax.calibration import Calibration, write_calibration
-from negflax.calibration.kind_terms import SCALARS, SEEN_TERMS, Scales
+from negflax.calibration.kind_terms import SCALARS, Scales
 from negflax.config import Config, ConfigError
 from negflax.simulate.responsiveness import Settings
 from negflax.simulate.terms_kept import with_terms
@@ -80,7 +80,6 @@ def test_parts_of_a_calibration_have_all_scalars_and_those_left_out_are_0():
     nothing = dict.fromkeys(SCALARS, 0.0)
     assert parts[""]["cluster"] == nothing | VALUES["cluster"]
     assert parts["/alone"] == {"cluster": nothing, "creator": nothing}
-    assert parts["/seen"]["cluster"] == nothing | {"seen": 0.3} and "seen" in SEEN_TERMS
 
 
 def test_a_run_is_that_of_its_world_arm_and_seeds():
