@@ -60,8 +60,7 @@ def sizes_of(config: Config) -> planning.Sizes:
         return planning.Sizes(rows, NUM_VALUES | named)
     with tempfile.TemporaryDirectory() as folder:
         catalogue = build_sequences(open_source(config, folder), config).catalogue
-    clusters = catalogue.clusters_VC.shape[1]
-    return planning.Sizes(catalogue.table_rows, catalogue.feature_sizes, clusters=clusters)
+    return planning.Sizes.of(catalogue)
 
 
 def virtual_devices(number: int) -> list[jax.Device]:

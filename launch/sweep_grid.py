@@ -105,8 +105,7 @@ def together(config: Config, members: int, catalogue: Catalogue) -> int:
         limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     elif stats := device.memory_stats():
         limit = stats["bytes_limit"]
-    clusters = catalogue.clusters_VC.shape[1]
-    sizes = planning.Sizes(catalogue.table_rows, catalogue.feature_sizes, clusters=clusters)
+    sizes = planning.Sizes.of(catalogue)
     values = sum(
         spec.num_rows * spec.width for spec in Recommender(config.model, sizes).tables.values()
     )

@@ -206,8 +206,8 @@ def fit(
         with the signals `like` and `dislike` (negflax/config/event_log.py).
       workdir: folder of the run, one for each config; by default runs/<config.name>. An address
         such as gs://bucket/run has a local copy, which is uploaded (docs/operations.md).
-      items: an item table (item_id and any of title, creator_id, cluster_ids, duration_ms), in the
-        same forms as `data`.
+      items: an item table (item_id and any of title, creator_id, cluster_ids, duration_ms,
+        item_vector), in the same forms as `data`.
       init_from: folder of a run whose best parameters this one starts from.
       resume_from: folder of a run with the same config and data that this one goes on with.
       test: score the test period.

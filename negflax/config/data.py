@@ -20,7 +20,8 @@ class DataConfig:
       manual_dir: for a builder: folder with the original files, from which the data set is
         prepared (into `root`, or else <workdir>/data) if it is not yet.
       path: for `event_log`: a .parquet or .csv file, or a folder of them.
-      items_path: for `event_log`: optional item table (item_id, creator_id, cluster_ids, title).
+      items_path: for `event_log`: optional item table (item_id, creator_id, cluster_ids, title,
+        duration_ms, item_vector).
       columns: for `event_log`: columns that the file calls otherwise, as in `item_id=movieId`, our
         name first; a time that is not in milliseconds with its unit, s, us or ns:
         `timestamp_ms=rated_at:s`.

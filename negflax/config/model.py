@@ -43,7 +43,8 @@ class ModelConfig:
         training it is the time of the next event, in evaluation that of the query.
       tied: one item table for input and output, or one each.
       composed: what an item's vector holds besides its own row, on both sides: the row of its
-        `creator`, the mean of those of its clusters (`cluster`), both or neither.
+        `creator`, the mean of those of its clusters (`cluster`), and a learned linear projection of
+        its `item_vector` in the item table (`vector`), such as the embedding of a text.
       item_bias: a learned bias for each item, kept as one more column of its output row.
       dropout_input: share of the encoder's input that is dropped in training.
       dropout_output: share of the user state that is dropped in training.
@@ -65,7 +66,7 @@ class ModelConfig:
     latent_cross: bool = False
     request: tuple[RequestFeature, ...] = ()
     tied: bool = True
-    composed: tuple[Literal["creator", "cluster"], ...] = ()
+    composed: tuple[Literal["creator", "cluster", "vector"], ...] = ()
     item_bias: bool = True
     dropout_input: Share = 0.1
     dropout_output: Share = 0.1

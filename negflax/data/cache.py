@@ -31,7 +31,7 @@ from negflax.data.sequences import Sequences
 from negflax.files import sync
 from negflax.processes import first_alone, meet
 
-VERSION = 8  # of what is stored; raise it when the same events and rules give other columns
+VERSION = 9  # of what is stored; raise it when the same events and rules give other columns
 MANIFEST = "manifest.json"
 CATALOGUE = "catalogue.npz"
 ARRAYS = [f.name for f in dataclasses.fields(Sequences) if f.name not in ("catalogue", "report")]
@@ -194,5 +194,12 @@ def _same(one: Catalogue, other: Catalogue) -> bool:
     """Whether the rows mean the same items, creators and clusters, with as many reserved."""
     return all(
         np.array_equal(getattr(one, name), getattr(other, name))
-        for name in ("item_ids", "creator_V", "clusters_VC", "reserved_rows", "bucket_rows")
+        for name in (
+            "item_ids",
+            "creator_V",
+            "clusters_VC",
+            "vector_VW",
+            "reserved_rows",
+            "bucket_rows",
+        )
     )

@@ -22,7 +22,7 @@ from negflax.files import write_arrays
 
 INTEGER = r"^(0|-?[1-9]\d{0,18})$"
 _OF_BROKEN_FILES = (ValueError, TypeError, EOFError, OSError, LookupError, RuntimeError)
-BY_ROW = ("creator_V", "clusters_VC", "train_count_V", "titles", "duration_V")
+BY_ROW = ("creator_V", "clusters_VC", "train_count_V", "titles", "duration_V", "vector_VW")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,6 +40,7 @@ class Catalogue:
       train_count_V: (n+1,) int64 events in the training period.
       titles: (n+1,) text, "" unknown; None where the source has none.
       duration_V: (n+1,) float64 milliseconds, NaN unknown; None where the item table has none.
+      vector_VW: (n+1, W) float32 given vectors, 0 unknown; None where the item table has none.
       creator_ids: original id of creator number i + 1 at i; None: not known.
       cluster_ids: the same of clusters.
       reserved_rows: rows that the item tables have behind those of the items.
@@ -52,6 +53,7 @@ class Catalogue:
     train_count_V: np.ndarray
     titles: np.ndarray | None = None
     duration_V: np.ndarray | None = None
+    vector_VW: np.ndarray | None = None
     creator_ids: np.ndarray | None = None
     cluster_ids: np.ndarray | None = None
     reserved_rows: int = 0
@@ -233,6 +235,7 @@ def build_catalogue(item_ids: np.ndarray, events: pa.Table, items: pa.Table | No
         train_count_V=zeros_V,
         titles=_titles(items, tables[0][1], num_rows),
         duration_V=_durations(items, tables[0][1], num_rows),
+        vector_VW=_vectors(items, tables[0][1], num_rows),
         creator_ids=creator_ids,
         cluster_ids=cluster_ids,
     )
@@ -281,6 +284,19 @@ def _durations(items: pa.Table | None, row_I: np.ndarray, num_rows: int) -> np.n
     duration_V[row_I] = floats(items["duration_ms"])
     duration_V[0] = np.nan
     return duration_V
+
+
+def _vectors(items: pa.Table | None, row_I: np.ndarray, num_rows: int) -> np.ndarray | None:
+    """The given vectors of the items; validated lists have one length, and no nulls in them."""
+    if items is None or "item_vector" not in items.column_names:
+        return None
+    column = flat(items["item_vector"])
+    known = pc.is_valid(column).to_numpy(zero_copy_only=False)
+    values_KW = column.flatten().to_numpy().reshape(int(known.sum()), -1)
+    vector_VW = np.zeros((num_rows, values_KW.shape[1]), np.float32)
+    vector_VW[row_I[known]] = values_KW
+    vector_VW[0] = 0
+    return vector_VW
 
 
 def _attribute(

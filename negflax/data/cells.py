@@ -245,6 +245,33 @@ def number(column: pa.Array, kind: pa.DataType, place: Place, at_least_zero: boo
         raise place.error(None, f"a number beyond {kind}", remedy) from error
 
 
+def vectors(column: pa.Array, place: Place) -> pa.Array:
+    """Lists of float32 of one length; null where the vector is unknown.
+
+    Raises:
+      DataError: other values than lists of numbers, an empty list, another length than the first
+        one's, a null, NaN or infinity in a list, or no list at all.
+    """
+    remedy = "write lists of numbers, all of one length, and null where an item has none"
+    if not is_list(column.type) or not is_number(column.type.value_type):
+        raise place.error(None, f"values of type {column.type}", remedy)
+    length = pc.list_value_length(column)
+    start = first(pc.is_valid(length))
+    if start is None:
+        raise place.error(None, "no item has a vector", "write some, or leave the column out")
+    width = length[start].as_py()
+    row = start if width == 0 else first(pc.not_equal(length, width))
+    if row is not None:
+        where = "" if row == start else f", row {place.start + start} has {width}"
+        raise place.error(row, f"a list of {length[row].as_py()} values{where}", remedy)
+    values = pc.cast(column.flatten(), pa.float32(), safe=False)
+    bad = first(pc.invert(pc.fill_null(pc.is_finite(values), False)))
+    if bad is not None:
+        row = int(pc.list_parent_indices(column)[bad].as_py())
+        raise place.error(row, f"{values[bad].as_py()} in the list", "write finite numbers")
+    return pc.cast(column, pa.list_(pa.float32()), safe=False)
+
+
 def _in_milliseconds(column: pa.Array, place: Place) -> pa.Array:
     """Timestamps as timestamps in milliseconds, what is finer cut off."""
     finer = column.type.unit in ("us", "ns")

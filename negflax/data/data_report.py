@@ -58,7 +58,10 @@ def item_table_report(name: str, catalogue: Catalogue, items: pa.Table) -> dict[
             described,
             len(catalogue.item_ids),
         )
-    return {"rows": items.num_rows, "items_described": described}
+    found = {"rows": items.num_rows, "items_described": described}
+    if catalogue.vector_VW is not None:
+        found["items_without_vector"] = int((~catalogue.vector_VW[1:].any(axis=1)).sum())
+    return found
 
 
 def time_report(name: str, newest: int, early: int) -> dict[str, str | int]:

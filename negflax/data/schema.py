@@ -46,6 +46,7 @@ NUMBERS = {
 }
 AT_LEAST_ZERO = ("dwell_ms", "duration_ms", "propensity")
 LONGEST_TITLE = 500  # characters; titles are stored at a fixed width, so that of the longest
+ITEM_COLUMNS = ("creator_id", "cluster_ids", "title", "duration_ms", "item_vector")
 NOT_SIGNALS = ("user_id", "item_id", "creator_id", "cluster_ids", "split", "pos", "timestamp_ms")
 
 
@@ -213,7 +214,7 @@ def order(
 
 
 def validate_items(table: pa.Table, name: str) -> pa.Table:
-    """Checks an item table: item_id, optional creator_id, cluster_ids, title, duration_ms.
+    """Checks an item table: item_id, optional ITEM_COLUMNS.
 
     Returns:
       The table in canonical types, with those columns only.
@@ -227,7 +228,7 @@ def validate_items(table: pa.Table, name: str) -> pa.Table:
     result = {}
     for column_name, column in zip(table.column_names, table.columns, strict=True):
         cell = cells.Place(name, column_name)
-        if column_name not in ("item_id", "creator_id", "cluster_ids", "title", "duration_ms"):
+        if column_name not in ("item_id", *ITEM_COLUMNS):
             continue
         column = cells.plain(column, cell)
         if column_name in ("item_id", "creator_id"):
@@ -240,6 +241,8 @@ def validate_items(table: pa.Table, name: str) -> pa.Table:
             )
         elif column_name == "duration_ms":
             result[column_name] = cells.number(column, pa.int64(), cell, True)
+        elif column_name == "item_vector":
+            result[column_name] = cells.vectors(column, cell)
     cell = cells.Place(name, "item_id")
     cells.no_null(result["item_id"], cell, "give every item its id or leave the item out")
     code_I, _ = factorize(result["item_id"])

@@ -83,11 +83,33 @@ def grow(known: Catalogue, day: Catalogue, reserved: int) -> Catalogue:
         train_count_V=np.zeros(size, np.int64),
         titles=by_row(known.titles, day.titles, ""),
         duration_V=by_row(known.duration_V, day.duration_V, np.nan),
+        vector_VW=_vectors(known.vector_VW, day.vector_VW, row_D, size),
         creator_ids=creator_ids,
         cluster_ids=cluster_ids,
         reserved_rows=left,
         bucket_rows=known.bucket_rows,
     )
+
+
+def _vectors(
+    known: np.ndarray | None, day: np.ndarray | None, row_D: np.ndarray, size: int
+) -> np.ndarray | None:
+    """(W, width) given vectors: the day's where an item has one there, else the known one."""
+    widths = {x.shape[1] for x in (known, day) if x is not None}
+    if len(widths) > 1:
+        raise DataError(
+            f"item vectors have {day.shape[1]} values, and those of the catalogue to start from "
+            f"{known.shape[1]}: give vectors of the same model, or train anew"
+        )
+    if not widths:
+        return None
+    found = np.zeros((size, widths.pop()), np.float32)
+    if known is not None:
+        found[: len(known)] = known
+    if day is not None:
+        told_D = day[1:].any(axis=1)
+        found[row_D[told_D]] = day[1:][told_D]
+    return found
 
 
 def _one_after_the_other(known: np.ndarray, new: np.ndarray) -> np.ndarray:

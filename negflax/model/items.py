@@ -18,6 +18,7 @@ class Items(Protocol):
       fingerprint: which item each row is.
       creator_V: number of each item's creator, 0 unknown.
       clusters_VC: numbers of each item's clusters, 0 where there are fewer.
+      vector_VW: a given vector of each item, 0 where it is unknown; None where no item has one.
     """
 
     @property
@@ -37,3 +38,6 @@ class Items(Protocol):
 
     @property
     def clusters_VC(self) -> np.ndarray: ...  # noqa: D102
+
+    @property
+    def vector_VW(self) -> np.ndarray | None: ...  # noqa: D102

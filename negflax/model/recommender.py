@@ -15,7 +15,7 @@ from flax import nnx
 
 from negflax.config import ModelConfig
 from negflax.data.batch import Batch
-from negflax.model import encoders, related_items, request_time
+from negflax.model import encoders, item_vectors, related_items, request_time
 from negflax.model.encoders.products import in_force, precision
 from negflax.model.items import Items
 from negflax.tables.table import TableSpec
@@ -23,6 +23,7 @@ from negflax.tables.table import TableSpec
 TABLE_FEATURES = ("creator", "cluster")
 # Beside the encoder's parameters: (D, D), and what model/request_time.py has.
 BEHAVIOUR_HEAD, REQUEST_TIME = "behaviour_head", "request_time"
+_BESIDE = (BEHAVIOUR_HEAD, REQUEST_TIME, item_vectors.TABLE)
 
 Dense = dict[str, Any]  # parameters of the encoder, a plain nested dict
 Vectors = dict[str, jax.Array]  # "input", "label", "candidate", "creator", "cluster"
@@ -38,6 +39,8 @@ class Recommender:
       vocabulary: the catalogue's fingerprint: which item each row is.
       tables: name → TableSpec.
       related: creators and clusters of every item, where its vector is composed of theirs.
+      constants: shapes of tables that are not learned: given vectors of the items.
+      vector_VW: these vectors; None where the model has none.
     """
 
     def __init__(self, config: ModelConfig, items: Items):
@@ -56,6 +59,10 @@ class Recommender:
         self.related = related_items.related_of(items, config.composed)
         for kind in self.related:
             self.tables[related_items.table_of(kind)] = TableSpec(feature_sizes[kind], width, 0.0)
+        self.vector_VW = item_vectors.vectors_of(items, config.composed)
+        self.constants = {}
+        if self.vector_VW is not None:
+            self.constants[item_vectors.TABLE] = item_vectors.spec_of(self.vector_VW, num_rows)
         self._dense_sizes = {
             k: v
             for k, v in feature_sizes.items()
@@ -76,6 +83,9 @@ class Recommender:
             dense[BEHAVIOUR_HEAD] = jnp.eye(self.config.embedding, dtype=self.config.dtype)
         if self.config.request:
             dense[REQUEST_TIME] = request_time.init(self.config, jax.random.fold_in(key, 1))
+        if self.vector_VW is not None:  # begins at 0, as the rows of creators and clusters do
+            shape = self.vector_VW.shape[1], self.config.embedding
+            dense[item_vectors.TABLE] = jnp.zeros(shape, self.config.dtype)
         return dense
 
     def lookups(
@@ -91,7 +101,8 @@ class Recommender:
         Args:
           batch: whose items and labels are read.
           candidate_ids_S: rows to score, if any.
-          related: `self.related`, as arrays on the device; without it, only the items' own rows.
+          related: `self.related`, as arrays on the device, for composed vectors; without it, only
+            the items' own rows.
           shared: the candidates are the same on every device.
         """
         uses: dict[str, dict[str, Any]] = {"item": {"input": batch.item_ids_BT}}
@@ -103,11 +114,18 @@ class Recommender:
             if name in self.tables:
                 uses[name] = {name: getattr(batch, f"{name}_BT")}
         items = uses["item"] | output
-        return uses | related_items.lookups(items, related or {}, shared=shared)
+        if related is None:
+            return uses
+        for name in self.constants:
+            uses[name] = item_vectors.lookups(items)
+        return uses | related_items.lookups(items, related, shared=shared)
 
     def vectors(self, rows: dict[str, Vectors], lookups: Lookups) -> Vectors:
-        """Use → vectors, composed of the rows that were read: table → use → rows."""
-        of_related = {related_items.table_of(kind) for kind in self.related}
+        """Use → vectors, composed of the rows that were read: table → use → rows.
+
+        Given vectors are projected already, by item_vectors.project.
+        """
+        of_related = {related_items.table_of(kind) for kind in self.related} | set(self.constants)
         own = {
             use: x for name in lookups if name not in of_related for use, x in rows[name].items()
         }
@@ -135,13 +153,12 @@ class Recommender:
         width = self.config.embedding
         # Unit variance in: rows are N(0, 1/D), so that s·v starts small as well.
         items_BTD = vectors["input"][..., :width] * math.sqrt(width)
-        beside = (BEHAVIOUR_HEAD, REQUEST_TIME)
-        encoder = nnx.merge(self._graph, {k: v for k, v in dense.items() if k not in beside})
+        encoder = nnx.merge(self._graph, {k: v for k, v in dense.items() if k not in _BESIDE})
         ids = {name: getattr(batch, f"{name}_BT") for name in self._dense_sizes}
         with precision(in_force(self.config)):
             return encoder(items_BTD, ids, vectors, batch.reset_BT, **encoder_options)
 
-    def composed(self, rows: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    def composed(self, rows: dict[str, jax.Array], dense: Dense) -> dict[str, jax.Array]:
         """Tables to score with: the item tables composed, the related items' tables left out."""
         left = {
             name: x
@@ -151,6 +168,12 @@ class Recommender:
         compose = jax.jit(related_items.compose_rows)
         for name in {"item", self.output_table} if self.related else ():
             left[name] = compose(rows[name], rows, self.related)
+        for name in {"item", self.output_table} if self.constants else ():
+            table = left[name]
+            given = item_vectors.on_devices(self.vector_VW, len(table), table.sharding)
+            with jax.default_matmul_precision("highest"):
+                add = jax.jit(item_vectors.add_to_table, out_shardings=table.sharding)
+                left[name] = add(table, dense[item_vectors.TABLE], given)
         return left
 
     def output_vectors(self, rows: jax.Array) -> tuple[jax.Array, jax.Array]:

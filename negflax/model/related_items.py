@@ -27,7 +27,11 @@ RelatedItems = dict[str, Any]  # "creator", "cluster" → (V, C) int32 ids, NOBO
 def related_of(items: Items, kinds: tuple[str, ...]) -> RelatedItems:
     """The creator and clusters of every row; NOBODY for reserved rows."""
     ids = {"creator": items.creator_V[:, None], "cluster": items.clusters_VC}
-    found = {kind: np.where(ids[kind] > 0, ids[kind], NOBODY).astype(np.int32) for kind in kinds}
+    found = {
+        kind: np.where(ids_VC > 0, ids_VC, NOBODY).astype(np.int32)
+        for kind, ids_VC in ids.items()
+        if kind in kinds
+    }
     behind = ((0, items.table_rows - items.num_rows), (0, 0))
     return {kind: np.pad(x, behind, constant_values=NOBODY) for kind, x in found.items()}
 

@@ -85,7 +85,7 @@ class MemberTrainer:
         axes = {name: None if name in SHARED else 0 for name in names}
         return jax.vmap(
             self.trainer.sharded(self.mesh),
-            in_axes=(axes, None, RunTime(None, None, None, 0)),
+            in_axes=(axes, None, RunTime(None, None, None, 0, None)),
             out_axes=(axes, 0),
             spmd_axis_name=AXIS,
         )

@@ -21,11 +21,11 @@ import numpy as np
 from jax.sharding import Mesh
 
 from negflax.config import Config, ConfigError
-from negflax.data import Batch
+from negflax.data import Batch, Catalogue
 from negflax.data.features import REQUEST_VALUES
 from negflax.mesh import split
 from negflax.model import Recommender
-from negflax.tables import all_to_all
+from negflax.tables import all_to_all, padded_rows
 from negflax.train import traffic
 from negflax.train.array_bytes import array_bytes
 from negflax.train.checkpoint import abstract_state
@@ -45,6 +45,15 @@ class Sizes(NamedTuple):
     feature_sizes: dict[str, int]
     fingerprint: str = ""
     clusters: int = 1  # of an item, at most
+    vector_width: int = 0  # of the given vectors of items; 0: they have none
+
+    @classmethod
+    def of(cls, catalogue: Catalogue) -> Sizes:
+        """Those of a catalogue."""
+        vector_VW, clusters = catalogue.vector_VW, catalogue.clusters_VC.shape[1]
+        width = 0 if vector_VW is None else vector_VW.shape[1]
+        sizes = catalogue.feature_sizes
+        return cls(catalogue.table_rows, sizes, clusters=clusters, vector_width=width)
 
     @property
     def table_rows(self) -> int:
@@ -60,6 +69,12 @@ class Sizes(NamedTuple):
     def clusters_VC(self) -> np.ndarray:
         """As creator_V."""
         return np.broadcast_to(np.int32(0), (self.num_rows, self.clusters))
+
+    @property
+    def vector_VW(self) -> np.ndarray | None:
+        """As creator_V."""
+        shape = self.num_rows, self.vector_width
+        return np.broadcast_to(np.float32(0), shape) if self.vector_width else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +119,7 @@ KEYS = {
     "dense": "a smaller config.model.hidden",
     "batch": "a smaller config.batch.rows",
     "related": "config.model.composed = (), which needs no creators and clusters of all items",
+    "item vectors": "more --devices, or config.model.composed without 'vector'",
     "sampler": "config.loss.candidates = 'uniform', which needs no table of frequencies",
     "candidates": "a smaller config.loss.num_candidates",
     "looked-up rows": "a smaller config.batch.rows, or config.mesh.lookup = 'all_to_all'",
@@ -144,6 +160,10 @@ def make_plan(config: Config, sizes: Sizes, mesh: Mesh, machine: Machine) -> Pla
         "batch": array_bytes(batch) // mesh.size,
         "related": sum(
             math.prod(ids.shape) * all_to_all.ID_BYTES for ids in model.related.values()
+        ),
+        "item vectors": sum(
+            padded_rows(spec.num_rows, mesh.size) // shards * spec.width * traffic.GIVEN_BYTES
+            for spec in model.constants.values()
         ),
         "sampler": 0 if trainer.unigram is None else SAMPLER_BYTES * sizes.num_rows,
         "candidates": candidates,
@@ -188,7 +208,16 @@ def _small_trainer(config: Config, sizes: Sizes, batch: Batch, mesh: Mesh) -> Tr
     features = {name: min(size, enough) for name, size in sizes.feature_sizes.items()}
     small = sizes._replace(num_rows=min(sizes.num_rows, enough), feature_sizes=features)
     model = Recommender(config.model, small)
-    return Trainer(config, model, np.ones(SMALL), 1, mesh)  # a sampler of any size will do
+    trainer = Trainer(config, model, np.ones(SMALL), 1, mesh)  # a sampler of any size will do
+    trainer.constants = {
+        name: jax.ShapeDtypeStruct(
+            (padded_rows(spec.num_rows, mesh.size), spec.width),
+            jnp.float32,
+            sharding=split(mesh, config.mesh.rows),
+        )
+        for name, spec in model.constants.items()
+    }
+    return trainer
 
 
 def _temporary(trainer: Trainer, batch: Batch) -> int:

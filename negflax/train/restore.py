@@ -161,7 +161,7 @@ def scored_tables(model: Recommender, state: State) -> dict[str, Any]:
         name: tables.unpack(tables.plain(table["rows"]), model.config.dtype)
         for name, table in state["tables"].items()
     }
-    return {name: {"rows": x} for name, x in model.composed(rows).items()}
+    return {name: {"rows": x} for name, x in model.composed(rows, state["dense"]).items()}
 
 
 def _parameters(config: Config, model: Recommender, mesh: Mesh) -> State:

@@ -19,16 +19,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from negflax.config import Config, ConfigError
 from negflax.data.batch import Batch
 from negflax.loss import candidates as sampling
 from negflax.loss.logsumexp import RUNS_ON
 from negflax.mesh import AXES, COPIED, SPLIT
+from negflax.model import item_vectors
 from negflax.model.recommender import Recommender
 from negflax.model.related_items import RelatedItems
-from negflax.tables import lookup, optimizers, updates
+from negflax.tables import lookup, optimizers, padded_rows, updates
 from negflax.tables.rounding import unpack
 from negflax.train import optimizer, weights
 from negflax.train.objective import StepInputs, labels_loss
@@ -45,12 +46,14 @@ class RunTime(NamedTuple):
       unigram: alias table of the sampler, None where it needs none.
       related: related items of every row.
       loss_weights: weights of the loss's terms.
+      constants: rows that are looked up and not learned, split as those of the tables.
     """
 
     num_rows: np.int32
     unigram: sampling.Unigram | None
     related: RelatedItems
     loss_weights: LossWeights
+    constants: dict[str, jax.Array]
 
 
 class Trainer:
@@ -92,6 +95,17 @@ class Trainer:
             self.config, self.model, self.dense_optimizer, self.row_optimizer, self.mesh
         )
 
+    @functools.cached_property
+    def constants(self) -> dict[str, jax.Array]:
+        """Given vectors of the items, as the step looks them up."""
+        rows = NamedSharding(self.mesh, PartitionSpec(self.config.mesh.rows))
+        return {
+            name: item_vectors.on_devices(
+                self.model.vector_VW, padded_rows(spec.num_rows, self.mesh.size), rows
+            )
+            for name, spec in self.model.constants.items()
+        }
+
     def _jit_step(self) -> Callable[[State, Batch], tuple[State, Metrics]]:
         specs = partition_specs(jax.eval_shape(self.init), self.config.mesh.rows)
         self.shardings = jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), specs)
@@ -107,18 +121,21 @@ class Trainer:
             self._device_step,
             mesh=mesh,
             check_vma=False,
-            in_specs=(self.specs, SPLIT, COPIED),
+            in_specs=(self.specs, SPLIT, self._run_time_specs()),
             out_specs=(self.specs, COPIED),
         )
 
     def run_time(self) -> RunTime:
         """What the compiled step is told in every call."""
         num_rows = np.int32(self.model.num_rows)
-        return RunTime(num_rows, self.unigram, self.related, self.loss_weights)
+        return RunTime(num_rows, self.unigram, self.related, self.loss_weights, self.constants)
+
+    def _run_time_specs(self) -> RunTime:
+        return RunTime(COPIED, COPIED, COPIED, COPIED, PartitionSpec(self.config.mesh.rows))
 
     def _device_step(self, state: State, batch: Batch, values: RunTime) -> tuple[State, Metrics]:
         config, step = self.config, state["step"]
-        num_rows, unigram, related, loss_weights = values
+        num_rows, unigram, related, loss_weights, constants = values
         key = jax.random.fold_in(jax.random.wrap_key_data(state["rng"]), step)
         candidate_key, dropout_key = jax.random.split(key)
         label_ids_BTL = jnp.where(batch.label_ids_BTL > 0, batch.label_ids_BTL, -1)
@@ -145,16 +162,20 @@ class Trainer:
         # 1. rows: distinct ids, fetched once; candidates are shared by all states
         full = config.loss.candidates == "full"
         lookups = self.model.lookups(batch, candidates.ids_S, related, shared=not full)
+        held = {name: table["rows"] for name, table in state["tables"].items()} | constants
+        specs = self.model.tables | self.model.constants
+        scored = {self.model.output_table, *constants}
         fetched = {
             name: lookup.fetch(
-                state["tables"][name]["rows"],
-                self.model.tables[name].num_rows,
+                held[name],
+                specs[name].num_rows,
                 uses,
-                whole=full and name == self.model.output_table,
+                whole=full and name in scored,
                 mesh=self.lookup_mesh,
             )
             for name, uses in lookups.items()
         }
+        given = {name: fetched.pop(name) for name in constants}
 
         # 2. loss and gradients of this device's labels, normalised by all devices' labels
         labels = jnp.maximum(lax.psum(jnp.sum(inputs.present_BTL), AXES), 1)
@@ -165,6 +186,8 @@ class Trainer:
                 name: {use: rows[name][place] for use, place in table.index.items()}
                 for name, table in fetched.items()
             }
+            for name, table in given.items():
+                found[name] = item_vectors.projected(dense[name], table, lookups[name])
             vectors = self.model.vectors(found, lookups)
             states_BTD, _ = self.model.states(
                 dense, vectors, batch, dropout_seed=dropout_seed, first_row=inputs.first_row

@@ -20,6 +20,8 @@ from negflax.tables import all_to_all, optimizers
 from negflax.tables.stored import stored_rows
 from negflax.train.state import kept_in_lines
 
+GIVEN_BYTES = 4  # of a value of a given vector, whatever config.optimizer.table_dtype says
+
 
 class Lookup(NamedTuple):
     """One table's lookup in a step: K ids of each device, S shared ones, and how they travel."""
@@ -85,23 +87,25 @@ def lookups(
         del items["candidate"]
     for kind, ids_VC in model.related.items():
         lookups[table_of(kind)] = {use: ids * ids_VC.shape[1] for use, ids in items.items()}
-    found = {}
+    for name in model.constants:  # every device scores its own
+        lookups[name] = {use: ids for use, ids in items.items() if use != "own candidate"}
+    found, specs = {}, model.tables | model.constants
     lines = kept_in_lines(config, optimizers.get(config.optimizer, 1), mesh)
     for name, uses in lookups.items():
-        spec = model.tables[name]
-        whole = whole_table and name == model.output_table
+        spec, learned = specs[name], name in model.tables
+        whole = whole_table and name in (model.output_table, *model.constants)
         candidates = 0 if whole else uses.get("candidate", 0)
         sizes = (
             sum(ids for use, ids in uses.items() if use != "candidate"),
             candidates,
-            stored_rows(spec, mesh, lines),
-            spec.width * row_itemsize,
+            stored_rows(spec, mesh, lines and learned),
+            spec.width * (row_itemsize if learned else GIVEN_BYTES),
             spec.width * itemsize,
         )
         shards = shards_of(config, mesh)
         form = all_to_all.form("psum" if whole else lookup, *sizes, shards)
         scored = sizes[2] // shards if whole else candidates
-        found[name] = Lookup(form, *sizes, mesh.size, scored)
+        found[name] = Lookup(form, *sizes[:4], sizes[4] * learned, mesh.size, scored)
     return found
 
 

@@ -66,6 +66,11 @@ def warm_start(trainer: Trainer, catalogue: Catalogue, workdir: str | Path) -> t
         for key in SHAPING
         if getattr(old_config.model, key) != getattr(trainer.config.model, key)
     ]
+    if trainer.model.vector_VW is not None:
+        old_VW = Catalogue.load(folder / CATALOGUE).vector_VW
+        width = None if old_VW is None else old_VW.shape[1]
+        if width is not None and width != trainer.model.vector_VW.shape[1]:
+            differ.append("the width of the column `item_vector`")
     if old_config.optimizer.table_dtype != trainer.config.optimizer.table_dtype:
         differ.append("config.optimizer.table_dtype")
     if differ:
