@@ -33,6 +33,7 @@ from negflax.mesh import make_mesh
 from negflax.train.restore import load_trained
 
 SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each model.")
+CHOSEN = flags.DEFINE_list("arms", [], "Some of the models; empty: all.")
 STEPS = flags.DEFINE_integer("steps", 0, "Steps of each run; 0: those of the settings.")
 ARMS: dict[str, tuple[str, ...]] = {
     "own rows": (),
@@ -102,6 +103,8 @@ def main(argv: list[str]) -> None:
         raw = with_vectors(open_source(config_of((), 0), Path(folder)))
         rows: list[dict[str, Any]] = []
         for name, composed in ARMS.items():
+            if CHOSEN.value and name not in CHOSEN.value:
+                continue
             found = [metrics_of(config_of(composed, seed), raw) for seed in range(SEEDS.value)]
             row: dict[str, Any] = {"item vectors": name}
             for metric in ("hr_p@10", "ndcg_p@10", "hr_n@10"):

@@ -43,6 +43,7 @@ MEMORY = flags.DEFINE_float(
 ITEMS = flags.DEFINE_integer("items", 0, "Size of the catalogue; 0: count it in the data set.")
 CREATORS = flags.DEFINE_integer("creators", 0, "With --items: number of creators.")
 CLUSTERS = flags.DEFINE_integer("clusters", 0, "With --items: number of clusters.")
+VECTOR_WIDTH = flags.DEFINE_integer("vector_width", 0, "With --items: of given item vectors.")
 # By default those of the chip's data sheet (negflax/train/chips.py), for cpu one H200's.
 TFLOPS = flags.DEFINE_float("tflops", None, "Peak compute of a device, 10^12 FLOP per second.")
 MEMORY_GBPS = flags.DEFINE_float(
@@ -57,7 +58,7 @@ def sizes_of(config: Config) -> planning.Sizes:
     if ITEMS.value:
         named = {"creator": CREATORS.value + 1, "cluster": CLUSTERS.value + 1}
         rows = ITEMS.value + 1 + config.data.reserved_items + config.data.hash_buckets
-        return planning.Sizes(rows, NUM_VALUES | named)
+        return planning.Sizes(rows, NUM_VALUES | named, vector_width=VECTOR_WIDTH.value)
     with tempfile.TemporaryDirectory() as folder:
         catalogue = build_sequences(open_source(config, folder), config).catalogue
     return planning.Sizes.of(catalogue)

@@ -89,6 +89,7 @@ def test_lists_sessions_and_exports_agree(run, tmp_path):
     np.testing.assert_allclose(vectors, whole_VD[1:], atol=1e-5)
 
 
+@pytest.mark.system  # trains twice more
 def test_a_new_item_starts_where_its_vector_says(run, config, tmp_path):
     config = dataclasses.replace(
         config, train=dataclasses.replace(config.train, steps=1, eval_every=1, checkpoint_every=1)
