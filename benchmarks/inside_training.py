@@ -1,6 +1,6 @@
 """Is the calibration better trained together with the encoder? One table for small worlds.
 
-  python -m benchmarks.inside_training --workdir=runs/inside --json=inside.json  # 3 CPU hours
+  python -m benchmarks.inside_training --workdir=runs/inside --json=inside.json  # a CPU hour
   python -m benchmarks.inside_training --worlds=heedless --arms=input_only --seeds=0
 
 Variants of each arm of configs/responsiveness.py, by cluster only (docs/calibration.md):
