@@ -46,9 +46,10 @@ def kinds(text):
     """The kinds of lines that a program printed, each once: numbers, speeds and paths left out.
 
     What depends on the figures goes: rows that equal another one, what the calibration keeps, and
-    the verdict, but for how it begins.
+    what a dislike does and the verdict, but for how they begin.
     """
     before, _, verdict = text.partition("\n\n")
+    before = re.sub(r"^(In the lists of) .*?with it\.$", r"\1", before, flags=re.S | re.M)
     found = []
     for line in (*before.splitlines(), " ".join(verdict.split()[:2])):
         line = re.sub(r"^(goodput [^:]*:|calibration by \w+:).*", r"\1", line)
