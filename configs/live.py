@@ -2,7 +2,7 @@
 
   python -m launch.simulate live --config=configs/live.py --workdir=runs/live
 
-Takes about 11 CPU minutes per seed: two surfaces, nine arms, 14 simulated days (docs/live.md).
+Takes about half a CPU hour per seed: two surfaces, nine arms, 14 simulated days (docs/live.md).
 """
 
 from negflax import config as negflax_config
