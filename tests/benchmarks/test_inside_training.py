@@ -40,6 +40,8 @@ from negflax.model import Recommender
 from negflax.train import step
 from negflax.train.step import Trainer
 
+pytestmark = pytest.mark.system  # half a minute of compilation, for a benchmark
+
 ROOT = Path(__file__).parents[2]
 SCALED = ("after", "inside", "refits")  # variants with scalars
 FEATURES = ("dislike", "dismissal", "dwell")
@@ -240,7 +242,7 @@ def test_every_arm_is_a_config_that_is_accepted(tmp_path):
             check(program.config_of("heedless", arm, 600, tmp_path))
 
 
-@pytest.mark.system  # trains six variants: minutes
+# Trains six variants: minutes.
 def test_the_program_fills_the_table_and_reads_what_it_has_trained(tmp_path):
     def rows():
         command = [sys.executable, "-m", "benchmarks.inside_training", "--worlds=heedless"]
