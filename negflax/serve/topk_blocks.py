@@ -123,7 +123,8 @@ def _bounds(values_NR: jax.Array, wanted: int, room: int) -> tuple[jax.Array, ja
             jnp.where(up_R, new_R, reach_R),
         )
 
-    low_R = _key(jnp.where(enough_R, least_R, -jnp.inf))
+    # One key lower, as a float64 may have been rounded up.
+    low_R = jnp.where(enough_R, _key(least_R) - 1, _key(jnp.float32(-jnp.inf)))
     high_R = _key(values_NR.max(axis=0)) + 1
     low_R, high_R, _ = lax.while_loop(undecided, halve, (low_R, high_R, reach(low_R)))
     return _value(low_R), _value(high_R)
@@ -153,9 +154,9 @@ def _places(word_MR: jax.Array, slots: int, none: int) -> jax.Array:
     user_R = jnp.arange(word_MR.shape[1])
     marks_MR = lax.population_count(word_MR).astype(jnp.float32)
     marks_LWR = marks_MR.reshape(-1, _WORD, len(user_R))
-    # Products with triangles of ones are running sums; such counts are exact in float32.
+    # A product with a triangle of ones is a running sum; counts up to S are exact in float32.
     within_LWR = jnp.einsum("vw,lwr->lvr", jnp.tri(_WORD), marks_LWR)
-    upto_LR = jnp.tri(len(marks_LWR)) @ within_LWR[:, -1]
+    upto_LR = jnp.cumsum(within_LWR[:, -1], axis=0)
     upto_MR = (within_LWR + (upto_LR - within_LWR[:, -1])[:, None]).reshape(word_MR.shape)
     # The line, the word and the bit of the n-th mark: those up to which no more than n − 1 are.
     before_S1 = jnp.arange(slots, dtype=jnp.float32)[:, None]

@@ -59,6 +59,15 @@ def test_best_blocks_are_among_those_found(data):
         assert len(np.unique(named)) == len(named)
 
 
+def test_of_float64_none_is_lost_to_rounding():
+    values_RN = np.full((2, 400), -np.inf)
+    values_RN[:, 100:120] = 1 - 1e-12 * np.arange(20)  # as many as are wanted; 1 in float32
+    with jax.enable_x64(True):
+        found, place_RK = top_k_of_scores(values_RN, 20)
+    np.testing.assert_array_equal(found, values_RN[:, 100:120])
+    np.testing.assert_array_equal(place_RK, np.tile(np.arange(100, 120), (2, 1)))
+
+
 def test_bounds_of_a_user_who_is_not_a_number_end():
     values_NR = np.full((64, 2), np.nan, np.float32)
     values_NR[:, 0] = np.arange(64)
