@@ -18,7 +18,7 @@ from negflax import tables
 from negflax.data import Batch
 from negflax.mesh import AXES, COPIED, SPLIT, exact_products
 from negflax.model import Recommender
-from negflax.serve.topk import Shifts, chunk_rows, shift_specs, shifted, top_k_function
+from negflax.serve.topk import CHUNK, Shifts, shift_specs, shifted, top_k_function
 from negflax.train.finite import non_finite
 from negflax.train.restore import Trained
 
@@ -108,7 +108,7 @@ def normaliser_function(model: Recommender, mesh: Mesh, kinds: int = 0) -> Any:
     """
 
     def on_device(states_RD: jax.Array, rows_vD: jax.Array, shifts: Shifts = ()) -> jax.Array:
-        first, size = lax.axis_index(AXES) * len(rows_vD), min(chunk_rows(), len(rows_vD))
+        first, size = lax.axis_index(AXES) * len(rows_vD), min(CHUNK, len(rows_vD))
 
         def add(total_R: jax.Array, chunk: jax.Array) -> tuple[jax.Array, None]:
             start = jnp.minimum(chunk * size, len(rows_vD) - size)

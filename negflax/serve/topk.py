@@ -2,7 +2,7 @@
 
 The K best items lie within the K blocks of consecutive rows whose maxima are largest. So a first
 pass keeps of each product only the maximum of every block; then the best blocks are found among
-those (topk_blocks.py); their rows are scored again and ranked. Lists of shards are merged. Excluded
+those, in two levels; their rows are scored again and ranked. Lists of shards are merged. Excluded
 items need no mask: with H of them the K + H best items hold the K best of the others.
 
 Of equal scores the lower row comes first: blocks are consecutive rows, shards consecutive blocks,
@@ -13,8 +13,7 @@ A calibration (negflax/calibration/) adds to a row's score what its kind has for
 tile.
 
 Shapes: R users, D width, V rows of the table, v rows of a shard, c rows of a chunk, A blocks of a
-shard, B of a chunk, W blocks that are looked into, C rows of them, K list length, H excluded rows
-of a user.
+shard, B of a chunk, W blocks that are looked into, K list length, H excluded rows of a user.
 """
 
 from __future__ import annotations
@@ -31,16 +30,17 @@ from jax.sharding import Mesh
 
 from negflax.calibration.kind_shift import Shift
 from negflax.mesh import AXES, COPIED, SPLIT, exact_products, platform
-from negflax.serve.topk_blocks import GROUP, SURE, best_blocks, top_k_of_scores
 
-# Rows behind one maximum; rows of a product, a multiple of BLOCK · GROUP that fits into a cache.
-BLOCK, CHUNK = 8, 4096  # on CPUs
-_ACCELERATOR_BLOCK, _ACCELERATOR_CHUNK = 16, 2048
+BLOCK = 16  # rows behind one maximum
+GROUP = 16  # maxima behind one maximum of the second level
+CHUNK = 2048  # rows of a product, a multiple of BLOCK · GROUP: small enough for the cache
 _REFINED = 2_000_000  # values of looked-up rows alive at a time, 8 MB
-_CACHED_USERS = 8  # whose looked-up rows a CPU copies at a time
+_BISECTIONS = 6  # of a user's values before a top-K
 _FUSED_ROWS = 4  # of a block, between two barriers
 # More blocks than needed: the second scores of a row may differ from the first in the last bit.
 _SLACK = 8
+SURE = "promise_in_bounds"
+
 
 Shifts = tuple[tuple[jax.Array, Shift], ...]  # of each kind: kind of every row (v,), its Shift
 
@@ -167,14 +167,14 @@ def top_k_of_rows(
     """The list of a table's rows from `first` on, on one device and within any program."""
     # A maximum each is spoiled by an excluded row, by row 0 and by the block where the items end.
     wanted = k + excluded_RH.shape[1] + 1 + 1 + _SLACK
-    if len(rows_vD) <= max(chunk_rows(), 2 * wanted * block_rows()):  # few rows: all of them
+    if len(rows_vD) <= max(CHUNK, 2 * wanted * BLOCK):  # few rows: all of them
         scores_Rv = queries.states_RD @ rows_vD.T
         if queries.shifts:
             scores_Rv += shifted(queries.shifts, lambda kind_v: kind_v).T
         row_Rv = jnp.broadcast_to(first + jnp.arange(len(rows_vD)), scores_Rv.shape)
         return _listed(scores_Rv, row_Rv, excluded_RH, num_rows, k)
-    maxima_AR, group_GR = _block_maxima(queries, rows_vD, num_rows - first)
-    block_RW = best_blocks(maxima_AR, group_GR, wanted, recall)
+    maxima_AR, group_RG = _block_maxima(queries, rows_vD, num_rows - first)
+    block_RW = jnp.sort(_best_blocks(maxima_AR, group_RG, wanted, recall), axis=1)
     scores_RC, row_RC = _look_into(rows_vD, queries.states_RD, block_RW)
     if beyond := len(rows_vD) - _in_blocks(len(rows_vD)):  # fewer than a block: always looked into
         row_Re = jnp.broadcast_to(len(rows_vD) - beyond + jnp.arange(beyond), (len(row_RC), beyond))
@@ -186,33 +186,23 @@ def top_k_of_rows(
     return _listed(scores_RC, first + row_RC, excluded_RH, num_rows, k)
 
 
-def block_rows() -> int:
-    """Rows behind one maximum: fewer on CPUs, where looking up the rest of a block costs more."""
-    return BLOCK if platform() == "cpu" else _ACCELERATOR_BLOCK
-
-
-def chunk_rows() -> int:
-    """Rows of a product."""
-    return CHUNK if platform() == "cpu" else _ACCELERATOR_CHUNK
-
-
 def _in_blocks(num_rows: int) -> int:
     """Number of rows in whole blocks."""
-    return num_rows // block_rows() * block_rows()
+    return num_rows // BLOCK * BLOCK
 
 
 def _chunk_start(chunk: jax.Array, num_rows: int) -> jax.Array:
     """First row of a chunk; the last one is read from further up, so that it is whole too.
 
-    It ends with the last whole block, so that every block starts at a multiple of its size.
+    It ends with the last whole block, so that every block starts at a multiple of BLOCK.
     """
-    return jnp.minimum(chunk * chunk_rows(), _in_blocks(num_rows) - chunk_rows())
+    return jnp.minimum(chunk * CHUNK, _in_blocks(num_rows) - CHUNK)
 
 
 def _block_maxima(
     queries: Queries, rows_vD: jax.Array, items: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Largest score of each block of rows (A, R), and of each GROUP of blocks (groups, R).
+    """Largest score of each block of rows (A, R), and of each GROUP of blocks (R, groups).
 
     Blocks of the last chunk that lie within the one before it have -inf, and so have those beyond
     the shard's first `items` rows. Users are the minor axis of products and maxima, so that maxima
@@ -222,26 +212,24 @@ def _block_maxima(
 
     def one(chunk: jax.Array) -> tuple[jax.Array, jax.Array]:
         start = _chunk_start(chunk, len(rows_vD))
-        rows_cD = lax.dynamic_slice_in_dim(rows_vD, start, chunk_rows())
+        rows_cD = lax.dynamic_slice_in_dim(rows_vD, start, CHUNK)
         # Product and maximum are one kernel of XLA's CPU.
         scores_cR = rows_cD @ queries_RD.T
-        kinds = [
-            lax.dynamic_slice_in_dim(kind_v, start, chunk_rows()) for kind_v, _ in queries.shifts
-        ]
+        kinds = [lax.dynamic_slice_in_dim(kind_v, start, CHUNK) for kind_v, _ in queries.shifts]
         shifts = tuple((kind_c, x) for kind_c, (_, x) in zip(kinds, queries.shifts, strict=True))
-        first_B = start + block_rows() * jnp.arange(chunk_rows() // block_rows())
-        asked_B = (first_B >= chunk * chunk_rows()) & (first_B < items)
+        first_B = start + BLOCK * jnp.arange(CHUNK // BLOCK)
+        asked_B = (first_B >= chunk * CHUNK) & (first_B < items)
         maxima_BR = _maxima_of_chunk(scores_cR, shifts, asked_B)
         return maxima_BR, maxima_BR.reshape(-1, GROUP, len(queries_RD)).max(axis=1)
 
-    found = lax.map(one, jnp.arange(-(-_in_blocks(len(rows_vD)) // chunk_rows())))
+    found = lax.map(one, jnp.arange(-(-_in_blocks(len(rows_vD)) // CHUNK)))
     maxima_AR, group_GR = (x.reshape(-1, len(queries_RD)) for x in found)
-    return maxima_AR, group_GR
+    return maxima_AR, group_GR.T
 
 
 def _maxima_of_chunk(scores_cR: jax.Array, shifts: Shifts, asked_B: jax.Array) -> jax.Array:
     """(B, R) largest score of each block, with what all kinds add; -inf if it is not asked for."""
-    scores_BbR = scores_cR.reshape(-1, block_rows(), scores_cR.shape[1])
+    scores_BbR = scores_cR.reshape(-1, BLOCK, scores_cR.shape[1])
     if not shifts or platform() != "cpu":
         if shifts:
             scores_BbR += shifted(shifts, lambda kind_c: kind_c).reshape(scores_BbR.shape)
@@ -250,10 +238,10 @@ def _maxima_of_chunk(scores_cR: jax.Array, shifts: Shifts, asked_B: jax.Array) -
     # XLA makes one of it only with these barriers, and with a maximum as the last operation.
     slots = [jnp.asarray(shift.slot_K).at[kind_c].get(mode=SURE) for kind_c, shift in shifts]
     maxima_BR = jnp.full_like(scores_BbR[:, 0], -jnp.inf)
-    for row in range(block_rows()):
+    for row in range(BLOCK):
         row_BR = scores_BbR[:, row]
         for slot_c, (_, shift) in zip(slots, shifts, strict=True):
-            slot_B = slot_c.reshape(-1, block_rows())[:, row]
+            slot_B = slot_c.reshape(-1, BLOCK)[:, row]
             row_BR += jnp.asarray(shift.bias_GR).at[slot_B].get(mode=SURE)
         maxima_BR = jnp.maximum(maxima_BR, jnp.where(asked_B[:, None], row_BR, -jnp.inf))
         if row % _FUSED_ROWS == _FUSED_ROWS - 1:
@@ -261,17 +249,33 @@ def _maxima_of_chunk(scores_cR: jax.Array, shifts: Shifts, asked_B: jax.Array) -
     return maxima_BR
 
 
+def _best_blocks(
+    maxima_AR: jax.Array, group_RG: jax.Array, wanted: int, recall: float
+) -> jax.Array:
+    """(R, W) numbers of the blocks with the largest maxima, of equal ones the first."""
+    if recall < 1:
+        return lax.approx_max_k(maxima_AR.T, wanted, recall_target=recall)[1]
+    if group_RG.shape[1] <= 2 * wanted:
+        return top_k_of_scores(maxima_AR.T, wanted)[1]
+    group_RW = jnp.sort(top_k_of_scores(group_RG, wanted)[1], axis=1)
+    block_RWG = group_RW[:, :, None] * GROUP + jnp.arange(GROUP)
+    block_RN = block_RWG.reshape(len(group_RW), -1)
+    maxima_RN = maxima_AR[block_RN, jnp.arange(len(group_RW))[:, None]]
+    place_RW = top_k_of_scores(maxima_RN, wanted)[1]
+    return jnp.take_along_axis(block_RN, place_RW, axis=1)
+
+
 def _look_into(
     rows_vD: jax.Array, queries_RD: jax.Array, block_RW: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """(scores, rows of the shard) of all that the blocks hold, both (R, C), in row order.
+    """(scores, rows of the shard) of all that the blocks hold, both (R, W · BLOCK), in row order.
 
     Rows of the last chunk that belong to the one before it get -inf.
     """
-    chunk_RW, within_RW = jnp.divmod(block_RW, chunk_rows() // block_rows())
-    start_RW = _chunk_start(chunk_RW, len(rows_vD)) + within_RW * block_rows()
+    chunk_RW, within_RW = jnp.divmod(block_RW, CHUNK // BLOCK)
+    start_RW = _chunk_start(chunk_RW, len(rows_vD)) + within_RW * BLOCK
     by_columns, on_cpu = _stored_by_columns(rows_vD.shape[1]), platform() == "cpu"
-    take = functools.partial(lax.dynamic_slice_in_dim, rows_vD, slice_size=block_rows())
+    take = functools.partial(lax.dynamic_slice_in_dim, rows_vD, slice_size=BLOCK)
 
     def of_block(start: jax.Array, query_D: jax.Array) -> jax.Array:
         return with_layout_constraint(take(start), Layout((1, 0))) @ query_D
@@ -285,16 +289,16 @@ def _look_into(
         # A block is one piece of memory, copied as a whole; then product and sum are one kernel, in
         # a third of the time of the product of a matrix by one vector.
         width = rows_vD.shape[1]
-        blocks = rows_vD[: _in_blocks(len(rows_vD))].reshape(-1, block_rows() * width)
-        rows_CD = blocks.at[start_W // block_rows()].get(mode=SURE).reshape(-1, width)
-        return (rows_CD * query_D).sum(axis=1).reshape(-1, block_rows())
+        blocks = rows_vD[: _in_blocks(len(rows_vD))].reshape(-1, BLOCK * width)
+        rows_CD = blocks.at[start_W // BLOCK].get(mode=SURE).reshape(-1, width)
+        return (rows_CD * query_D).sum(axis=1).reshape(-1, BLOCK)
 
-    together = max(1, _REFINED // (block_RW.shape[1] * block_rows() * rows_vD.shape[1]))
-    together = min(together, len(queries_RD), _CACHED_USERS if on_cpu else together)
-    alone = by_columns or together == 1
-    scores_RWb = lax.map(of_user, (queries_RD, start_RW), batch_size=None if alone else together)
-    row_RWb = start_RW[:, :, None] + jnp.arange(block_rows())
-    scores_RWb = jnp.where(row_RWb >= chunk_RW[:, :, None] * chunk_rows(), scores_RWb, -jnp.inf)
+    together = max(1, _REFINED // (block_RW.shape[1] * BLOCK * rows_vD.shape[1]))
+    alone = by_columns or on_cpu  # where one user's blocks fill the cache
+    together = None if alone else min(together, len(queries_RD))
+    scores_RWb = lax.map(of_user, (queries_RD, start_RW), batch_size=together)
+    row_RWb = start_RW[:, :, None] + jnp.arange(BLOCK)
+    scores_RWb = jnp.where(row_RWb >= chunk_RW[:, :, None] * CHUNK, scores_RWb, -jnp.inf)
     return scores_RWb.reshape(len(block_RW), -1), row_RWb.reshape(len(block_RW), -1)
 
 
@@ -317,10 +321,28 @@ def _listed(
     row_RT = jnp.take_along_axis(row_RC, place_RT, axis=1)
     if excluded_RH.shape[1]:
         excluded_RT = (row_RT[:, :, None] == excluded_RH[:, None, :]).any(axis=2)
-        score_RT = jnp.where(excluded_RT, -jnp.inf, score_RT)
-        score_RT, place_RT = lax.top_k(score_RT, min(k, take))
-        row_RT = jnp.take_along_axis(row_RT, place_RT, axis=1)
+        # The k-th listed one stands behind all places up to which fewer are.
+        listed_RT = jnp.cumsum(~excluded_RT, axis=1)
+        place_RK = (listed_RT[:, :, None] <= jnp.arange(k)).sum(axis=1)
+        score_RT = jnp.take_along_axis(score_RT, place_RK, axis=1, mode="fill", fill_value=-jnp.inf)
+        row_RT = jnp.take_along_axis(row_RT, place_RK, axis=1, mode="fill", fill_value=0)
     if (missing := k - row_RT.shape[1]) > 0:  # a shard of fewer rows than the list is long
         score_RT = jnp.pad(score_RT, ((0, 0), (0, missing)), constant_values=-jnp.inf)
         row_RT = jnp.pad(row_RT, ((0, 0), (0, missing)))
     return jnp.where(score_RT > -jnp.inf, row_RT, 0).astype(jnp.int32), score_RT
+
+
+def top_k_of_scores(values_RN: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+    """`lax.top_k`, exactly, in half of its time on CPUs, where each user has a heap of K.
+
+    A few bisections find a value that K are not below; what is, need not go through the heap.
+    """
+    finite_RN = jnp.isfinite(values_RN)
+    low_R1 = jnp.min(values_RN, axis=1, keepdims=True, where=finite_RN, initial=jnp.inf)
+    high_R1 = values_RN.max(axis=1, keepdims=True)
+    for _ in range(_BISECTIONS):
+        middle_R1 = (low_R1 + high_R1) / 2
+        enough_R1 = (values_RN >= middle_R1).sum(axis=1, keepdims=True) >= k
+        low_R1 = jnp.where(enough_R1, middle_R1, low_R1)
+        high_R1 = jnp.where(enough_R1, high_R1, middle_R1)
+    return lax.top_k(jnp.where(values_RN >= low_R1, values_RN, -jnp.inf), k)
