@@ -9,6 +9,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
@@ -19,9 +20,11 @@ from negflax.calibration.kind_terms import (
     BLOCKS,
     FORMS,
     ONLY_FITTED,
+    REJECTIONS,
     SCALARS,
     START,
     Scales,
+    shift,
 )
 from negflax.calibration.label_facts import label_facts
 from negflax.calibration.labelled_states import Model, labelled_states
@@ -179,9 +182,14 @@ def _kept(
         if rest == names:
             continue
         without, without_N = fitted(rest, np.where(now.theta_P != 0, now.theta_P, start_P))
-        gains[block] = _gain(without_N - losses_N, held)
-        if not _stays(block, gains, settings):
-            rows += [_row(x, "dropped", block, *gains[block]) for x in names if x not in rest]
+        gain, error = gains[block] = _gain(without_N - losses_N, held)
+        raises = block == "rejected" and _raises(now.theta_P, fit)
+        # What feedback is compared with stays where feedback does.
+        later = list(BLOCKS)[list(BLOCKS).index(block) + 1 :]
+        needed = any(name in BLOCKS[other] for other in later for name in names)
+        if raises or not (needed or gain > settings.keep * error):
+            said = "raises scores" if raises else "dropped"
+            rows += [_row(x, said, block, *gains[block]) for x in names if x not in rest]
             names, now, losses_N = rest, without, without_N
     for block, scalars in BLOCKS.items():
         for scalar in (name for name in scalars if name in names):
@@ -190,13 +198,18 @@ def _kept(
     return Kept(now, names, rows, losses_N)
 
 
-def _stays(block: str, gains: dict[str, Any], settings: CalibrationConfig) -> bool:
-    """Whether a block helps; what feedback is compared with stays where feedback does."""
-    later = list(BLOCKS)[list(BLOCKS).index(block) + 1 :]
-    if any(name in gains and _stays(name, gains, settings) for name in later):
-        return True
-    gain, error = gains[block]
-    return gain > settings.keep * error
+def _raises(theta_P: np.ndarray, data: Data) -> bool:
+    """Whether rejections raise the scores of their kinds, on average over the data.
+
+    Users reject most where they watch most, so a taste that the model has missed can look like an
+    effect of rejections.
+    """
+    values = dict(zip(SCALARS, theta_P, strict=True))
+    given = {name: data.features[name] for name in REJECTIONS}
+    none = data.features | {name: jnp.zeros_like(x) for name, x in given.items()}
+    change_NM = shift(values, data.features, jnp) - shift(values, none, jnp)
+    rejected_NM = sum(given.values()) > 0
+    return float(jnp.sum(change_NM, where=rejected_NM)) > 0
 
 
 def _of_use(row: dict[str, Any], kind: str) -> dict[str, Any]:

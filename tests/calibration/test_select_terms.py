@@ -90,6 +90,19 @@ def test_nothing_is_learned_from_a_coin():
         assert abs(fitted_shift(found, 3, 1) - fitted_shift(found, 3, 0)) < 0.03
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_a_rejection_never_raises_scores(form):
+    def watched_where_disliked(seen_NM, dislike_NM):
+        return 0.4 * dislike_NM - 0.03 * seen_NM
+
+    fit, held = (drawn(watched_where_disliked, seed) for seed in (5, 6))
+    found = _kept(FORMS[form]["cluster"], fit, held, WEIGHTS, SETTINGS)
+    said = {row[""]: row for row in found.rows if row["block"] == "rejected"}
+    assert set(said) == {"raises scores"}
+    assert said["raises scores"]["held_out_gain"] > 0
+    assert fitted_shift(found, 3, 1) == fitted_shift(found, 3, 0)
+
+
 def test_the_gradient_of_the_shift():
     rng = np.random.default_rng(4)
     found = features(rng.integers(0, 5, (7, 8)).astype(float), np.full(7, 9.0), SCALES, np)
