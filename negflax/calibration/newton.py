@@ -218,6 +218,12 @@ def losses(theta_P: np.ndarray, data: Data, weights: Weights) -> np.ndarray:
     return np.asarray(_losses(theta_P, on_device, weights.objective, weights.scalars), np.float64)
 
 
+def losses_of_shift(b_NM: jax.Array, data: Data, weights: Weights) -> np.ndarray:
+    """(N,) float64 objective of each label, the scores of all components being moved by b."""
+    m_N, _ = _margins(b_NM, data)
+    return np.asarray(_objective(weights.objective, weights.scalars, data)(m_N), np.float64)
+
+
 def derivatives(theta_P: np.ndarray, data: Data, weights: Weights) -> tuple[np.ndarray, np.ndarray]:
     """(gradients (N, P) of the labels, Hessian (P, P) of their sum), float64."""
     on_device = data._replace(user_N=jnp.zeros(len(data.logit_N), jnp.int32))

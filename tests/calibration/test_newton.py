@@ -8,7 +8,7 @@ import pytest
 from negflax.calibration import newton
 from negflax.calibration.kind_counts import counts_of, kind_of_items
 from negflax.calibration.kind_shift import num_kinds
-from negflax.calibration.kind_terms import SCALARS, Scales
+from negflax.calibration.kind_terms import SCALARS, Scales, shift
 from negflax.calibration.label_facts import label_facts
 from negflax.calibration.labelled_states import Model, labelled_states
 from negflax.calibration.newton import Weights
@@ -77,10 +77,12 @@ def test_losses_are_those_of_all_items(sequences, calibrated, kind, horizon, exc
     facts = label_facts(model, sequences, states, kind_V, model.candidates(kind_V, 0))
     data = newton.data_of(facts, SCALES, WEIGHTS)
     theta_P = np.random.default_rng(0).normal(size=len(SCALARS))
-    found = newton.losses(theta_P, data, WEIGHTS).sum()
-    assert found == pytest.approx(
+    found_N = newton.losses(theta_P, data, WEIGHTS)
+    assert found_N.sum() == pytest.approx(
         direct_losses(trained, sequences, states, theta_P, kind).sum(), rel=1e-4
     )
+    b_NM = shift(dict(zip(SCALARS, theta_P, strict=True)), data.features, np)
+    np.testing.assert_allclose(newton.losses_of_shift(b_NM, data, WEIGHTS), found_N, rtol=1e-4)
 
 
 def test_states_are_those_of_the_histories(sequences, trained):

@@ -1,0 +1,114 @@
+"""Is the calibration's response to rejections as strong as held-out labels want it?
+
+  python -m benchmarks.response_strength --runs=runs/worlds --json=strength.json   # 10 CPU minutes
+
+For the runs of `launch.simulate worlds` (docs/responsiveness.md): what rejections add to the scores
+of their cluster is multiplied by each factor. The table has by how much the objective on the labels
+of the validation period is then higher than with factor 1, per 1,000 labels, with the standard
+error over users: the mean over training seeds, and over worlds of one name. All scalars were fitted
+on the training period. Above 0, the factor is worse than 1.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags, logging
+
+from benchmarks._inside_held_out import HELD_OUT, KIND, labels_of, per_thousand
+from launch import flags as shared
+from launch.worlds import ARMS
+from negflax.calibration import Calibration, newton, read_calibration
+from negflax.calibration.kind_terms import REJECTIONS, shift
+from negflax.calibration.newton import Data
+from negflax.calibration.select_terms import weights_of
+from negflax.config import ConfigError, MeshConfig
+from negflax.data import Sequences, open_sequences
+from negflax.evaluate import format_table
+from negflax.files import write_json
+from negflax.mesh import make_mesh
+from negflax.train.restore import load_trained, load_weight_sums
+
+RUNS = flags.DEFINE_string("runs", "runs/worlds", "Folder of `launch.simulate worlds`.")
+WORLDS = flags.DEFINE_list("worlds", ["heedless", "reacting_weakly"], "Named worlds.")
+NAMES = flags.DEFINE_list("arms", list(ARMS), "Arms.")
+FACTORS = flags.DEFINE_list("factors", ["0", "0.5", "0.75", "1", "1.25", "1.5"], "Factors.")
+
+
+def losses_of(calibration: Calibration, data: Data, weights: Any, factors: list[float]) -> Any:
+    """(F, N) objective of each label, with what rejections add multiplied by each factor."""
+    values = calibration.values.get(KIND, {})
+    none = data.features | {name: jnp.zeros_like(data.features[name]) for name in REJECTIONS}
+    without_NM = shift(values, none, jnp)
+    added_NM = shift(values, data.features, jnp) - without_NM
+    return np.stack(
+        [
+            newton.losses_of_shift(without_NM + factor * added_NM, data, weights)[: data.labels]
+            for factor in factors
+        ]
+    )
+
+
+def world_changes(folders: list[Path], factors: list[float]) -> list[tuple[float, float]]:
+    """(mean change of the objective, standard error) of each factor, over runs of one world."""
+    mesh, found = make_mesh(MeshConfig(), jax.devices()[:1]), []
+    sequences: Sequences | None = None
+    for folder in folders:
+        trained = load_trained(folder, "latest", mesh)
+        sequences = sequences or open_sequences(
+            trained.config, folder.parent.parent, trained.catalogue
+        )
+        weights = weights_of(trained, load_weight_sums(folder, "latest", mesh))
+        settings = dataclasses.replace(trained.config.calibration, kinds=(KIND,))
+        data = labels_of(trained, sequences, weights, settings, HELD_OUT)
+        found.append(losses_of(read_calibration(folder), data, weights, [1.0, *factors]))
+        logging.info("%s: measured", folder)
+    losses_FN = np.mean(found, axis=0)
+    user_N = np.asarray(data.user_N)[: data.labels]
+    return [per_thousand(loss_N - losses_FN[0], user_N) for loss_N in losses_FN[1:]]
+
+
+def row_of(world: str, arm: str, factors: list[float]) -> dict[str, Any]:
+    """A row of the table: all worlds of a name.
+
+    Raises:
+      ConfigError: the folder has no calibrated runs.
+    """
+    by_world: dict[Path, list[Path]] = {}
+    for path in sorted(Path(RUNS.value, world).glob(f"world*/{arm}/seed*/calibration.json")):
+        by_world.setdefault(path.parents[2], []).append(path.parent)
+    if not by_world:
+        raise ConfigError(f"--runs={RUNS.value}: no calibrated runs of {arm} in world {world}")
+    changes_GF2 = np.array([world_changes(folders, factors) for folders in by_world.values()])
+    errors_F = np.sqrt((changes_GF2[..., 1] ** 2).sum(axis=0)) / len(by_world)
+    row: dict[str, Any] = {"world": world, "arm": arm, "worlds": len(by_world)}
+    row["runs"] = sum(map(len, by_world.values()))
+    means_F = changes_GF2[..., 0].mean(axis=0)
+    for factor, change, error in zip(factors, means_F, errors_F, strict=True):
+        row |= {f"{factor:g}": float(change), f"{factor:g}_error": float(error)}
+    return row
+
+
+def main(argv: list[str]) -> None:
+    """See the module."""
+    del argv
+    shared.start(Path(RUNS.value))
+    factors = [float(x) for x in FACTORS.value]
+    rows = [row_of(world, arm, factors) for world in WORLDS.value for arm in NAMES.value]
+    shown = [
+        {name: row[name] for name in ("world", "arm", "worlds", "runs")}
+        | {f"{x:g}": f"{row[f'{x:g}']:+.1f} ± {row[f'{x:g}_error']:.1f}" for x in factors}
+        for row in rows
+    ]
+    print(format_table(shown))
+    if shared.JSON.value:
+        write_json(shared.JSON.value, {"rows": rows})
+
+
+if __name__ == "__main__":
+    shared.run(main)
