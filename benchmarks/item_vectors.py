@@ -1,6 +1,6 @@
 """Whether given vectors of items help: MovieLens 100K, with and without, over seeds.
 
-  python -m benchmarks.item_vectors --json=item_vectors.json      # about 15 CPU minutes
+  python -m benchmarks.item_vectors --json=item_vectors.json      # about 6 CPU minutes
 
 The vector of a film is made of its title and genres: each word is hashed to one of 256 places with
 a sign, and the vector has length 1. Models differ in config.model.composed alone; settings, split
