@@ -98,7 +98,7 @@ def test_personal_baselines_beside_two_runs(workdir, tmp_path, capsys):
     other = tmp_path / "again"
     shutil.copytree(workdir, other)
     both = f"--workdir={workdir},{other}"
-    run("evaluate", "--personal", both, f"--json={tmp_path / 'p'}", "--checkpoint=latest")
+    run("evaluate", "--personal", both, f"--json={tmp_path / 'p'}")
     found = figures(tmp_path / "p")
     assert found["again/hr_p@5"] == found["hr_p@5"]
     for name in ("rate_adjusted", "negative_example"):
