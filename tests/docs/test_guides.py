@@ -157,7 +157,10 @@ def nothing_registered():
 
 @pytest.mark.system
 def test_make_train_prints_what_the_page_shows(tmp_path):
-    """The whole run of the first page, in some minutes; last digits differ between machines."""
+    """The whole run of the first page, in some minutes.
+
+    Rounding differs between machines, and decides which of two equally good checkpoints is best.
+    """
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     command = "python -m launch.train --config=configs/synthetic.py --workdir=runs/synthetic"
     (_, shown), *_ = [one for one in printed_blocks("docs/quickstart.md") if one[0] == "text"]
@@ -166,7 +169,7 @@ def test_make_train_prints_what_the_page_shows(tmp_path):
     (words, numbers), (shown_words, shown_numbers) = figures(printed), figures(shown)
     assert words == shown_words
     for found, expected in zip(numbers, shown_numbers, strict=True):  # shares; percent, counts
-        assert abs(found - expected) <= (0.006 if abs(expected) < 1 else 0.02 * abs(expected) + 1)
+        assert abs(found - expected) <= (0.012 if abs(expected) < 1 else 0.02 * abs(expected) + 3)
 
 
 def test_extending(tmp_path, monkeypatch):
