@@ -82,10 +82,3 @@ def gain(runs: list[Run], base: list[Run]) -> tuple[float, float]:
     if len(runs) > 1:
         square += change_GN.mean(axis=1).var(ddof=1) / len(runs)
     return float(mean_N.mean()), float(np.sqrt(square))
-
-
-def per_thousand(change_N: np.ndarray, user_N: np.ndarray) -> tuple[float, float]:
-    """(mean change of the objective, its standard error over users), per 1,000 labels."""
-    total_U = np.bincount(np.unique(user_N, return_inverse=True)[1], change_N - change_N.mean())
-    labels = len(change_N) / 1_000
-    return float(change_N.sum() / labels), float(np.sqrt((total_U**2).sum()) / labels)

@@ -1,12 +1,12 @@
 """Is the calibration's response to rejections as strong as held-out labels want it?
 
-  python -m benchmarks.response_strength --runs=runs/worlds --json=strength.json   # 10 CPU minutes
+  python -m benchmarks.response_strength --runs=runs/worlds --json=strength.json    # 3 CPU minutes
 
 For the runs of `launch.simulate worlds` (docs/responsiveness.md): what rejections add to the scores
 of their cluster is multiplied by each factor. The table has by how much the objective on the labels
 of the validation period is then higher than with factor 1, per 1,000 labels, with the standard
-error over users: the mean over training seeds, and over worlds of one name. All scalars were fitted
-on the training period. Above 0, the factor is worse than 1.
+error over users and training seeds: the mean over both, and over worlds of one name. All scalars
+were fitted on the training period. Above 0, the factor is worse than 1.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags, logging
 
-from benchmarks._inside_held_out import HELD_OUT, KIND, labels_of, per_thousand
+from benchmarks._inside_held_out import HELD_OUT, KIND, Run, gain, labels_of
 from launch import flags as shared
 from launch.worlds import ARMS
 from negflax.calibration import Calibration, newton, read_calibration
-from negflax.calibration.kind_terms import REJECTIONS, shift
-from negflax.calibration.newton import Data
+from negflax.calibration.kind_terms import REJECTION_FEATURES, shift
+from negflax.calibration.newton import Data, Weights
 from negflax.calibration.select_terms import weights_of
 from negflax.config import ConfigError, MeshConfig
 from negflax.data import Sequences, open_sequences
@@ -35,15 +35,21 @@ from negflax.mesh import make_mesh
 from negflax.train.restore import load_trained, load_weight_sums
 
 RUNS = flags.DEFINE_string("runs", "runs/worlds", "Folder of `launch.simulate worlds`.")
-WORLDS = flags.DEFINE_list("worlds", ["heedless", "reacting_weakly"], "Named worlds.")
+WORLDS = flags.DEFINE_list(
+    "worlds", ["heedless", "grumble", "loose", "reacting", "reacting_weakly"], "Named worlds."
+)
 NAMES = flags.DEFINE_list("arms", list(ARMS), "Arms.")
 FACTORS = flags.DEFINE_list("factors", ["0", "0.5", "0.75", "1", "1.25", "1.5"], "Factors.")
 
 
-def losses_of(calibration: Calibration, data: Data, weights: Any, factors: list[float]) -> Any:
+def losses_of(
+    calibration: Calibration, data: Data, weights: Weights, factors: list[float]
+) -> np.ndarray:
     """(F, N) objective of each label, with what rejections add multiplied by each factor."""
     values = calibration.values.get(KIND, {})
-    none = data.features | {name: jnp.zeros_like(data.features[name]) for name in REJECTIONS}
+    none = data.features | {
+        name: jnp.zeros_like(data.features[name]) for name in REJECTION_FEATURES
+    }
     without_NM = shift(values, none, jnp)
     added_NM = shift(values, data.features, jnp) - without_NM
     return np.stack(
@@ -56,7 +62,8 @@ def losses_of(calibration: Calibration, data: Data, weights: Any, factors: list[
 
 def world_changes(folders: list[Path], factors: list[float]) -> list[tuple[float, float]]:
     """(mean change of the objective, standard error) of each factor, over runs of one world."""
-    mesh, found = make_mesh(MeshConfig(), jax.devices()[:1]), []
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+    runs: list[list[Run]] = []  # by training seed: of factor 1, and of each factor
     sequences: Sequences | None = None
     for folder in folders:
         trained = load_trained(folder, "latest", mesh)
@@ -66,11 +73,13 @@ def world_changes(folders: list[Path], factors: list[float]) -> list[tuple[float
         weights = weights_of(trained, load_weight_sums(folder, "latest", mesh))
         settings = dataclasses.replace(trained.config.calibration, kinds=(KIND,))
         data = labels_of(trained, sequences, weights, settings, HELD_OUT)
-        found.append(losses_of(read_calibration(folder), data, weights, [1.0, *factors]))
+        user_N = np.asarray(data.user_N)[: data.labels]
+        losses_FN = losses_of(read_calibration(folder), data, weights, [1.0, *factors])
+        runs.append([Run(None, weights.w, losses_N, user_N) for losses_N in losses_FN])
         logging.info("%s: measured", folder)
-    losses_FN = np.mean(found, axis=0)
-    user_N = np.asarray(data.user_N)[: data.labels]
-    return [per_thousand(loss_N - losses_FN[0], user_N) for loss_N in losses_FN[1:]]
+    as_fitted, *scaled = (list(of_factor) for of_factor in zip(*runs, strict=True))
+    gains = [gain(as_fitted, of_factor) for of_factor in scaled]
+    return [(1_000 * worse, 1_000 * error) for worse, error in gains]
 
 
 def row_of(world: str, arm: str, factors: list[float]) -> dict[str, Any]:

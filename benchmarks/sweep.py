@@ -52,6 +52,7 @@ SMALL = {
     "model.hidden": 32,
     "model.embedding": 32,
     "loss.weight_policy": "constant",
+    "loss.exclude_seen": False,
     "loss.positives_only_steps": 20,
     "loss.ramp_steps": 10,
     "train.steps": 200,

@@ -34,8 +34,8 @@ _SCALARS = {
     for belief, evidence in EVIDENCE.items()
 }
 _REJECTIONS = ("aversion/dislike", "aversion/dismissal")
-# Features that are 0 for a user who rejected nothing.
-REJECTIONS = ("dislike", "recent_dislike", "rate", "dismissal")
+# 0 for a user who rejected nothing.
+REJECTION_FEATURES = ("dislike", "recent_dislike", "rate", "dismissal")
 # Blocks stay or go together, the last one first: which scalar of a block has the better likelihood
 # is decided by noise, while a dislike after a long history means different things by each.
 BLOCKS = {

@@ -20,7 +20,7 @@ from negflax.calibration.kind_terms import (
     BLOCKS,
     FORMS,
     ONLY_FITTED,
-    REJECTIONS,
+    REJECTION_FEATURES,
     SCALARS,
     START,
     Scales,
@@ -205,7 +205,7 @@ def _raises(theta_P: np.ndarray, data: Data) -> bool:
     effect of rejections.
     """
     values = dict(zip(SCALARS, theta_P, strict=True))
-    given = {name: data.features[name] for name in REJECTIONS}
+    given = {name: data.features[name] for name in REJECTION_FEATURES}
     none = data.features | {name: jnp.zeros_like(x) for name, x in given.items()}
     change_NM = shift(values, data.features, jnp) - shift(values, none, jnp)
     rejected_NM = sum(given.values()) > 0

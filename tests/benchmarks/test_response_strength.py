@@ -6,7 +6,6 @@ import numpy as np
 import programs
 import pytest
 
-from benchmarks._inside_held_out import per_thousand
 from negflax.calibration import Calibration, newton
 from negflax.calibration.kind_terms import START, Scales
 from negflax.calibration.label_facts import LabelFacts
@@ -50,13 +49,3 @@ def test_factors_are_of_what_rejections_add(facts):
     expected = [newton.losses(theta_P, one, WEIGHTS) for one in (unrejected, data)]
     np.testing.assert_allclose(found_FN[:2], expected, rtol=1e-5)
     assert np.abs(found_FN[2] - found_FN[1]).max() > 0.1
-
-
-def test_errors_are_over_users():
-    rng = np.random.default_rng(1)
-    user_N, change_N = rng.integers(0, 7, 400), rng.normal(size=400)
-    mean = change_N.mean()
-    totals = [(change_N[user_N == user] - mean).sum() for user in range(7)]
-    assert per_thousand(change_N, user_N) == pytest.approx(
-        (1_000 * mean, 1_000 * np.sqrt(np.square(totals).sum()) / 400)
-    )
