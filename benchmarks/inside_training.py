@@ -35,7 +35,7 @@ from configs import responsiveness as responsiveness_config
 from launch import flags as shared
 from launch import respond
 from launch.arm_runs import World
-from launch.worlds import ARMS
+from launch.worlds import TRAINED
 from negflax.calibration import Calibration
 from negflax.calibration.kind_terms import Scales
 from negflax.config import Config, from_config_dict
@@ -49,7 +49,7 @@ from negflax.simulate.walk import Plan
 from negflax.train.restore import Trained
 
 WORLDS = flags.DEFINE_list("worlds", ["heedless", "reacting", "control"], "Named worlds.")
-NAMES = flags.DEFINE_list("arms", list(ARMS), "Arms.")
+NAMES = flags.DEFINE_list("arms", list(TRAINED), "Arms.")
 CHOSEN = flags.DEFINE_list("variants", list(VARIANTS), "Variants; `alone` is always trained.")
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Training seeds.")
 PAIRS = flags.DEFINE_integer("pairs", 800, "Pairs of users.")
@@ -77,7 +77,7 @@ def config_of(world: str, arm: str, users: int, folder: Path) -> Config:
         data=dataclasses.replace(config.data, cache_dir=str(folder / "data")),
         loss=dataclasses.replace(
             config.loss,
-            objective=ARMS[arm],
+            objective=TRAINED[arm],
             positives_only_steps=round(POSITIVES_ONLY_STEPS * users),
             ramp_steps=min(config.loss.ramp_steps, users // 60),
         ),

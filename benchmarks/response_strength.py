@@ -23,16 +23,16 @@ from absl import flags, logging
 from benchmarks._inside_held_out import HELD_OUT, KIND, Run, gain, labels_of
 from launch import flags as shared
 from launch.worlds import ARMS
-from negflax.calibration import Calibration, newton, read_calibration
+from negflax.calibration import Calibration, load_calibrated, newton
 from negflax.calibration.kind_terms import REJECTION_FEATURES, shift
+from negflax.calibration.label_weights import weights_of_fit
 from negflax.calibration.newton import Data, Weights
-from negflax.calibration.select_terms import weights_of
 from negflax.config import ConfigError, MeshConfig
 from negflax.data import Sequences, open_sequences
 from negflax.evaluate import format_table
 from negflax.files import write_json
 from negflax.mesh import make_mesh
-from negflax.train.restore import load_trained, load_weight_sums
+from negflax.train.restore import load_weight_sums
 
 RUNS = flags.DEFINE_string("runs", "runs/worlds", "Folder of `launch.simulate worlds`.")
 WORLDS = flags.DEFINE_list(
@@ -66,15 +66,15 @@ def world_changes(folders: list[Path], factors: list[float]) -> list[tuple[float
     runs: list[list[Run]] = []  # by training seed: of factor 1, and of each factor
     sequences: Sequences | None = None
     for folder in folders:
-        trained = load_trained(folder, "latest", mesh)
+        trained = load_calibrated(folder, "latest", mesh)
         sequences = sequences or open_sequences(
             trained.config, folder.parent.parent, trained.catalogue
         )
-        weights = weights_of(trained, load_weight_sums(folder, "latest", mesh))
+        weights = weights_of_fit(trained, load_weight_sums(folder, "latest", mesh))
         settings = dataclasses.replace(trained.config.calibration, kinds=(KIND,))
         data = labels_of(trained, sequences, weights, settings, HELD_OUT)
         user_N = np.asarray(data.user_N)[: data.labels]
-        losses_FN = losses_of(read_calibration(folder), data, weights, [1.0, *factors])
+        losses_FN = losses_of(trained.calibration, data, weights, [1.0, *factors])
         runs.append([Run(None, weights.w, losses_N, user_N) for losses_N in losses_FN])
         logging.info("%s: measured", folder)
     as_fitted, *scaled = (list(of_factor) for of_factor in zip(*runs, strict=True))

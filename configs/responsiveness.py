@@ -1,21 +1,24 @@
-"""The arms of docs/responsiveness.md: one recipe with three ways to use dislikes.
+"""The arms of docs/responsiveness.md: one recipe with four ways to use dislikes.
 
   python -m launch.train --config=configs/responsiveness.py:no_signal --workdir=runs/no_signal/seed0
   python -m launch.train --config=configs/responsiveness.py:input_only \
     --workdir=runs/input_only/seed0
   python -m launch.train --config=configs/responsiveness.py:input_and_label \
     --workdir=runs/input_and_label/seed0
+  python -m launch.train --config=configs/responsiveness.py:input_then_label \
+    --workdir=runs/input_then_label/seed0
 
 For more training seeds, use seed1, … with --config.train.seed=1, …. Then run
 
   python -m launch.simulate responsiveness \
-    --workdir=runs/no_signal,runs/input_only,runs/input_and_label --html=responsiveness.html
+    --workdir=runs/no_signal,runs/input_only,runs/input_and_label,runs/input_then_label \
+    --html=responsiveness.html
 """
 
 from negflax import config as negflax_config
 
 FEATURES = ("dislike", "dismissal", "dwell", "watch_ratio", "gap", "creator", "cluster")
-ARMS = ("no_signal", "input_only", "input_and_label")
+ARMS = ("no_signal", "input_only", "input_and_label", "input_then_label")
 
 
 def get_config(arm: str = "input_and_label"):
@@ -42,4 +45,6 @@ def get_config(arm: str = "input_and_label"):
     config.train.eval_every = 0
     # A dot product cannot lower one cluster alone; counts of feedback by cluster and creator can.
     config.calibration.after_training = arm != "no_signal"
+    if arm == "input_then_label":  # the model of `input_only`, with dislikes as labels afterwards
+        config.calibration.omega = config.loss.omega
     return config

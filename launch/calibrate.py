@@ -83,8 +83,9 @@ def main(argv: list[str]) -> None:
     calibration = calibrate(trained, sequences, sums, settings)
     report = calibration.report
     print(format_table(report["rows"]))
+    aim = f", ω = {settings.omega:g} of its own" if settings.omega else ""
     print(
-        f"fitted on {report['labels']:,} labels with w = {report['w']:.4g}, chosen on "
+        f"fitted on {report['labels']:,} labels with w = {report['w']:.4g}{aim}, chosen on "
         f"{report['held_out_labels']:,} validation labels; gains are those of the objective per "
         "label"
     )

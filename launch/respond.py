@@ -197,10 +197,8 @@ def shares_of_ceilings(
     named, rows = {}, []
     aims: dict[str, dict[str, list[Aim]]] = {}
     for arm in heads if worlds[0].config else ():
-        w, omega = (
-            [world.weights[arm] for world in worlds],
-            worlds[0].runs[arm][0].config.loss.omega,
-        )
+        w, first = [world.weights[arm] for world in worlds], worlds[0].runs[arm][0]
+        omega = ceiling.own_omega(first) or first.config.loss.omega
         if None in w:
             continue
         named[f"w/{arm}"] = float(np.mean(w))

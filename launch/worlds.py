@@ -1,14 +1,18 @@
-"""`launch.simulate worlds`: both arms in every named world, their calibration, and its effect.
+"""`launch.simulate worlds`: all arms in every named world, their calibration, and its effect.
 
 <workdir>/<world>/world<seed of the world>/<arm>/seed<seed of training> holds a run. A repeated
 command goes on where the last one stopped: it trains what is not trained, calibrates what is not
 calibrated, and measures the worlds whose runs or settings have changed.
+
+`input_then_label` is the model of `input_only`, not trained again: dislikes are labels of its
+calibration alone.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,7 @@ import jax
 from absl import logging
 
 from negflax.calibration import load_calibrated, read_calibration
+from negflax.calibration.stored_calibration import FILE
 from negflax.config import Config, ConfigError, MeshConfig
 from negflax.data import open_sequences
 from negflax.evaluate import format_table
@@ -30,14 +35,17 @@ from negflax.simulate.responsiveness import Settings
 from negflax.simulate.terms_kept import with_terms
 from negflax.train.loop import DONE
 from negflax.train.restore import load_weight_sums
+from negflax.train.run_config import CONFIG, write_config
 from negflax.world import NAMED_WORLDS
 
 from . import flags as shared
 from . import respond
 from .arm_runs import SEED_FOLDER, World
 
-ARMS = {"input_only": "ssm", "input_and_label": "ntr"}
-# What each arm is measured with: its calibration, and none.
+TRAINED = {"input_only": "ssm", "input_and_label": "ntr"}  # arm → its objective
+AFTERWARDS, MODEL = "input_then_label", "input_only"  # labels of the calibration; whose model
+ARMS = (*TRAINED, AFTERWARDS)
+# What each trained arm is measured with: its calibration, and none.
 VARIANTS: dict[str, Callable[[str], bool]] = {
     "": lambda scalar: True,
     "/alone": lambda scalar: False,
@@ -89,12 +97,15 @@ def _config_of(config: Config, name: str, world_seed: int, arm: str, seed: int) 
         name=arm,
         world=dataclasses.replace(config.world, name=name, seed=world_seed),
         train=dataclasses.replace(config.train, seed=seed),
-        loss=dataclasses.replace(config.loss, objective=ARMS[arm]),
+        loss=dataclasses.replace(config.loss, objective=TRAINED.get(arm, TRAINED[MODEL])),
+        calibration=dataclasses.replace(
+            config.calibration, omega=config.loss.omega if arm == AFTERWARDS else 0.0
+        ),
     )
 
 
 def _train(config: Config, folder: Path, name: str, world_seed: int, seed: int) -> None:
-    """Trains and calibrates both arms of one world and seed, as far as that is not done."""
+    """Trains and calibrates the arms of one world and seed, as far as that is not done."""
     home, sequences = folder / f"world{world_seed}", None
     for arm in ARMS:
         run_folder = home / arm / f"{SEED_FOLDER}{seed}"
@@ -106,10 +117,21 @@ def _train(config: Config, folder: Path, name: str, world_seed: int, seed: int) 
             one, data=dataclasses.replace(one.data, cache_dir=str(home / "data"))
         )
         sequences = sequences or open_sequences(one, home)
-        if not trained:
+        if not trained and arm == AFTERWARDS:
+            _copy_run(home / MODEL / run_folder.name, run_folder, one)
+        elif not trained:
             train_run(one, run_folder, sequences)
         found = calibrate_run(run_folder, "latest", sequences).calibration
         logging.info("%s: calibrated\n%s", run_folder, format_table(found.report["rows"]))
+
+
+def _copy_run(run: Path, copy: Path, config: Config) -> None:
+    """Makes a trained run that of another config, without its calibration; whole or not at all."""
+    part = copy.with_name(f".{copy.name}")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(run, part, ignore=shutil.ignore_patterns(CONFIG, FILE))
+    write_config(part, config)
+    part.rename(copy)
 
 
 def _measured(
@@ -150,6 +172,8 @@ def _world(home: Path, seeds: Sequence[int]) -> World:
             sums = load_weight_sums(folder, "latest", mesh)
             w.append(ceiling.frozen_weight(found[-1], sums))
         for variant, keeps in VARIANTS.items():
+            if variant and arm == AFTERWARDS:
+                continue
             runs[f"{arm}{variant}"] = [
                 dataclasses.replace(one, calibration=with_terms(one.calibration, keeps))
                 for one in found

@@ -224,6 +224,14 @@ def losses_of_shift(b_NM: jax.Array, data: Data, weights: Weights) -> np.ndarray
     return np.asarray(_objective(weights.objective, weights.scalars, data)(m_N), np.float64)
 
 
+def mean_negative_p(data: Data) -> float:
+    """p̄: mean p of the negative labels, nothing being corrected; NaN where there are none."""
+    m_N, _ = _margins(jnp.zeros_like(data.lse_NM), data)
+    negative_N = np.asarray(data.w_N) > 0
+    p_N = np.asarray(jax.nn.sigmoid(m_N), np.float64)
+    return float(p_N[negative_N].mean()) if negative_N.any() else float("nan")
+
+
 def derivatives(theta_P: np.ndarray, data: Data, weights: Weights) -> tuple[np.ndarray, np.ndarray]:
     """(gradients (N, P) of the labels, Hessian (P, P) of their sum), float64."""
     on_device = data._replace(user_N=jnp.zeros(len(data.logit_N), jnp.int32))

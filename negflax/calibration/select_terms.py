@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
@@ -27,13 +26,14 @@ from negflax.calibration.kind_terms import (
     shift,
 )
 from negflax.calibration.label_facts import label_facts
+from negflax.calibration.label_weights import weights_at_omega, weights_of
 from negflax.calibration.labelled_states import Model, labelled_states
 from negflax.calibration.newton import Data, Fit, Weights
 from negflax.calibration.stored_calibration import parameters_fingerprint
-from negflax.config import OBJECTIVES, CalibrationConfig, ConfigError
+from negflax.config import CalibrationConfig
 from negflax.data import DataError, Sequences
 from negflax.train.restore import Trained
-from negflax.train.weights import Sums, loss_weights, negative_scale
+from negflax.train.weights import Sums
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,16 +64,18 @@ def calibrate(
     Args:
       trained: the checkpoint.
       sequences: data of the run.
-      sums: `weight_sums` of the checkpoint, for the run's own weight of negative labels.
+      sums: `weight_sums` of the checkpoint, for the run's own weight of negative labels; with
+        an ω of the calibration they are not read.
       settings: by default those of the run.
 
     Raises:
-      ConfigError: the objective cannot be calibrated, or no event has a label.
+      ConfigError: the objective cannot be calibrated, or no event has a label (with an ω, a
+        negative one).
       DataError: the catalogue has neither clusters nor creators.
     """
     settings = settings or trained.config.calibration
     trained = dataclasses.replace(trained, calibration=None)
-    weights = weights_of(trained, sums)
+    weights = None if settings.omega else weights_of(trained, sums)
     sizes = {kind: num_kinds(trained.catalogue, kind) for kind in settings.kinds}
     if all(size <= 1 for size in sizes.values()):
         raise DataError(
@@ -83,7 +85,7 @@ def calibrate(
     model, scales = Model(trained), Scales.of(settings)
     fit_states, held_states = labelled_states(model, sequences, settings)
     calibration = Calibration(parameters_fingerprint(trained), scales, {})
-    report: dict[str, Any] = {"rows": [], "w": weights.w, "step": trained.step}
+    report: dict[str, Any] = {"rows": [], "omega": settings.omega, "step": trained.step}
     for kind, size in sizes.items():
         if size <= 1:
             logging.warning("no item has a %s: nothing is counted by it", kind)
@@ -91,12 +93,12 @@ def calibrate(
         kind_V = kind_of_items(trained.catalogue, kind)
         candidates = model.candidates(kind_V, settings.candidates)
         earlier = tuple(_correction(calibration, sequences, done) for done in calibration.kinds)
-        fit, held = (
-            newton.data_of(
-                label_facts(model, sequences, states, kind_V, candidates, earlier), scales, weights
-            )
+        facts = [
+            label_facts(model, sequences, states, kind_V, candidates, earlier)
             for states in (fit_states, held_states)
-        )
+        ]
+        weights = weights or weights_at_omega(trained, facts[0], scales, settings.omega)
+        fit, held = (newton.data_of(one, scales, weights) for one in facts)
         chosen = _choose_form(kind, fit, held, weights, settings)
         report["rows"] += [{"kind": kind} | _of_use(row, kind) for row in chosen.rows]
         values = {
@@ -109,25 +111,8 @@ def calibrate(
                 calibration, values={**calibration.values, kind: values}
             )
     labels = [int((x.ids_NL >= 0).sum()) for x in (fit_states, held_states)]
-    report |= {"labels": labels[0], "held_out_labels": labels[1]}
+    report |= {"labels": labels[0], "held_out_labels": labels[1], "w": weights.w}
     return dataclasses.replace(calibration, report=report)
-
-
-def weights_of(trained: Trained, sums: dict[str, Sums]) -> Weights:
-    """The weights that the run's labels had at the checkpoint's step.
-
-    Raises:
-      ConfigError: the objective reads more than margins.
-    """
-    loss = trained.config.loss
-    if OBJECTIVES.traits[loss.objective].extra or loss.objective == "reinforce":
-        raise ConfigError(
-            f"a run with config.loss.objective = {loss.objective!r} cannot be calibrated: the "
-            "objective is not a function of the labels' margins alone"
-        )
-    values = loss_weights(loss, trained.config.model.dtype, trained.model.num_rows)
-    scale = negative_scale(sums, np.int32(trained.step), values, loss)
-    return Weights(loss.objective, float(values.r), float(jax.device_get(scale)), values.objective)
 
 
 def _correction(calibration: Calibration, sequences: Sequences, kind: str) -> Any:

@@ -17,6 +17,9 @@ class CalibrationConfig:
     Attributes:
       after_training: fit it when training has ended; `launch.calibrate` fits it at any time.
       kinds: of items that feedback is counted by: `cluster` (an item's first) and `creator`.
+      omega: above 0, dislikes are labels of the calibration, whatever the run was trained on: its
+        objective is `ntr` with w = ω / p̄, p̄ the model's mean p of the negative labels; 0: the
+        objective and the weights of the run.
       form: how feedback moves the scores: `belief` (probabilities of disinterest and of an aversion
         by cluster; in few counts by creator), `linear` (in counts and rates), or `auto`: the first
         unless the other is better held out by more than two standard errors.
@@ -34,6 +37,7 @@ class CalibrationConfig:
 
     after_training: bool = False
     kinds: tuple[Literal["cluster", "creator"], ...] = KINDS
+    omega: NotNegative = 0.0
     form: Literal["auto", "belief", "linear"] = "belief"
     labels: Natural = 100_000
     candidates: Count = 8_192

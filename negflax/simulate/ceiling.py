@@ -25,12 +25,15 @@ from negflax.train.weights import Sums, loss_weights, negative_scale
 def frozen_weight(trained: Trained, sums: dict[str, Sums]) -> float | None:
     """Returns the weight w of dislikes at a checkpoint: 0 for positives only.
 
+    That of the calibration if it has an ω of its own, as its objective is what the lists follow.
     None if the observer has no list for the run's objective (only `ntr` has one).
 
     Args:
       trained: the checkpoint.
       sums: its `weight_sums`.
     """
+    if own_omega(trained):
+        return float(trained.calibration.report["w"])
     loss = trained.config.loss
     if positives_only(loss.objective):
         return 0.0
@@ -38,6 +41,11 @@ def frozen_weight(trained: Trained, sums: dict[str, Sums]) -> float | None:
         return None
     values = loss_weights(loss, trained.config.model.dtype, trained.model.num_rows)
     return float(negative_scale(sums, np.int32(trained.step), values, loss))
+
+
+def own_omega(trained: Trained) -> float:
+    """Returns the ω of the calibration's own objective, 0 if it has the run's."""
+    return float(trained.calibration.report.get("omega", 0)) if trained.calibration else 0.0
 
 
 def ceilings(

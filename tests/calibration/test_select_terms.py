@@ -10,8 +10,8 @@ from negflax.calibration import kind_terms, newton
 from negflax.calibration.kind_terms import FORMS, SCALARS, Scales, features, shift
 from negflax.calibration.label_facts import LabelFacts
 from negflax.calibration.newton import Weights
-from negflax.calibration.select_terms import _kept, calibrate, weights_of
-from negflax.config import CalibrationConfig, ConfigError, LossConfig
+from negflax.calibration.select_terms import _kept, calibrate
+from negflax.config import CalibrationConfig, LossConfig
 from negflax.data import DataError
 from negflax.data.sequences import build_sequences
 from negflax.data.sources import RawData
@@ -152,11 +152,3 @@ def test_a_log_in_which_everyone_leaves_what_they_dislike():
             init_sums("float32"),
             SETTINGS,
         )
-
-
-def test_objectives_that_are_no_function_of_margins():
-    catalogue = build_sequences(RawData(log(), items(), "made up"), CONFIG).catalogue
-    loss = dataclasses.replace(CONFIG.loss, objective="gbce")
-    trained = untrained(catalogue, dataclasses.replace(CONFIG, loss=loss))
-    with pytest.raises(ConfigError, match="cannot be calibrated"):
-        weights_of(trained, init_sums("float32"))

@@ -6,11 +6,12 @@ import json
 import pytest
 
 from launch import worlds
-from negflax.calibration import Calibration, write_calibration
+from negflax.calibration import Calibration, read_calibration, write_calibration
 from negflax.calibration.kind_terms import SCALARS, Scales
 from negflax.config import Config, ConfigError
 from negflax.simulate.responsiveness import Settings
 from negflax.simulate.terms_kept import with_terms
+from negflax.train.run_config import read_config, write_config
 
 BELIEF = {"aversion/strength": 2.0, "aversion/prior": -1.0, "aversion/dislike": 1.5}
 VALUES = {"cluster": {"seen": 0.3, "dislike": -0.4, **BELIEF}}
@@ -86,3 +87,23 @@ def test_a_run_is_that_of_its_world_arm_and_seeds():
     one = worlds._config_of(Config(), "grumble", 2, "input_and_label", 3)
     assert (one.world.name, one.world.seed, one.train.seed) == ("grumble", 2, 3)
     assert (one.loss.objective, one.name) == ("ntr", "input_and_label")
+    assert one.calibration.omega == 0
+
+
+def test_labels_afterwards_are_for_the_calibration_of_a_model_of_positives(tmp_path):
+    model, label = (
+        worlds._config_of(Config(), "loose", 0, arm, 1) for arm in (worlds.MODEL, worlds.AFTERWARDS)
+    )
+    assert label.loss == model.loss and label.loss.objective == "ssm"
+    assert (model.calibration.omega, label.calibration.omega) == (0.0, label.loss.omega)
+    run, copy = (tmp_path / arm / "seed1" for arm in (worlds.MODEL, worlds.AFTERWARDS))
+    write_config(run, model)
+    write_calibration(run, calibration())
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints" / "some").write_text("weights")
+    copy.parent.mkdir()
+    worlds._copy_run(run, copy, label)
+    assert read_config(copy) == label and read_config(run) == model
+    assert (copy / "checkpoints" / "some").read_text() == "weights"
+    assert read_calibration(copy) is None and read_calibration(run) is not None
+    assert [path.name for path in copy.parent.iterdir()] == ["seed1"]
