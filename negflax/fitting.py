@@ -37,6 +37,7 @@ from negflax.train.restore import (
 from negflax.train.run_config import CONFIG, write_config
 from negflax.train.starting import first_state
 from negflax.train.step import Trainer
+from negflax.train.warm_start import require_same_shapes
 from negflax.train.workdir_lock import locked
 
 
@@ -87,6 +88,8 @@ def _train_run(
     mesh = mesh_of(config)
     check_list_lengths(config.eval.ks, sequences.catalogue)
     require_matches(sequences.report)
+    if init_from and not (workdir / CONFIG).exists():
+        require_same_shapes(config, sequences.catalogue, init_from)
     from_first(lambda: write_config(workdir, config))
     from_first(lambda: save_catalogue(workdir, sequences.catalogue))
     host = jax.process_index(), jax.process_count()

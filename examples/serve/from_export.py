@@ -18,7 +18,13 @@ from pathlib import Path
 import numpy as np
 
 VERSION = 2
-
+BITS = ("dislike", "dismissal")
+NUMBERS = ("dwell_ms", "duration_ms", "timestamp_ms", "surface")
+# Further columns of a log, which say nothing here.
+OTHERS = (
+    *("item_id", "user_id", "skip", "like", "random_exposure", "rating", "reward", "pos"),
+    *("creator_id", "cluster_ids", "propensity", "reason", "split"),
+)
 
 # What is counted of a user's events by cluster and by creator; calibration.json explains it.
 STATISTICS = (
@@ -146,14 +152,27 @@ class ExportedModel:
         """An event as int32 codes in the order of features.json; None for an unknown item.
 
         Raises:
-          ExportError: the event has no item_id, or a number is none or not finite.
+          ExportError: the event has no item_id, an unknown field, or a value that its field cannot
+            have.
         """
         if not isinstance(event, dict) or event.get("item_id") is None:
             raise ExportError(f"{event!r} is no event: give an object with an item_id")
-        for name in ("dwell_ms", "duration_ms", "timestamp_ms", "surface"):
+        if isinstance(event["item_id"], bool) or not isinstance(event["item_id"], int | str):
+            raise ExportError(f"event: item_id = {event['item_id']!r}: give an integer or a text")
+        for name in event:
+            if name not in (*BITS, *NUMBERS, *OTHERS) and not str(name).endswith("_at_ms"):
+                known = ", ".join((*BITS, *NUMBERS))
+                raise ExportError(f"event: no such field: {name}; this file reads {known}")
+        for name in BITS:
+            if event.get(name) not in (None, False, True):  # 0 and 1 are equal to them
+                raise ExportError(f"event: {name} = {event[name]!r}: give true, false or null")
+        for name in NUMBERS:
             value = event.get(name)
-            if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if value is not None and not (number and math.isfinite(value)):
                 raise ExportError(f"event: {name} = {value!r}: give a finite number or null")
+            if value is not None and value < 0 and name != "surface":
+                raise ExportError(f"event: {name} = {value!r}: give a number of at least 0")
         row = self.row.get(str(event["item_id"]), 0)
         told = row
         if not row:

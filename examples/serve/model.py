@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import os
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,8 @@ class Query:
 def lists(query: Query, sessions: list[Session]) -> list[list[dict[str, Any]]]:
     """A list for each session, as rows."""
     recommender = query.loaded.recommender
-    asked = [session.now() for session in sessions]
+    at = datetime.now(UTC) if recommender.trained.config.model.request else None
+    asked = [session.now(at) for session in sessions]
     size = next(size for size in BATCHES if size >= len(asked))
     states_RD = np.concatenate([state_1D for state_1D, _ in asked])
     states_RD = np.concatenate([states_RD, np.repeat(states_RD[:1], size - len(asked), axis=0)])

@@ -12,11 +12,11 @@ import pyarrow.compute as pc
 from negflax.config import DataConfig, LabelConfig
 from negflax.data import DataError
 from negflax.data.cells import NUMBER
-from negflax.data.columns import factorize, integers, is_number, is_text
+from negflax.data.columns import factorize, flat, integers, is_number, is_text
 from negflax.data.event_arrays import ValidLog
 from negflax.data.labelling import match, weights_of
 from negflax.data.parts import Parts
-from negflax.data.rule_matches import match_report, require_matches
+from negflax.data.rule_matches import match_report, require_matches, require_positives
 from negflax.data.splits import effective_times, split_by_time, split_moments
 from negflax.data.times import wrong_unit
 
@@ -39,6 +39,7 @@ def unit_of(column: pa.ChunkedArray, place: str) -> str:
     Raises:
       DataError: the numbers are no times since 1970, or of more than one unit.
     """
+    column = flat(column)
     kind = column.type
     if is_text(kind):
         text = column.drop_null()[:1].to_pylist()
@@ -48,7 +49,8 @@ def unit_of(column: pa.ChunkedArray, place: str) -> str:
         column = pc.cast(pc.utf8_trim_whitespace(column.filter(numbers)), pa.float64())
     elif not is_number(kind):
         return "ms"
-    if pa.types.is_floating(column.type):
+    if not pa.types.is_integer(column.type):
+        column = pc.cast(column, pa.float64())
         column = column.filter(pc.is_finite(column))
     span = pc.min_max(column).as_py()
     if span["max"] is None:
@@ -98,7 +100,8 @@ def summary(events: pa.Table, items: pa.Table | None, labels: LabelConfig) -> li
 
     Raises:
       ConfigError: a rule that cannot be used.
-      DataError: no rule of a sign matches an event; it names the values that there are.
+      DataError: no rule of a sign matches an event; it names the values that there are. Or each
+        event that a positive rule matches is a negative.
     """
     matches = match(events, labels, items)
     log = ValidLog("the log", Parts([lambda: events]), items, {})
@@ -106,6 +109,7 @@ def summary(events: pa.Table, items: pa.Table | None, labels: LabelConfig) -> li
     require_matches(match_report(counts, log, items, labels) | {"source": log.name})
     positive_E, negative_E = weights_of(matches, events, labels)
     positive, negative = int(np.sum(positive_E > 0)), int(np.sum(negative_E > 0))
+    require_positives(positive, log.name)
     num, users = events.num_rows, len(factorize(events["user_id"])[1])
     found = [
         f"{num:,} events of {users:,} users on {len(factorize(events['item_id'])[1]):,} items"
@@ -114,11 +118,11 @@ def summary(events: pa.Table, items: pa.Table | None, labels: LabelConfig) -> li
         f"negative, {num - positive - negative:,} neither",
     ]
     for count, sign, rules in (
-        (positive, "--like", labels.positive),
-        (negative, "--dislike", labels.negative),
+        (positive, "positive", labels.positive),
+        (negative, "negative", labels.negative),
     ):
         if rules and count < FEW_LABELS:
-            found.append(f"warning: only {count:,} events match {sign}: intervals will be wide")
+            found.append(f"warning: only {count:,} events are {sign}: intervals will be wide")
     if num < 5 * users:
         found.append(
             f"warning: {num / users:.1f} events per user are few to learn personal tastes from"

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from negflax.data import DataError
-from negflax.data.columns import is_text
+from negflax.data.columns import is_binary, is_list, is_number, is_text
 
 _ITEMS = "item movie video product song track article news book post content recipe game photo ad"
 _USERS = "user customer member reviewer account visitor viewer client buyer reader listener person"
@@ -123,5 +123,5 @@ def _fits(role: str, kind: pa.DataType) -> bool:
         kind = kind.value_type
     if role == "timestamp_ms":
         return not pa.types.is_boolean(kind) and not pa.types.is_nested(kind)
-    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    return is_text(kind) or pa.types.is_integer(kind) or (role == "cluster_ids" and lists)
+    words = is_text(kind) or pa.types.is_string_view(kind) or is_binary(kind)
+    return words or is_number(kind) or (role == "cluster_ids" and is_list(kind))

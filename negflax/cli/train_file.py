@@ -21,7 +21,7 @@ from negflax.config import (
     to_dict,
 )
 from negflax.data import DataError, read_events
-from negflax.data.columns import is_number, tidy_names
+from negflax.data.columns import flat, is_number, tidy_names
 from negflax.data.event_files import event_files, kind_of, read_table
 from negflax.data.renaming import Renaming, renaming
 from negflax.data.rules import asked, parse_rule
@@ -61,13 +61,13 @@ def prepared(arguments: list[str]) -> list[str]:
         _say(f"columns of {given.items}", item_roles, item_roles.columns)
     if not given.like:
         raise ConfigError(_proposal(table, roles, given.file))
-    labels = LabelConfig(parse_tuple(given.like), _rules(given.dislike), explicit=())
+    labels = _labels(parse_tuple(given.like), _rules(given.dislike))
     settings = {
         "data.path": given.file,
         "data.columns": _entries(columns),
         "labels.positive": labels.positive,
         "labels.negative": labels.negative,
-        "labels.explicit": _explicit(labels),
+        "labels.explicit": labels.explicit,
     }
     if item_roles:
         settings |= {
@@ -176,11 +176,12 @@ def _rules(text: str) -> tuple[str, ...]:
     return parse_tuple(text) if text else ()
 
 
-def _explicit(labels: LabelConfig) -> tuple[str, ...]:
+def _labels(positive: tuple[str, ...], negative: tuple[str, ...]) -> LabelConfig:
     """A dislike that was named on the command line beats a like on the same event."""
-    liked = {parse_rule(rule).signal for rule in labels.positive}
-    signals = dict.fromkeys(parse_rule(rule).signal for rule in labels.negative)
-    return tuple(signal for signal in signals if signal not in liked)
+    liked = {parse_rule(rule).signal for rule in positive}
+    signals = dict.fromkeys(parse_rule(rule).signal for rule in negative)
+    explicit = tuple(signal for signal in signals if signal not in liked)
+    return LabelConfig(positive, negative, explicit)
 
 
 def _for_size(num_events: int) -> dict[str, object]:
@@ -201,7 +202,7 @@ def _proposal(table: pa.Table, roles: Guess, path: str) -> str:
     for field in table.schema:
         word = field.name.lower()
         if word in RATINGS and is_number(field.type):
-            span = pc.min_max(table[field.name]).as_py()
+            span = pc.min_max(pc.cast(flat(table[field.name]), pa.float64(), safe=False)).as_py()
             if span["max"] is not None:
                 width = span["max"] - span["min"]
                 like.append(f"{field.name} >= {span['min'] + 0.75 * width:g}")

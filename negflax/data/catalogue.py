@@ -16,7 +16,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from negflax.data.cells import DataError
-from negflax.data.columns import factorize, flat, floats, is_list, is_text, values
+from negflax.data.columns import (
+    factorize,
+    flat,
+    floats,
+    is_list,
+    is_text,
+    values,
+    without_fraction,
+)
 from negflax.data.features import NUM_VALUES
 from negflax.files import write_arrays
 
@@ -106,8 +114,8 @@ class Catalogue:
         return np.array_equal(self.rows(other.item_ids), np.arange(1, self.num_rows))
 
     def rows(self, ids: Any) -> np.ndarray:
-        """Rows int32 of original ids, 0 unknown; 17 and "17" are one id, "017" is another."""
-        ids, known = np.asarray(ids), self.item_ids
+        """Rows int32 of original ids, 0 unknown; 17, "17" and "17.0" are one id, "017" another."""
+        ids, known = _spelled(np.asarray(ids)), self._known
         if ids.size == 0 or known.size == 0:
             return np.zeros(ids.shape, np.int32)
         if (ids.dtype.kind in "iu") != (known.dtype.kind in "iu"):
@@ -124,12 +132,17 @@ class Catalogue:
 
         The id 17 and the text `17` share a bucket, in every process and on every machine.
         """
-        hash_I = np.array([zlib.crc32(str(one).encode()) for one in ids.tolist()], np.int64)
+        texts = map(str, _spelled(ids).tolist())
+        hash_I = np.array([zlib.crc32(one.encode()) for one in texts], np.int64)
         return (self.table_rows - self.bucket_rows + hash_I % self.bucket_rows).astype(np.int32)
 
     @functools.cached_property
+    def _known(self) -> np.ndarray:
+        return _spelled(self.item_ids)  # earlier versions kept 17.0 beside text ids
+
+    @functools.cached_property
     def _by_id(self) -> np.ndarray:
-        return np.argsort(self.item_ids, kind="stable")
+        return np.argsort(self._known, kind="stable")
 
     def reordered(self, order_I: np.ndarray) -> Catalogue:
         """The same items in other rows: item order_I[i] of this one gets row i + 1."""
@@ -174,6 +187,17 @@ class Catalogue:
                 f"{path} is not a complete catalogue ({error}): delete it, and repeat the training "
                 "command of the run, which writes it again"
             ) from error
+
+
+def _spelled(ids: np.ndarray) -> np.ndarray:
+    """Ids as integers, or as text in the spelling of a validated log."""
+    if ids.dtype.kind in "iu":
+        return ids
+    ids = ids.astype(str)
+    odd = np.char.find(ids, ".0") >= 0
+    if odd.any():
+        ids[odd] = without_fraction(pa.array(ids[odd].tolist())).to_pylist()
+    return ids
 
 
 def _as_numbers(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,16 @@ import re
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from negflax.data.columns import PLAIN_INTEGER, Column, flat, is_binary, is_list, is_number, is_text
+from negflax.data.columns import (
+    PLAIN_INTEGER,
+    Column,
+    flat,
+    is_binary,
+    is_list,
+    is_number,
+    is_text,
+    without_fraction,
+)
 
 NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 _YES = r"^\s*(?i:true|t|yes|y|1(?:\.0+)?)\s*$"
@@ -16,8 +25,10 @@ _NO = r"^\s*(?i:false|f|no|n|0(?:\.0+)?)\s*$"
 # How programs write an id that is missing. In a log, each would make one item or user of many.
 _NO_ID = ("", "nan", "NaN", "NAN", "null", "Null", "NULL", "None", "NaT", "<NA>", "NA", "N/A")
 NO_ID = pa.array([*_NO_ID, "n/a", "#N/A", "\\N"])
-LARGEST_FLOAT_ID = 2**53  # above, neighbouring integers are one float
+# Above, neighbouring integers are one float.
+LARGEST_IDS = {pa.float16(): 2**11, pa.float32(): 2**24, pa.float64(): 2**53}
 LONGEST_ID = 1_000  # characters: ids are stored at a fixed width, so one long id costs all of them
+LONGEST_TITLE = 500  # as LONGEST_ID, but a title can be cut
 
 
 class DataError(ValueError):
@@ -65,8 +76,26 @@ def no_null(column: pa.Array, place: Place, remedy: str, was: pa.Array | None = 
         raise place.error(row, f"{written!r} is not an id" if written else "is null", remedy)
 
 
+def require_exact(column: Column, place: Place) -> None:
+    """Raises a DataError for ids in a float type that has one value for several of them.
+
+    Args:
+      column: as it was given: `plain` makes other floats of 16 bits.
+      place: for messages.
+    """
+    kind = column.type
+    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
+        kind = kind.value_type
+    if kind in LARGEST_IDS:
+        size = pc.abs(pc.cast(flat(column), pa.float64()))
+        row = first(pc.greater(size, float(LARGEST_IDS[kind])))
+        if row is not None:
+            problem = f"{column[row].as_py()} is no id that a {kind} holds exactly"
+            raise place.error(row, problem, "write ids as integers or text")
+
+
 def ids(column: pa.Array, place: Place) -> pa.Array:
-    """Ids as int64 or text, without blanks around them; null and NO_ID are null.
+    """Ids as int64 or text, without blanks around them, 17.0 as 17; null and NO_ID are null.
 
     Raises:
       DataError: the column holds neither whole numbers nor text.
@@ -75,7 +104,7 @@ def ids(column: pa.Array, place: Place) -> pa.Array:
     if pa.types.is_null(kind):
         return column.cast(pa.int64())
     if is_text(kind):
-        column = pc.utf8_trim_whitespace(pc.cast(column, pa.string()))
+        column = without_fraction(pc.utf8_trim_whitespace(pc.cast(column, pa.string())))
         _require_storable(column, place)
         missing = pc.is_in(column, value_set=NO_ID)
         if first(missing) is None:
@@ -95,10 +124,7 @@ def _whole(column: pa.Array, place: Place) -> pa.Array:
     """Floats or decimals that are whole numbers, NaN as null."""
     if pa.types.is_floating(column.type):
         column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
-        exact = pc.less_equal(pc.abs(pc.cast(column, pa.float64())), float(LARGEST_FLOAT_ID))
-        row = first(pc.invert(pc.and_(exact, pc.equal(column, pc.round(column)))))
-    else:
-        row = first(pc.not_equal(column, pc.round(column)))
+    row = first(pc.not_equal(column, pc.round(column)))
     if row is not None:
         value = column[row].as_py()
         raise place.error(row, f"{value} is not an id", "write ids as integers or text")
@@ -142,7 +168,10 @@ def clusters(column: pa.Array, place: Place) -> pa.Array:
     if pa.types.is_string_view(inner):
         column, inner = column.cast(pa.list_(pa.string())), pa.string()
     if pa.types.is_integer(inner) or pa.types.is_null(inner):
-        return column.cast(pa.list_(pa.int64()))
+        try:
+            return column.cast(pa.list_(pa.int64()))
+        except pa.ArrowInvalid as error:
+            raise place.error(None, "an id beyond int64", "write the ids as text") from error
     if is_text(inner):
         column = column.cast(pa.list_(pa.string()))
         _require_storable(column.flatten(), place)
@@ -166,6 +195,19 @@ def text(column: pa.Array, place: Place) -> pa.Array:
     if is_text(column.type) or pa.types.is_null(column.type):
         return pc.cast(column, pa.string())
     raise place.error(None, f"values of type {column.type}", "write words, and null where unknown")
+
+
+def title(column: pa.Array, place: Place) -> pa.Array:
+    """Titles as text, cut at LONGEST_TITLE; numbers, as in a table with only the film 1917, too.
+
+    Raises:
+      DataError: they are lists or the like.
+    """
+    try:
+        return pc.utf8_slice_codeunits(pc.cast(column, pa.string()), 0, LONGEST_TITLE)
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+        remedy = "write words, and null where unknown"
+        raise place.error(None, f"values of type {column.type}", remedy) from error
 
 
 def signal(column: pa.Array, place: Place) -> pa.Array:
@@ -239,6 +281,8 @@ def number(column: pa.Array, kind: pa.DataType, place: Place, at_least_zero: boo
         row = first(pc.less(column, 0))
         if row is not None:
             raise place.error(row, f"{column[row].as_py()} is negative", remedy)
+    if pa.types.is_float32(column.type) and pa.types.is_floating(kind):
+        column = pc.cast(column, pa.string())  # 0.7 is 0.7 then, as in a rule, not 0.699999988
     try:
         return pc.cast(column, kind, safe=pa.types.is_integer(kind))
     except pa.ArrowInvalid as error:
@@ -285,4 +329,5 @@ def finite_or_null(column: pa.Array) -> pa.Array:
     """A number column with null for NaN and infinity; for columns that nothing asks for."""
     if not pa.types.is_floating(column.type):
         return column
-    return pc.if_else(pc.is_finite(column), column, pa.scalar(None, column.type))
+    column = pc.cast(column, pa.float64())
+    return pc.if_else(pc.is_finite(column), column, pa.scalar(None, pa.float64()))

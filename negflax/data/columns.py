@@ -9,7 +9,6 @@ import pyarrow.compute as pc
 Column = pa.Array | pa.ChunkedArray
 ID_COLUMNS = ("user_id", "item_id", "creator_id")
 PLAIN_INTEGER = r"^(0|-?[1-9]\d{0,17})$"
-WHOLE_NUMBER = r"^(0|-?[1-9]\d{0,17})(\.0+)?$"  # 17.0 is how programs write an id with a gap
 
 
 def flat(column: Column) -> pa.Array:
@@ -21,7 +20,7 @@ def flat(column: Column) -> pa.Array:
     if pa.types.is_run_end_encoded(column.type):
         column = pc.run_end_decode(column)
     if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
+        column = flat(column.dictionary).take(column.indices)
     if pa.types.is_string_view(column.type):
         column = column.cast(pa.string())
     if pa.types.is_float16(column.type):
@@ -33,19 +32,19 @@ def flat(column: Column) -> pa.Array:
     return column
 
 
-def whole_numbers(column: Column, pattern: str = WHOLE_NUMBER) -> bool:
-    """Whether the ids of a column are whole numbers, as integers or as text: 17, "17", "17.0"."""
+def whole_numbers(column: Column) -> bool:
+    """Whether the ids of a column are whole numbers, as integers or as text: 17 or "17"."""
     if not is_text(column.type):
         return True
     distinct = pc.drop_null(pc.unique(column))
-    return pc.all(pc.match_substring_regex(distinct, pattern), min_count=0).as_py()
+    return pc.all(pc.match_substring_regex(distinct, PLAIN_INTEGER), min_count=0).as_py()
 
 
-def as_integers(column: Column) -> Column:
-    """Ids that are `whole_numbers` as int64."""
-    if is_text(column.type):
-        column = pc.replace_substring_regex(column, r"\.0+$", "")
-    return column.cast(pa.int64())
+def without_fraction(ids: Column) -> Column:
+    """Text ids with 17.0 as 17: programs write integers as floats where one of them is missing."""
+    if not pc.any(pc.match_substring(ids, ".0"), min_count=0).as_py():
+        return ids  # several times faster than the pattern
+    return pc.replace_substring_regex(ids, r"^(-?\d+)\.0+$", r"\1")
 
 
 def numeric_ids(table: pa.Table) -> pa.Table:
@@ -55,7 +54,7 @@ def numeric_ids(table: pa.Table) -> pa.Table:
             known = table[name].null_count < len(table)
             if known and whole_numbers(table[name]):
                 place = table.column_names.index(name)
-                table = table.set_column(place, name, as_integers(table[name]))
+                table = table.set_column(place, name, table[name].cast(pa.int64()))
     return table
 
 

@@ -40,6 +40,8 @@ def read_csv(path: Path, text: set[str]) -> pa.Table:
     with unpacked(path) as stream:
         source = stream.read_buffer()
     header = _header(path, source)
+    if separator := other_separator(header):
+        raise DataError(f"{path}: its fields are separated by {separator!r}; save it with commas")
     kinds = {name: pa.string() for name in header if name.strip() in text}
     try:
         return _parse_csv(source, kinds)
@@ -48,10 +50,17 @@ def read_csv(path: Path, text: set[str]) -> pa.Table:
         if found or isinstance(error, UnicodeDecodeError):
             column = f": column `{header[int(found[1])]}`" if found else ""
             raise DataError(f"{path}{column} is not UTF-8 text: save the file as UTF-8") from error
+        if header and "Empty CSV" in str(error):  # a header without a line end
+            return _parse_csv(pa.py_buffer(bytes(source) + b"\n"), kinds)
     try:
         return _parse_csv(source, kinds, threads=False)  # whose messages tell the row
     except pa.ArrowInvalid as error:
         raise DataError(f"{path}{_said(str(error))}") from error
+
+
+def other_separator(header: list[str]) -> str | None:
+    """What separates the fields where they seem to be one, as no comma does."""
+    return next((one for one in ";\t|" if len(header) == 1 and one in header[0]), None)
 
 
 def _parse_csv(source: pa.Buffer, kinds: dict[str, pa.DataType], threads: bool = True) -> pa.Table:

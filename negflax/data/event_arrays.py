@@ -17,7 +17,6 @@ from negflax.config import Config, DataConfig, LabelConfig
 from negflax.data import features
 from negflax.data.catalogue import Catalogue, build_catalogue, describing, spread
 from negflax.data.columns import (
-    PLAIN_INTEGER,
     as_text,
     factorize,
     floats,
@@ -180,7 +179,7 @@ def _vocabulary(
         described = describing(pa.concat_tables([described, more]))
     known_I = count_I >= config.min_item_events
     item_ids, count_I = item_ids[known_I], count_I[known_I]
-    if is_text(pa.array(item_ids).type) and whole_numbers(pa.array(item_ids), PLAIN_INTEGER):
+    if is_text(pa.array(item_ids).type) and whole_numbers(pa.array(item_ids)):
         # What is text in the log lies outside the vocabulary, and makes no other rows of it.
         numbers = item_ids.astype(np.int64)
         order = np.argsort(numbers)

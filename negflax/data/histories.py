@@ -8,10 +8,12 @@ import pyarrow as pa
 from negflax.config import LabelConfig
 from negflax.data.catalogue import Catalogue
 from negflax.data.columns import factorize
+from negflax.data.data_report import time_report
 from negflax.data.event_arrays import encode_features
 from negflax.data.rules import asked
 from negflax.data.schema import validate
 from negflax.data.sequences import Sequences
+from negflax.data.times import EARLY_MS
 
 NO_RULES = LabelConfig(positive=(), negative=())
 
@@ -46,8 +48,12 @@ def build_histories(
     bucket = {}
     if catalogue.bucket_rows:
         bucket["bucket_E"] = np.where(known, 0, catalogue.buckets(item_ids)[code_E])
+    unknown_U = np.bincount(user_E[~keep], minlength=len(user_ids))
     events, item_E, user_E = events.filter(pa.array(keep)), item_E[keep], user_E[keep]
     count_U = np.bincount(user_E, minlength=len(user_ids))
+    features = encode_features(events, item_E, user_E, catalogue, labels)
+    time_E = features["time_E"]
+    early = int(np.count_nonzero((time_E >= 0) & (time_E < EARLY_MS)))
     return Sequences(
         catalogue=catalogue,
         user_ids=user_ids,
@@ -63,8 +69,10 @@ def build_histories(
             "events": len(item_E),
             "events_on_unknown_items": int(np.sum(~known)),
             "repairs": repairs,
+            **time_report(name, int(time_E.max(initial=-1)), early),
         },
-        **encode_features(events, item_E, user_E, catalogue, labels),
+        unknown_U=unknown_U,
+        **features,
         **bucket,
     )
 

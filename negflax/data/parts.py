@@ -22,14 +22,7 @@ import pyarrow.compute as pc
 from absl import logging
 
 from negflax.data.cells import DataError
-from negflax.data.columns import (
-    ID_COLUMNS,
-    PLAIN_INTEGER,
-    as_integers,
-    flat,
-    is_text,
-    whole_numbers,
-)
+from negflax.data.columns import ID_COLUMNS, PLAIN_INTEGER, flat, is_text, whole_numbers
 from negflax.data.schema import as_signals, binary, order, spans
 
 PART_EVENTS = 1_000_000  # of an average part; WORKERS parts are in memory at a time
@@ -281,9 +274,8 @@ def user_hash(user_id: pa.Array) -> np.ndarray:
     else:
         encoded = user_id.dictionary_encode()
         words = encoded.dictionary
-        short = pc.replace_substring_regex(words, r"\.0+$", "")  # 17.0 goes where 17 does
-        plain = pc.match_substring_regex(short, PLAIN_INTEGER)
-        numbers = pc.cast(pc.if_else(plain, short, "0"), pa.int64()).to_numpy()
+        plain = pc.match_substring_regex(words, PLAIN_INTEGER)
+        numbers = pc.cast(pc.if_else(plain, words, "0"), pa.int64()).to_numpy()
         code_I = numbers.view(np.uint64).copy()
         for i in np.flatnonzero(~plain.to_numpy(zero_copy_only=False)):
             code_I[i] = zlib.crc32(words[int(i)].as_py().encode())
@@ -304,19 +296,13 @@ def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
     columns = dict(zip(table.column_names, table.columns, strict=True))
     return pa.table(
         {
-            field.name: _as(columns[field.name], field)
+            field.name: columns[field.name].cast(field.type)
             if field.name in columns
             else pa.nulls(table.num_rows, field.type)
             for field in schema
         },
         schema=schema,
     )
-
-
-def _as(column: pa.ChunkedArray, field: pa.Field) -> pa.ChunkedArray:
-    if field.name in ID_COLUMNS and pa.types.is_integer(field.type):
-        return as_integers(column)
-    return column.cast(field.type)
 
 
 def _read(path: Path) -> pa.Table:

@@ -69,9 +69,10 @@ class Renaming:
             )
         table = table.rename_columns(renamed)
         for column, unit in self.units.items():
-            times = _milliseconds(
-                flat(table[column]), unit, cells.Place(name, self.theirs[column], start)
-            )
+            times = flat(table[column])
+            if pa.types.is_temporal(times.type):
+                continue  # it says itself what it is
+            times = _milliseconds(times, unit, cells.Place(name, self.theirs[column], start))
             table = table.set_column(renamed.index(column), column, times)
         return table
 

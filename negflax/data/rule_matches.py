@@ -67,7 +67,7 @@ def require_matches(report: Mapping[str, Any]) -> None:
       report: of Sequences.
 
     Raises:
-      DataError: no positive rule, or no negative one, matches any event.
+      DataError: no positive rule, or no negative one, matches any event, or no positive is left.
     """
     silent = report.get("rules_without_match", {})
     for sign, counts in report.get("rule_matches", {}).items():
@@ -77,6 +77,22 @@ def require_matches(report: Mapping[str, Any]) -> None:
                 f"{report['source']}: config.labels.{sign}: no event matches {told}. Correct its "
                 "values, or remove the rule"
             )
+    if "splits" in report and report["rule_matches"]["positive"]:
+        require_positives(report["splits"]["train"]["positives"], report["source"])
+
+
+def require_positives(count: int, name: str) -> None:
+    """Refuses to train without a positive.
+
+    Raises:
+      DataError: there is none, as where each event that a positive rule matches is a negative.
+    """
+    if not count:
+        raise DataError(
+            f"{name}: no event is left as a positive to train on: those that a rule of "
+            "config.labels.positive matches are negatives too, which win (config.labels.explicit), "
+            "or lie outside of the training period. Change the rules, or the split"
+        )
 
 
 def _values(rule: str, parts: Any, items: pa.Table | None, labels: LabelConfig) -> str:

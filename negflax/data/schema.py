@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from negflax.data import cells, times
 from negflax.data.cells import DataError
 from negflax.data.columns import (
+    ID_COLUMNS,
     factorize,
     flat,
     integers,
@@ -32,6 +33,7 @@ from negflax.data.columns import (
     stable_order,
     tidy_names,
 )
+from negflax.data.csv_files import other_separator
 
 SPLITS = ("train", "valid", "test")
 SIGNALS = ("dislike", "dismissal", "skip", "like")
@@ -44,8 +46,8 @@ NUMBERS = {
     "reward": pa.float64(),
     "propensity": pa.float64(),
 }
+HOLD_IDS = (*ID_COLUMNS, "cluster_ids")
 AT_LEAST_ZERO = ("dwell_ms", "duration_ms", "propensity")
-LONGEST_TITLE = 500  # characters; titles are stored at a fixed width, so that of the longest
 ITEM_COLUMNS = ("creator_id", "cluster_ids", "title", "duration_ms", "item_vector")
 NOT_SIGNALS = ("user_id", "item_id", "creator_id", "cluster_ids", "split", "pos", "timestamp_ms")
 
@@ -105,6 +107,8 @@ def conform(
     for column_name, column in zip(names, table.columns, strict=True):
         cell = cells.Place(name, column_name, start)
         ours = column_name in READ or column_name in ("user_id", "item_id")
+        if column_name in HOLD_IDS:
+            cells.require_exact(column, cell)
         if ours or column_name in asked or times.is_time(column_name):
             column = cells.plain(column, cell)
         else:
@@ -230,15 +234,15 @@ def validate_items(table: pa.Table, name: str) -> pa.Table:
         cell = cells.Place(name, column_name)
         if column_name not in ("item_id", *ITEM_COLUMNS):
             continue
+        if column_name in HOLD_IDS:
+            cells.require_exact(column, cell)
         column = cells.plain(column, cell)
         if column_name in ("item_id", "creator_id"):
             result[column_name] = cells.ids(column, cell)
         elif column_name == "cluster_ids":
             result[column_name] = cells.clusters(column, cell)
         elif column_name == "title":
-            result[column_name] = pc.utf8_slice_codeunits(
-                pc.cast(column, pa.string()), 0, LONGEST_TITLE
-            )
+            result[column_name] = cells.title(column, cell)
         elif column_name == "duration_ms":
             result[column_name] = cells.number(column, pa.int64(), cell, True)
         elif column_name == "item_vector":
@@ -270,8 +274,7 @@ def _require(table: pa.Table, name: str, required: tuple[str, ...]) -> None:
 
 def _way_to(needed: str, names: list[str]) -> str:
     """What to do about a missing column."""
-    separator = next((one for one in ";\t|" if len(names) == 1 and one in names[0]), None)
-    if separator:
+    if separator := other_separator(names):
         return f"its fields are separated by {separator!r}; save it with commas"
     return f"rename or add it, or name it, as in config.data.columns = ('{needed}=NAME',)"
 

@@ -40,6 +40,8 @@ class Sequences:
       random_E: uint8 whether the item was shown at random, 0 unknown, 1 no, 2 yes; None: unknown.
       bucket_E: int32 row that the encoder reads for an event on an item outside the vocabulary,
         which has no label; 0 elsewhere; None: there is no such event.
+      unknown_U: int64 number of each user's events that are not here, as the catalogue does not
+        know their items; None: not counted.
     """
 
     catalogue: Catalogue
@@ -59,6 +61,7 @@ class Sequences:
     dismissal_E: np.ndarray | None = None
     random_E: np.ndarray | None = None
     bucket_E: np.ndarray | None = None
+    unknown_U: np.ndarray | None = None
 
 
 def build_sequences(raw: RawData, config: Config, catalogue: Catalogue | None = None) -> Sequences:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -66,23 +67,40 @@ def wrong_unit(newest: int) -> str:
     return "seconds" if 0 <= newest < EARLY_MS else ""
 
 
-def request_ms(at: Any) -> int:
+def other_unit(time_ms: int, known_ms: int) -> str:
+    """What one time looks like beside another that is known; empty where it may be right.
+
+    Args:
+      time_ms: the time, -1 unknown.
+      known_ms: such as that of the event before, -1 unknown. Where it lies before 1973 itself, the
+        times of the log may be counted from a start of their own.
+    """
+    unit = wrong_unit(time_ms)
+    return unit if unit != "seconds" or known_ms >= EARLY_MS else ""
+
+
+def request_ms(at: Any, known_ms: int = -1) -> int:
     """The time of a request as milliseconds since 1970.
 
     Args:
       at: a datetime, ISO 8601 text or milliseconds; without a zone it is UTC.
+      known_ms: time of an event, -1 unknown: a request in seconds stands out beside it.
 
     Raises:
-      DataError: it is none of these, or lies before 1970.
+      DataError: it is none of these, lies before 1970, or is in another unit.
     """
     place = cells.Place("the request", "at")
+    if isinstance(at, np.datetime64):
+        at = at.astype("datetime64[us]")  # Arrow has no hours
     try:
-        column = pa.array([at])
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+        column = pa.array([None if isinstance(at, bool | np.bool_) else at])
+    except (pa.ArrowException, OverflowError) as error:
         raise place.error(None, f"{at!r} is no time", REMEDY) from error
     value = None if pa.types.is_null(column.type) else milliseconds(column, place)[0].as_py()
     if value is None:
         raise place.error(None, f"{at!r} is no time", REMEDY)
+    if unit := other_unit(value, known_ms):
+        raise place.error(None, f"{at!r} looks like {unit}", REMEDY)
     return value
 
 

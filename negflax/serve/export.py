@@ -27,7 +27,7 @@ from negflax.serve.export_format import calibration_json, features_json, vocabul
 from negflax.serve.index import build_index, faiss
 from negflax.serve.list_table import cluster_names
 from negflax.serve.one_event import CODES, batch_like
-from negflax.serve.onnx_step import write_onnx
+from negflax.serve.onnx_step import require_onnx, write_onnx
 from negflax.serve.trained import TrainedRecommender
 
 SAMPLE_USERS, SAMPLE_EVENTS = 200, 20  # made-up histories that recall is measured on
@@ -113,6 +113,8 @@ def write_export(
             "an export cannot be told the time of a request yet: serve the run with negflax, or "
             "train with config.model.request = ()"
         )
+    if onnx:
+        require_onnx(recommender)
     out.mkdir(parents=True, exist_ok=True)
     (out / names.MANIFEST).unlink(missing_ok=True)
     programs = Programs(recommender)

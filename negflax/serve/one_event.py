@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from negflax.data import Batch, Catalogue, DataError, features
+from negflax.data.times import OWN_TIME, other_unit, wrong_unit
 
 BITS = ("dislike", "dismissal", "skip", "like", "random_exposure")
 NUMBERS = ("dwell_ms", "duration_ms", "surface", "rating", "reward")
 WHOLE = ("timestamp_ms", "pos")
 FIELDS = ("item_id", "user_id", *BITS, *NUMBERS, *WHOLE)
+UNREAD = ("creator_id", "cluster_ids", "propensity", "reason", "split")  # of a log, but not here
 # Columns of an encoded event: fields of Batch without their suffix.
 CODES = (
     "item_ids",
@@ -32,6 +36,7 @@ CODES = (
     "creator",
     "cluster",
 )
+_INTEGER = re.compile(r"(-?(?:0|[1-9]\d{0,18}))(?:\.0+)?")  # a float column of ids says 17.0
 LARGEST = 2**53  # integers up to here survive a float, and JSON
 
 
@@ -60,12 +65,10 @@ def rows_of(catalogue: Catalogue, ids: Sequence[Any]) -> np.ndarray:
 
 
 def _as_number(one: Any) -> int | None:
-    """The integer that an id is or is written as, if it fits into 64 bits."""
-    try:
-        number = int(one)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if str(one) == str(number) and abs(number) < 2**63 else None
+    """The integer that an id is or is written as, as in a log, if it fits into 64 bits."""
+    found = _INTEGER.fullmatch(str(one).strip())
+    number = int(found[1]) if found else 2**63
+    return number if abs(number) < 2**63 else None
 
 
 def encode_event(
@@ -88,6 +91,11 @@ def encode_event(
     read = check_event(event)
     row = int(rows_of(catalogue, [event["item_id"]])[0])
     time_ms = -1 if read["timestamp_ms"] is None else int(read["timestamp_ms"])
+    if unit := other_unit(time_ms, before_ms):
+        raise EventError("timestamp_ms", f"{time_ms} looks like {unit}: give milliseconds")
+    if before_ms < 0 and wrong_unit(time_ms):
+        said = "events: `timestamp_ms` = %d looks like seconds: give milliseconds since 1970"
+        logging.log_first_n(logging.WARNING, said, 1, time_ms)
     told = row
     if not row:
         if not catalogue.bucket_rows:
@@ -121,7 +129,7 @@ def check_event(event: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(event, Mapping):
         raise DataError(f"event: a {type(event).__name__}; give a mapping such as a dict")
     for name in event:
-        if name not in FIELDS:
+        if name not in FIELDS and name not in UNREAD and not str(name).endswith(OWN_TIME):
             near = difflib.get_close_matches(str(name), FIELDS, 1)
             hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(FIELDS)}"
             raise EventError(str(name), f"no such field; {hint}")

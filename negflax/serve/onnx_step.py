@@ -31,15 +31,12 @@ LARGEST = 2**31 - 2**20  # bytes; a protobuf message is below 2 GiB
 _SAME = 1e-5  # of what jax and onnxruntime give
 
 
-def write_onnx(out: Path, programs: Programs, recommender: TrainedRecommender) -> list[str]:
-    """Writes both files, after a few events were read alike by jax and by onnxruntime.
-
-    Returns:
-      Their names.
+def require_onnx(recommender: TrainedRecommender) -> tuple[Any, Any]:
+    """(jax2onnx, onnxruntime), or an error before anything is written.
 
     Raises:
-      ConfigError: jax2onnx or onnxruntime is not installed, the encoder cannot go on from a state,
-        the weights are too large for ONNX, or the states differ.
+      ConfigError: jax2onnx or onnxruntime is not installed, or the encoder cannot go on from a
+        state.
     """
     try:
         import jax2onnx
@@ -48,6 +45,19 @@ def write_onnx(out: Path, programs: Programs, recommender: TrainedRecommender) -
         raise ConfigError("--onnx needs jax2onnx: pip install 'negflax[onnx]'") from error
     if not recommender.encoding.goes_on:
         raise ConfigError("--onnx: this encoder cannot read one event more from its state")
+    return jax2onnx, onnxruntime
+
+
+def write_onnx(out: Path, programs: Programs, recommender: TrainedRecommender) -> list[str]:
+    """Writes both files, after a few events were read alike by jax and by onnxruntime.
+
+    Returns:
+      Their names.
+
+    Raises:
+      ConfigError: see `require_onnx`; the weights are too large for ONNX, or the states differ.
+    """
+    jax2onnx, onnxruntime = require_onnx(recommender)
     size = sum(x.nbytes for x in programs.weights.values())
     if size > LARGEST:
         raise ConfigError(f"--onnx: the weights have {size:,} bytes; an ONNX file holds 2 GiB")

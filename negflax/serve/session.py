@@ -107,7 +107,7 @@ class Session:
 
     def _state(self, at: Any) -> Any:
         last_1 = np.array([self._time_ms])
-        at_1 = asked_after(last_1) if at is None else np.array([request_ms(at)])
+        at_1 = asked_after(last_1) if at is None else np.array([request_ms(at, self._time_ms)])
         codes_13 = features.request_codes(at_1, last_1)
         return self._of.encoding.at_request(self._progress.state_1D, codes_13)
 

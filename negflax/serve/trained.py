@@ -109,7 +109,7 @@ class TrainedRecommender:
           DataError: unusable events, or a log of several users.
           StateError: bytes that are no state of this checkpoint.
         """
-        session = Session(self, user)
+        session = Session(self, user.item() if isinstance(user, np.generic) else user)
         if state is not None:
             return session.restore(state)
         if events is None:
@@ -128,7 +128,7 @@ class TrainedRecommender:
             return session  # no event: a newcomer
         start, end = histories.offsets_U1[place : place + 2]
         events_n = int(end - start)
-        session.user = ids[place]
+        session.user, session.unknown = ids[place], int(histories.unknown_U[place])
         if not events_n:
             return session
         user_1 = np.array([place])
@@ -180,7 +180,8 @@ class TrainedRecommender:
         chosen = rules_of(rules)
         self.lists.check_k(k)
         histories = read_histories(events, self.trained.config, self.trained.catalogue, name)
-        at_ms = None if at is None else request_ms(at)
+        known_ms = int(histories.time_E.max(initial=-1))
+        at_ms = None if at is None else request_ms(at, known_ms)
         found = self._blocks(histories, k, chosen, explain, progress, at_ms)
         short = sum(len(one.rows) < k for one in found)
         result = list_table(found, self.trained.catalogue, histories.user_ids, explain)

@@ -30,17 +30,8 @@ from negflax.train.restore import CATALOGUE, best_folder
 from negflax.train.state import State, abstract_parameters
 from negflax.train.step import Trainer
 
-SHAPING = (
-    "encoder",
-    "hidden",
-    "embedding",
-    "feature_dim",
-    "features",
-    "tied",
-    "composed",
-    "item_bias",
-    "dtype",
-)
+# All other settings of the model decide the parameters' shapes, or what their places mean.
+NOT_SHAPING = {"dropout_input", "dropout_output", "precision"}
 
 
 def warm_start(trainer: Trainer, catalogue: Catalogue, workdir: str | Path) -> tuple[State, dict]:
@@ -56,28 +47,11 @@ def warm_start(trainer: Trainer, catalogue: Catalogue, workdir: str | Path) -> t
       mean of a `creator` or `cluster`, and the reserved rows that are `rows_left`).
 
     Raises:
-      ConfigError: the models' shapes differ; the message names the keys.
-      CheckpointError: there is no such run or checkpoint.
+      ConfigError, CheckpointError: see `require_same_shapes`.
     """
     folder = best_folder(workdir)
-    old_config = dataclasses.replace(read_config(folder), mesh=trainer.config.mesh)
-    differ = [
-        f"config.model.{key}"
-        for key in SHAPING
-        if getattr(old_config.model, key) != getattr(trainer.config.model, key)
-    ]
-    if trainer.model.vector_VW is not None:
-        old_VW = Catalogue.load(folder / CATALOGUE).vector_VW
-        width = None if old_VW is None else old_VW.shape[1]
-        if width is not None and width != trainer.model.vector_VW.shape[1]:
-            differ.append("the width of the column `item_vector`")
-    if old_config.optimizer.table_dtype != trainer.config.optimizer.table_dtype:
-        differ.append("config.optimizer.table_dtype")
-    if differ:
-        raise ConfigError(
-            f"--init_from={workdir}: the old run differs in {', '.join(differ)}: "
-            "use the same settings"
-        )
+    old_config = require_same_shapes(trainer.config, catalogue, workdir)
+    old_config = dataclasses.replace(old_config, mesh=trainer.config.mesh)
     old_catalogue = Catalogue.load(folder / CATALOGUE)
     old = _restore(old_config, old_catalogue, folder, trainer.mesh)
 
@@ -118,6 +92,31 @@ def warm_start(trainer: Trainer, catalogue: Catalogue, workdir: str | Path) -> t
     report = _report(source_V, old_catalogue, related) | {"rows_left": catalogue.reserved_rows}
     state["tables"] = as_stored(state["tables"], trainer.shardings["tables"])
     return state | {"dense": old["dense"]}, report
+
+
+def require_same_shapes(config: Config, catalogue: Catalogue, workdir: str | Path) -> Config:
+    """The config of the run in `workdir`, whose parameters fit into those of `config`.
+
+    Raises:
+      ConfigError: the models' shapes differ; the message names the keys.
+      CheckpointError: there is no such run.
+    """
+    folder = best_folder(workdir)
+    old, new = read_config(folder), config.model
+    names = (field.name for field in dataclasses.fields(new) if field.name not in NOT_SHAPING)
+    differ = [f"config.model.{x}" for x in names if getattr(old.model, x) != getattr(new, x)]
+    if "vector" in new.composed and not differ:
+        old_VW, new_VW = Catalogue.load(folder / CATALOGUE).vector_VW, catalogue.vector_VW
+        if old_VW is not None and new_VW is not None and old_VW.shape[1] != new_VW.shape[1]:
+            differ.append("the width of the column `item_vector`")
+    if old.optimizer.table_dtype != config.optimizer.table_dtype:
+        differ.append("config.optimizer.table_dtype")
+    if differ:
+        raise ConfigError(
+            f"--init_from={workdir}: the old run differs in {', '.join(differ)}: "
+            "use the same settings"
+        )
+    return old
 
 
 def catalogue_of(workdir: str | Path) -> Catalogue:

@@ -41,8 +41,18 @@ def test_users_without_a_known_item_stay(log, make_config):
     assert served.item_E.tolist() == [1]
     assert served.report["users_without_history"] == 1
     assert served.report["events_on_unknown_items"] == 2
+    assert served.unknown_U.tolist() == [1, 1]
     nobody = build_histories(log(item_id=[1, 2, 3]), catalogue, "log")
     assert nobody.offsets_U1.tolist() == [0, 0, 0]
+
+
+def test_times_in_seconds_are_told_as_in_training(log, make_config, caplog):
+    table = log(split=["train", "valid", "test"], long_view=[True] * 3, item_id=[10, 10, 10])
+    catalogue = build_sequences(RawData(table, None, "log"), make_config(negative=())).catalogue
+    seconds = [1_714_564_800 + i for i in range(3)]
+    served = build_histories(log(timestamp_ms=seconds), catalogue, "log")
+    assert served.report["times_look_like"] == "seconds"
+    assert "`timestamp_ms` looks like seconds" in caplog.text
 
 
 @pytest.mark.parametrize("ids", [np.array([3, 20, 100]), np.array(["100", "20", "3"])])

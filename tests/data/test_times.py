@@ -3,6 +3,7 @@
 import datetime
 import decimal
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -65,6 +66,29 @@ def test_values_that_are_not_times(column, words):
 )
 def test_wrong_unit(newest, unit):
     assert times.wrong_unit(newest) == unit
+
+
+@pytest.mark.parametrize(
+    ("at", "known", "words"),
+    [
+        (MS // 1000, MS, "looks like seconds"),
+        (datetime.datetime(1970, 1, 20), MS, "looks like seconds"),
+        (MS * 1000, -1, "looks like microseconds"),
+        (2**62, -1, "looks like nanoseconds"),
+        (True, -1, "True is no time"),
+        ("soon", -1, "text 'soon'"),
+        (None, -1, "None is no time"),
+    ],
+)
+def test_a_request_at_no_time_or_in_another_unit(at, known, words):
+    with pytest.raises(DataError, match=f"the request: column `at`.*{words}"):
+        times.request_ms(at, known)
+
+
+def test_a_request_at_a_time():
+    assert times.request_ms(np.datetime64("2024-05-01T12")) == MS - 123
+    assert times.request_ms("2024-05-01T12:00:00.123Z", MS) == MS
+    assert times.request_ms(60_000, 50_000) == 60_000  # a log with a clock of its own
 
 
 def test_a_signals_own_time_is_read_like_the_events(log):

@@ -208,16 +208,20 @@ def test_new_items_take_reserved_rows_and_are_recommended(days, tmp_path):
     assert catalogue.train_count_V[:3].tolist() == [0, 0, 0]
 
 
-def test_another_shape_is_refused(days, tmp_path):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model.hidden": 4, "model.tied": False},
+        {"model.layers": 2, "model.heads": 1, "model.request": "('gap',)"},
+        {"model.latent_cross": True},
+    ],
+)
+def test_another_shape_is_refused_before_anything_is_written(changes, days, tmp_path):
     first, _ = days
-    with pytest.raises(ConfigError, match="differs in config.model.hidden, config.model.tied"):
-        day(
-            tmp_path,
-            3,
-            np.arange(3, 9),
-            f"--init_from={first}",
-            **{"model.hidden": 4, "model.tied": False},
-        )
+    with pytest.raises(ConfigError) as error:
+        day(tmp_path, 3, np.arange(3, 9), f"--init_from={first}", **changes)
+    assert all(f"config.{key}" in str(error.value) for key in changes)
+    assert not list(tmp_path.glob("**/config.json"))
 
 
 def test_groups_are_matched_by_the_items_they_share():

@@ -36,6 +36,7 @@ SMALL = {
 WORLD = {"world.num_users": 80, "world.num_items": 100, "world.steps": 30}
 REAL = {
     "kuairand": "kuairand-pure-mini",
+    "kuairand_best": "kuairand-pure-mini",
     "responsiveness_kuairand": "kuairand-pure-mini",
     "ml1m_sequences": "ml-1m-sequences",
     "ml1m_sequences_full": "ml-1m-sequences",
@@ -127,7 +128,8 @@ def built(name, folder):
 
 
 BUILT = ("kuairand_pure", "movie_lens")  # minutes more: their builders have tests of their own
-LONG = (*BUILT, "ml1m_sequences_best", "ml100k_sequences")  # ml1m_sequences_full, but for sizes
+# But for sizes and the encoder, others in this list are these.
+LONG = (*BUILT, "kuairand_best", "ml1m_sequences_best", "ml100k_sequences")
 
 
 @pytest.mark.parametrize(

@@ -223,6 +223,11 @@ def test_a_folder_without_an_export(folder, tmp_path):
         (5, "give an object with an item_id"),
         ({"item_id": 14, "dwell_ms": float("nan")}, "dwell_ms = nan"),
         ({"item_id": 14, "timestamp_ms": "now"}, "timestamp_ms = 'now'"),
+        ({"item_id": 14, "timestamp_ms": -3}, "timestamp_ms = -3: give a number of at least 0"),
+        ({"item_id": 14, "dislike": "false"}, "dislike = 'false': give true, false or null"),
+        ({"item_id": 14, "dislike": [0]}, "dislike = \\[0\\]: give true"),
+        ({"item_id": 14, "dislke": True}, "no such field: dislke"),
+        ({"item_id": ["v1"]}, "item_id = \\['v1'\\]: give an integer or a text"),
     ):
         with pytest.raises(from_export.ExportError, match=words):
             model.state([event])

@@ -75,7 +75,8 @@ def test_what_cannot_be_converted(recommender, tmp_path):
     programs = export.Programs(recommender)
     with mock.patch.dict(sys.modules, {"jax2onnx": None}):
         with pytest.raises(ConfigError, match=r"pip install 'negflax\[onnx\]'"):
-            onnx_step.write_onnx(tmp_path, programs, recommender)
+            export.write_export(recommender, tmp_path / "none", onnx=True)
+    assert not (tmp_path / "none").exists()
     there = {"jax2onnx": mock.Mock(), "onnxruntime": mock.Mock()}
     with mock.patch.dict(sys.modules, there), mock.patch.object(onnx_step, "LARGEST", 10):
         with pytest.raises(ConfigError, match="an ONNX file holds 2 GiB"):

@@ -189,6 +189,36 @@ def test_a_bad_event_names_its_field_and_changes_nothing(recommender, event, fie
     assert session.to_bytes() == before
 
 
+def test_a_time_in_another_unit_is_refused(recommender):
+    session = recommender.session()
+    session.add({"item_id": 10, "timestamp_ms": 1_700_000_000_000})
+    for time in (1_700_000_000, 1_700_000_000_000_000):
+        with pytest.raises(EventError, match=r"`timestamp_ms`.*looks like (micro)?seconds"):
+            session.add({"item_id": 10, "timestamp_ms": time})
+    with pytest.raises(DataError, match="`at`: 1700000000 looks like seconds"):
+        session.recommend(3, at=1_700_000_000)
+
+
+def test_columns_of_a_log_that_say_nothing_here_are_accepted(recommender):
+    told, plain = recommender.session(), recommender.session()
+    event = {"item_id": 10, "dislike": True}
+    unread = {"creator_id": 3, "cluster_ids": [1], "propensity": 0.1, "reason": "old"}
+    told.add(event | unread | {"split": "train", "dislike_at_ms": 9})
+    plain.add(event)
+    assert told.to_bytes() == plain.to_bytes()
+
+
+def test_users_and_items_as_they_come_from_tables(recommender):
+    events = pa.table({"user_id": [1, 1, 2], "item_id": [10, 999, 999], "pos": [0, 1, 2]})
+    session = recommender.session(np.int64(1), events=events)
+    assert (session.user, session.events, session.unknown) == (1, 1, 1)
+    newcomer = recommender.session(np.int64(3))
+    assert recommender.session(state=newcomer.to_bytes()).user == 3
+    items = newcomer.recommend(12)["item_id"].to_pylist()
+    for left_out in (np.array(items[:2], float), [f" {items[0]} ", f"{items[1]}.0"]):
+        assert newcomer.recommend(12, exclude=left_out)["item_id"].to_pylist() == items[2:]
+
+
 def test_a_log_of_several_users_needs_the_user(recommender):
     events = pa.table({"user_id": [1, 2], "item_id": [10, 11], "pos": [0, 1]})
     with pytest.raises(DataError, match="there are 2 users"):

@@ -148,7 +148,8 @@ def examples(trained: Trained, queries: Queries, sequences: Sequences, count: in
 def _related_share(catalogue: Catalogue, item_R: np.ndarray, lists: list[np.ndarray]) -> float:
     """Share of the listed items that are related to the user's."""
     related = [related_of(catalogue, item)[x] for item, x in zip(item_R, lists, strict=True)]
-    return float(np.concatenate(related).mean()) if related else float("nan")
+    listed = np.concatenate([*related, np.zeros(0)])
+    return float(listed.mean()) if len(listed) else float("nan")
 
 
 def _lists(
