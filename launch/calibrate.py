@@ -27,6 +27,7 @@ from negflax.evaluate import format_table
 from negflax.files import plain, write_json
 from negflax.mesh import make_mesh
 from negflax.processes import from_first
+from negflax.train.checkpoint import CheckpointError
 from negflax.train.restore import best_folder, load_trained, load_weight_sums
 
 from . import flags as shared
@@ -44,12 +45,15 @@ SETTINGS = flags.DEFINE_multi_string(
 def settings_of(config: Any, given: list[str]) -> CalibrationConfig:
     """The run's settings with those of --set in their place, checked."""
     kinds = typing.get_type_hints(CalibrationConfig)
+    del kinds["after_training"]  # of the training, not of a fit
     changes: dict[str, Any] = {}
     for text in given:
-        name, _, value = text.partition("=")
+        name, equals, value = text.partition("=")
         if name not in kinds:
             known = ", ".join(kinds)
             raise shared.ConfigError(f"--set={text}: `{name}` is not a setting; known: {known}")
+        if not equals or not value:
+            raise shared.ConfigError(f"--set={text}: write --set=name=value")
         kind = kinds[name]
         if typing.get_origin(kind) is tuple:
             changes[name] = parse_tuple(value)
@@ -70,13 +74,15 @@ def main(argv: list[str]) -> None:
     del argv
     workdir = Path(WORKDIR.value)
     shared.start(workdir)
+    mesh = make_mesh(MeshConfig(), jax.devices())
+    trained = load_trained(workdir, CHECKPOINT.value, mesh)
     folder = best_folder(workdir) if CHECKPOINT.value == "best" else workdir
     if DELETE.value:
+        if not (folder / FILE).exists():
+            raise CheckpointError(f"there is no calibration to delete: {folder / FILE}")
         from_first(lambda: (folder / FILE).unlink(missing_ok=True))
         print(f"{folder / FILE} is deleted: scores are the model's own")
         return
-    mesh = make_mesh(MeshConfig(), jax.devices())
-    trained = load_trained(workdir, CHECKPOINT.value, mesh)
     settings = settings_of(trained.config, SETTINGS.value)
     sequences = open_sequences(trained.config, workdir, trained.catalogue)
     sums = load_weight_sums(workdir, CHECKPOINT.value, mesh)

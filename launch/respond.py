@@ -153,24 +153,28 @@ def with_baselines(world: World) -> World:
 
 
 def quality(worlds: Sequence[World]) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """Returns HR_p of every arm in the test period with seen items masked, and a table of it.
+    """Returns HR_p and HR_n of every arm in the test period with seen items masked, and a table.
 
     `hr_p@K/<arm>` is the mean over seeds, `_low` and `_high` are the lowest and highest run, and
     `hr_p_cost/<arm>` is the relative loss compared with `input_only`, if that arm is present.
+    `hr_n@K/<arm>` likewise: the share of users who get an item that they then dislike.
     """
     named, rows = {}, []
     for name, runs in worlds[0].runs.items():
         config = runs[0].config.eval
-        key, found = f"hr_p@{config.ks[0]}", []
+        key, rejected, found = f"hr_p@{config.ks[0]}", f"hr_n@{config.ks[0]}", []
         for world in worlds:
             queries = build_queries(world.sequences, "test", 0, config.seed, config.state)
             for one, added in world.adjusted(name):
                 scorer = adjusted_scorer(one, world.sequences, added)
-                found.append(evaluate_scorer(scorer, queries, world.sequences, config)[key])
-        values = float(np.mean(found)), float(min(found)), float(max(found))
-        named |= {f"{key}/{name}{end}": x for end, x in zip(ENDS, values, strict=True)}
-        row = {"arm": name, key: values[0], "lowest": values[1], "highest": values[2]}
-        rows.append(row | {"runs": len(found)})
+                measured = evaluate_scorer(scorer, queries, world.sequences, config)
+                found.append([measured[key], measured[rejected]])
+        for metric, values in zip((key, rejected), np.transpose(found), strict=True):
+            spread = float(values.mean()), float(values.min()), float(values.max())
+            named |= {f"{metric}/{name}{end}": x for end, x in zip(ENDS, spread, strict=True)}
+        lowest, highest = (named[f"{key}/{name}{end}"] for end in ENDS[1:])
+        row = {"arm": name, key: named[f"{key}/{name}"], "lowest": lowest, "highest": highest}
+        rows.append(row | {rejected: named[f"{rejected}/{name}"], "runs": len(found)})
     for row in rows:
         base = named.get(f"{key}/{REFERENCE}")
         if base:

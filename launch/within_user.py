@@ -11,6 +11,7 @@ creators dealt to the items at random show what chance adds.
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,11 @@ def rarest_cluster(catalogue: Catalogue) -> np.ndarray:
     return np.take_along_axis(clusters_VC, place_V1, axis=1)[:, 0].copy()
 
 
+def _data_of(run: Trained) -> Any:
+    """What decides the events and their labels."""
+    return dataclasses.replace(run.config.data, cache_dir=""), run.config.labels
+
+
 def main(argv: list[str]) -> None:
     """See the module."""
     del argv
@@ -101,8 +107,16 @@ def main(argv: list[str]) -> None:
     shared.start(folders[0])
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
     runs = [load_calibrated(folder, CHECKPOINT.value, mesh) for folder in folders]
-    sequences = open_sequences(runs[0].config, folders[0], runs[0].catalogue)
-    judged, config = within_user.judged_events(sequences), runs[0].config.eval
+    first = runs[0]
+    for folder, run in zip(folders[1:], runs[1:], strict=True):
+        if _data_of(run) != _data_of(first) or not run.catalogue.has_rows_of(first.catalogue):
+            raise ConfigError(
+                f"{folder} and {folders[0]} have other data or label rules: give runs that differ "
+                "in their training seed alone"
+            )
+    sequences = open_sequences(first.config, folders[0], first.catalogue)
+    judged, config = within_user.judged_events(sequences), first.config.eval
+    within_user.require_both_signs(judged)
     rate_J = within_user.item_floor(judged, sequences.catalogue.num_rows)
     floor_J, y_J, test_J = log_odds(rate_J), judged.rejected_J, judged.of("test")
     floor_U = user_aucs(floor_J, judged, test_J)

@@ -187,7 +187,9 @@ def _figures(worlds: Sequence[World], settings: Settings) -> dict[str, Any]:
     """Measures the arms of one world; rows are by arm, part of the calibration and kind."""
     found = respond.measure(worlds, {"shared": settings})
     named = {key: respond.or_null(x) for key, x in found["named"].items()}
-    hr_p = next(key for key in named if key.startswith("hr_p@")).split("/")[0]
+    hr_p, hr_n = (
+        next(key for key in named if key.startswith(of)).split("/")[0] for of in ("hr_p@", "hr_n@")
+    )
     rows = []
     for arm in worlds[0].runs:
         for kind in KINDS:
@@ -198,6 +200,7 @@ def _figures(worlds: Sequence[World], settings: Settings) -> dict[str, Any]:
                     for what in ("responsiveness", "mass", "ceiling", "share", "mass_share")
                 }
                 | {hr_p: named[f"{hr_p}/{arm}"], "cost": named[f"hr_p_cost/{arm}"]}
+                | {hr_n: named[f"{hr_n}/{arm}"]}
                 | {"runs": sum(len(world.runs[arm]) for world in worlds)}
             )
     return {"rows": rows, "named": named}

@@ -30,10 +30,12 @@ from negflax.calibration.label_weights import weights_at_omega, weights_of
 from negflax.calibration.labelled_states import Model, labelled_states
 from negflax.calibration.newton import Data, Fit, Weights
 from negflax.calibration.stored_calibration import parameters_fingerprint
-from negflax.config import CalibrationConfig
+from negflax.config import CalibrationConfig, ConfigError
 from negflax.data import DataError, Sequences
 from negflax.train.restore import Trained
 from negflax.train.weights import Sums
+
+IMPLAUSIBLE = 25.0  # deviations from the prior; in all worlds and logs tried, 5 at the most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,20 +78,17 @@ def calibrate(
     settings = settings or trained.config.calibration
     trained = dataclasses.replace(trained, calibration=None)
     weights = None if settings.omega else weights_of(trained, sums)
-    sizes = {kind: num_kinds(trained.catalogue, kind) for kind in settings.kinds}
-    if all(size <= 1 for size in sizes.values()):
-        raise DataError(
-            f"no item has a {' or a '.join(settings.kinds)}: give an item table with cluster_ids "
-            "or creator_id (data.items_path), so that feedback can be counted by them"
+    kinds = _that_differ(trained, settings)
+    if "valid" in trained.config.train.splits:
+        logging.warning(
+            "the model was trained on the validation period too, so that the labels on which the "
+            "terms are chosen look better than new ones would: config.train.refit = False"
         )
     model, scales = Model(trained), Scales.of(settings)
     fit_states, held_states = labelled_states(model, sequences, settings)
     calibration = Calibration(parameters_fingerprint(trained), scales, {})
     report: dict[str, Any] = {"rows": [], "omega": settings.omega, "step": trained.step}
-    for kind, size in sizes.items():
-        if size <= 1:
-            logging.warning("no item has a %s: nothing is counted by it", kind)
-            continue
+    for kind in kinds:
         kind_V = kind_of_items(trained.catalogue, kind)
         candidates = model.candidates(kind_V, settings.candidates)
         earlier = tuple(_correction(calibration, sequences, done) for done in calibration.kinds)
@@ -113,6 +112,28 @@ def calibrate(
     labels = [int((x.ids_NL >= 0).sum()) for x in (fit_states, held_states)]
     report |= {"labels": labels[0], "held_out_labels": labels[1], "w": weights.w}
     return dataclasses.replace(calibration, report=report)
+
+
+def _that_differ(trained: Trained, settings: CalibrationConfig) -> list[str]:
+    """Kinds that tell items apart; where all items share one, its correction changes no order.
+
+    Raises:
+      DataError: there is none.
+    """
+    found = []
+    for kind in settings.kinds:
+        kinds = np.unique(kind_of_items(trained.catalogue, kind)[1:])
+        if len(kinds) > 1:
+            found.append(kind)
+        else:
+            said = "all items have one" if kinds.any() else "no item has a"
+            logging.warning("%s %s: nothing is counted by it", said, kind)
+    if not found:
+        raise DataError(
+            f"items do not differ by {' or '.join(settings.kinds)}: give an item table with "
+            "cluster_ids or creator_id (data.items_path), so that feedback can be counted by them"
+        )
+    return found
 
 
 def _correction(calibration: Calibration, sequences: Sequences, kind: str) -> Any:
@@ -153,6 +174,7 @@ def _kept(
             zero = np.zeros(len(SCALARS))
             return Fit(zero, zero), newton.losses(zero, held, weights)
         one = newton.fit(fit, weights, free, settings.prior_deviation, start_P)
+        _require_plausible(one, free, weights, settings)
         return one, newton.losses(one.theta_P, held, weights)
 
     start_P = np.array([START[name] for name in SCALARS])
@@ -181,6 +203,25 @@ def _kept(
             i, row = SCALARS.index(scalar), _row(scalar, "kept", block, *gains[block])
             rows.append(row | {"value": now.theta_P[i], "standard_error": now.error_P[i]})
     return Kept(now, names, rows, losses_N)
+
+
+def _require_plausible(
+    fit: Fit, free: list[int], weights: Weights, settings: CalibrationConfig
+) -> None:
+    """Refuses scalars that only the prior has stopped.
+
+    Raises:
+      ConfigError: one is further from its prior than any evidence could move it.
+    """
+    away_P = np.abs(fit.theta_P - newton.MEAN_P)[free] / settings.prior_deviation
+    if away_P.max() > IMPLAUSIBLE:
+        name = SCALARS[free[int(away_P.argmax())]]
+        raise ConfigError(
+            f"the calibration does not converge (`{name}` is {away_P.max():.0f} deviations from "
+            f"its prior): config.loss.objective = {weights.objective!r} with a weight of "
+            f"{weights.w:.4g} on negatives falls without end. Give the calibration an objective "
+            "of its own, config.calibration.omega = 3, or train with a smaller weight"
+        )
 
 
 def _raises(theta_P: np.ndarray, data: Data) -> bool:

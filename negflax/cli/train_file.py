@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import re
 import shlex
 from pathlib import Path
 
@@ -30,6 +32,7 @@ from negflax.data.schema import validate
 RATINGS = ("rating", "ratings", "stars", "score", "overall", "grade")
 LIKES = ("like", "liked", "favourite", "favorite", "purchase", "bought", "click", "clicked")
 DISLIKES = ("dislike", "disliked", "returned", "skip", "skipped", "dismissal", "hide", "report")
+_RULES = re.compile(r"--config\.labels\.(?P<key>positive|negative|explicit|skip)=(?P<value>.*)")
 
 
 def prepared(arguments: list[str]) -> list[str]:
@@ -61,7 +64,7 @@ def prepared(arguments: list[str]) -> list[str]:
         _say(f"columns of {given.items}", item_roles, item_roles.columns)
     if not given.like:
         raise ConfigError(_proposal(table, roles, given.file))
-    labels = _labels(parse_tuple(given.like), _rules(given.dislike))
+    labels = _labels(parse_tuple(given.like), _rules(given.dislike), rest)
     settings = {
         "data.path": given.file,
         "data.columns": _entries(columns),
@@ -176,12 +179,20 @@ def _rules(text: str) -> tuple[str, ...]:
     return parse_tuple(text) if text else ()
 
 
-def _labels(positive: tuple[str, ...], negative: tuple[str, ...]) -> LabelConfig:
-    """A dislike that was named on the command line beats a like on the same event."""
+def _labels(positive: tuple[str, ...], negative: tuple[str, ...], rest: list[str]) -> LabelConfig:
+    """The rules that are trained on: a dislike that was named beats a like on the same event.
+
+    Args:
+      positive: rules of --like.
+      negative: rules of --dislike.
+      rest: further flags; what they say of the rules takes precedence.
+    """
     liked = {parse_rule(rule).signal for rule in positive}
     signals = dict.fromkeys(parse_rule(rule).signal for rule in negative)
     explicit = tuple(signal for signal in signals if signal not in liked)
-    return LabelConfig(positive, negative, explicit)
+    flags = map(_RULES.fullmatch, rest)
+    said = {flag["key"]: parse_tuple(flag["value"]) for flag in flags if flag}
+    return dataclasses.replace(LabelConfig(positive, negative, explicit), **said)
 
 
 def _for_size(num_events: int) -> dict[str, object]:

@@ -84,6 +84,8 @@ def _check_agreement(config: Config) -> None:
         raise ConfigError("config.eval.ks is empty: give at least one list length, such as (10,)")
     if not config.eval.rate_betas:
         raise ConfigError("config.eval.rate_betas is empty: give at least one value of β")
+    if not config.calibration.kinds:
+        raise ConfigError("config.calibration.kinds is empty: choose from cluster, creator")
     if 0 < config.labels.propensity_cap < 1 or config.labels.propensity_cap < 0:
         raise ConfigError(
             f"config.labels.propensity_cap = {config.labels.propensity_cap}: 0 (off) or at least 1"

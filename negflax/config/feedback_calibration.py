@@ -44,6 +44,6 @@ class CalibrationConfig:
     cap: Count = 3
     prior_seen: Positive = 5.0
     decay: Annotated[float, Range("a share between 0 and 1", least=0, below=1)] = 0.9
-    prior_deviation: Positive = 1.0
+    prior_deviation: Annotated[float, Range("a number from .001 to 1000", 1e-3, 1e3)] = 1.0
     keep: NotNegative = 1.0
     min_users: Natural = 30

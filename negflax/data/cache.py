@@ -31,7 +31,7 @@ from negflax.data.sequences import Sequences
 from negflax.files import sync
 from negflax.processes import first_alone, meet
 
-VERSION = 9  # of what is stored; raise it when the same events and rules give other columns
+VERSION = 10  # of what is stored; raise it when the same events and rules give other columns
 MANIFEST = "manifest.json"
 CATALOGUE = "catalogue.npz"
 ARRAYS = [f.name for f in dataclasses.fields(Sequences) if f.name not in ("catalogue", "report")]

@@ -16,15 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from negflax.data.cells import DataError
-from negflax.data.columns import (
-    factorize,
-    flat,
-    floats,
-    is_list,
-    is_text,
-    values,
-    without_fraction,
-)
+from negflax.data.columns import factorize, flat, floats, is_list, is_text, spelled, values
 from negflax.data.features import NUM_VALUES
 from negflax.files import write_arrays
 
@@ -115,7 +107,7 @@ class Catalogue:
 
     def rows(self, ids: Any) -> np.ndarray:
         """Rows int32 of original ids, 0 unknown; 17, "17" and "17.0" are one id, "017" another."""
-        ids, known = _spelled(np.asarray(ids)), self._known
+        ids, known = spelled(np.asarray(ids)), self._known
         if ids.size == 0 or known.size == 0:
             return np.zeros(ids.shape, np.int32)
         if (ids.dtype.kind in "iu") != (known.dtype.kind in "iu"):
@@ -132,13 +124,13 @@ class Catalogue:
 
         The id 17 and the text `17` share a bucket, in every process and on every machine.
         """
-        texts = map(str, _spelled(ids).tolist())
+        texts = map(str, spelled(ids).tolist())
         hash_I = np.array([zlib.crc32(one.encode()) for one in texts], np.int64)
         return (self.table_rows - self.bucket_rows + hash_I % self.bucket_rows).astype(np.int32)
 
     @functools.cached_property
     def _known(self) -> np.ndarray:
-        return _spelled(self.item_ids)  # earlier versions kept 17.0 beside text ids
+        return spelled(self.item_ids)  # earlier versions kept 17.0 beside text ids
 
     @functools.cached_property
     def _by_id(self) -> np.ndarray:
@@ -187,17 +179,6 @@ class Catalogue:
                 f"{path} is not a complete catalogue ({error}): delete it, and repeat the training "
                 "command of the run, which writes it again"
             ) from error
-
-
-def _spelled(ids: np.ndarray) -> np.ndarray:
-    """Ids as integers, or as text in the spelling of a validated log."""
-    if ids.dtype.kind in "iu":
-        return ids
-    ids = ids.astype(str)
-    odd = np.char.find(ids, ".0") >= 0
-    if odd.any():
-        ids[odd] = without_fraction(pa.array(ids[odd].tolist())).to_pylist()
-    return ids
 
 
 def _as_numbers(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

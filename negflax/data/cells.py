@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -90,7 +91,8 @@ def require_exact(column: Column, place: Place) -> None:
         size = pc.abs(pc.cast(flat(column), pa.float64()))
         row = first(pc.greater(size, float(LARGEST_IDS[kind])))
         if row is not None:
-            problem = f"{column[row].as_py()} is no id that a {kind} holds exactly"
+            short = np.dtype(kind.to_pandas_dtype())
+            problem = f"{column[row].as_py()} is not an id that {short} holds exactly"
             raise place.error(row, problem, "write ids as integers or text")
 
 

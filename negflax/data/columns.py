@@ -47,6 +47,17 @@ def without_fraction(ids: Column) -> Column:
     return pc.replace_substring_regex(ids, r"^(-?\d+)\.0+$", r"\1")
 
 
+def spelled(ids: np.ndarray) -> np.ndarray:
+    """Ids as integers, or as text in the spelling of a validated log."""
+    if ids.dtype.kind in "iu":
+        return ids
+    ids = ids.astype(str)
+    odd = np.char.find(ids, ".0") >= 0
+    if odd.any():
+        ids[odd] = without_fraction(pa.array(ids[odd].tolist())).to_pylist()
+    return ids
+
+
 def numeric_ids(table: pa.Table) -> pa.Table:
     """The table with text ids as int64 where every one is a whole number."""
     for name in ID_COLUMNS:

@@ -77,7 +77,7 @@ def require_matches(report: Mapping[str, Any]) -> None:
                 f"{report['source']}: config.labels.{sign}: no event matches {told}. Correct its "
                 "values, or remove the rule"
             )
-    if "splits" in report and report["rule_matches"]["positive"]:
+    if "splits" in report and report.get("rule_matches", {}).get("positive"):
         require_positives(report["splits"]["train"]["positives"], report["source"])
 
 

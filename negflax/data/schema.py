@@ -257,6 +257,11 @@ def validate_items(table: pa.Table, name: str) -> pa.Table:
     return pa.table(result)
 
 
+def is_ours(name: str) -> bool:
+    """Whether the schema reads columns of this name, of events or items."""
+    return name in READ or name in NOT_SIGNALS or name in ITEM_COLUMNS or times.is_time(name)
+
+
 def _require(table: pa.Table, name: str, required: tuple[str, ...]) -> None:
     names = table.column_names
     for column_name in required:

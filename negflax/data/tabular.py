@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
+from absl import logging
 
 from negflax.config import Config
 from negflax.data.catalogue import Catalogue
-from negflax.data.cells import DataError
+from negflax.data.cells import DataError, Place
+from negflax.data.columns import Column, flat, listed
 from negflax.data.event_files import read_events, write_table
 from negflax.data.histories import build_histories
 from negflax.data.inputs import digest
 from negflax.data.renaming import renaming
 from negflax.data.rules import asked
+from negflax.data.schema import is_ours
 from negflax.data.sequences import Sequences
 
 # A path, a pyarrow.Table, or any object with __arrow_c_stream__: pandas, polars, duckdb.
@@ -32,16 +37,41 @@ def arrow_table(data: Data, name: str = "data") -> pa.Table:
     """The table, or the stream of an object with `__arrow_c_stream__`, as a pyarrow.Table.
 
     Raises:
-      DataError: it is neither.
+      DataError: it is neither, or holds what Arrow cannot.
     """
     if isinstance(data, pa.Table):
         return data
     if hasattr(data, "__arrow_c_stream__"):
-        return pa.RecordBatchReader.from_stream(data).read_all()
+        try:
+            return _streamed(data)
+        except Exception as error:  # libraries of data frames raise errors of their own
+            said = " ".join(str(error.args[0] if error.args else error).split())
+            raise DataError(
+                f"{name}{_unreadable(data)} cannot be read as an Arrow table ({said}): give each "
+                "column a name of its own and values of one type, or leave it out"
+            ) from error
     raise DataError(
         f"{name} is a {type(data).__name__}: give a path, a pyarrow.Table or a data frame with "
         "__arrow_c_stream__ (pandas 2.2, polars, duckdb); of a dict, pyarrow.table(dict)"
     )
+
+
+def _streamed(data: Any) -> pa.Table:
+    return pa.RecordBatchReader.from_stream(data).read_all()
+
+
+def _unreadable(data: Any) -> str:
+    """The first column of a data frame that Arrow cannot hold, for a message; "" if not known."""
+    for column in getattr(data, "columns", ()):
+        try:
+            alone = data[[column]]
+        except Exception:  # no pandas or polars
+            return ""
+        try:
+            _streamed(alone)
+        except Exception:
+            return f": column `{column}`"
+    return ""
 
 
 def read_histories(data: Data, config: Config, catalogue: Catalogue, name: str = "") -> Sequences:
@@ -78,12 +108,51 @@ def as_file(data: Data, folder: Path, name: str) -> str:
     changes the config that names the file.
 
     Raises:
-      DataError: as arrow_table.
+      DataError: as arrow_table; or a column that is read is of a type that Parquet has not.
     """
     if is_path(data):
         return os.fspath(data)
-    table = arrow_table(data, name)
+    table = _storable(arrow_table(data, name), name)
     path = folder.resolve() / f"{name}-{digest(table)}.parquet"
     if not path.exists():
         write_table(table, path)
     return str(path)
+
+
+def _storable(table: pa.Table, name: str) -> pa.Table:
+    """The table in types that Parquet has; what has none is left out, and named in a warning.
+
+    Raises:
+      DataError: that is a column which the schema reads.
+    """
+    left = []
+    for place, field in reversed([*enumerate(table.schema)]):
+        if _fits_parquet(table.column(place)):
+            continue
+        plain = flat(table.column(place))
+        if _fits_parquet(plain):
+            table = table.set_column(place, field.name, plain)
+        elif is_ours(field.name):
+            problem, remedy = f"Parquet has no {field.type}", "convert it to numbers or text"
+            raise Place(name, field.name).error(None, problem, remedy)
+        else:
+            table = table.remove_column(place)
+            left.insert(0, f"{field.name} ({field.type})")
+    if left:
+        logging.warning(
+            "%s: these columns are of types that Parquet has not, and are left out: %s",
+            name,
+            listed(left),
+        )
+    return table
+
+
+def _fits_parquet(column: Column) -> bool:
+    """Whether Parquet can hold a column, from its type and a few rows with any dictionary."""
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    few = pa.chunked_array([chunk[:10] for chunk in chunks], column.type)
+    try:
+        pq.write_table(pa.table({"": few}), io.BytesIO())
+    except pa.ArrowNotImplementedError:
+        return False
+    return True

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from negflax.data import SPLITS, Sequences
+from negflax.data import SPLITS, DataError, Sequences
 
 PRIOR_EVENTS = 5.0  # weight of the mean rate in an item's rate, and of 0 in a user's residuals
 MIN_REJECTED = 0.05  # share of rejections among the labels of a surface, below which it is left out
@@ -74,6 +74,24 @@ def judged_events(sequences: Sequences) -> Judged:
         sequences.negative_weight_E[event_J] > 0,
         sequences.split_E[event_J],
     )
+
+
+def require_both_signs(judged: Judged) -> None:
+    """Refuses a log whose validation or test period does not have what is compared.
+
+    Raises:
+      DataError: one of them has no rejected, or no accepted event.
+    """
+    for split in ("valid", "test"):
+        asked_J = judged.of(split)
+        rejected = int((judged.rejected_J & asked_J).sum())
+        accepted = int(asked_J.sum()) - rejected
+        if not (rejected and accepted):
+            raise DataError(
+                f"the {split} period has {rejected:,} rejected and {accepted:,} accepted events "
+                f"on surfaces with at least {MIN_REJECTED:.0%} rejections among the labels: both "
+                "are needed in both periods (config.data.valid_fraction, config.labels.negative)"
+            )
 
 
 def item_floor(judged: Judged, rows: int) -> np.ndarray:

@@ -10,12 +10,12 @@ from programs import run
 
 import negflax
 from negflax.calibration.stored_calibration import FILE
-from negflax.config import event_log_defaults
+from negflax.config import ConfigError, LabelConfig, event_log_defaults
 from negflax.config.feedback_calibration import CalibrationConfig
 from negflax.train.checkpoint import CheckpointError
 
 
-def fit(out, objective="ssm", items=None, test=False):
+def fit(out, objective="ssm", items=None, test=False, labels=None):
     config = event_log_defaults(4_000)
     config = dataclasses.replace(
         config,
@@ -24,6 +24,7 @@ def fit(out, objective="ssm", items=None, test=False):
         calibration=CalibrationConfig(after_training=True, kinds=("cluster",), min_users=5),
         train=dataclasses.replace(config.train, steps=4, epochs=1.0, eval_every=0),
         loss=dataclasses.replace(config.loss, objective=objective),
+        labels=labels or config.labels,
     )
     negflax.fit(kinds.log(), config, out, items=items, test=test)
     return out
@@ -80,3 +81,22 @@ def test_the_program(folder, tmp_path, capsys):
     run("calibrate", f"--workdir={folder}", "--delete")
     assert "deleted" in capsys.readouterr().out
     assert not (folder / FILE).exists()
+    for workdir, words in ((folder, "no calibration to delete"), (tmp_path, "config.json")):
+        with pytest.raises(CheckpointError, match=words):
+            run("calibrate", f"--workdir={workdir}", "--delete")
+    for setting, words in (
+        ("kinds", "write --set=name=value"),
+        ("kinds=", "write --set=name=value"),
+        ("kinds=()", "config.calibration.kinds"),
+        ("after_training=True", "is not a setting"),
+        ("prior_deviation=1e-300", "prior_deviation"),
+        ("omega=-1", "config.calibration.omega"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            run("calibrate", f"--workdir={folder}", f"--set={setting}")
+
+
+def test_runs_of_other_data_are_not_compared_within_users(folder, tmp_path):
+    other = fit(tmp_path / "other", labels=LabelConfig(positive=("like",), negative=()))
+    with pytest.raises(ConfigError, match="have other data or label rules"):
+        run("within_user", f"--workdir={folder},{other}")

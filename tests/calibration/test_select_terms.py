@@ -11,7 +11,7 @@ from negflax.calibration.kind_terms import FORMS, SCALARS, Scales, features, shi
 from negflax.calibration.label_facts import LabelFacts
 from negflax.calibration.newton import Weights
 from negflax.calibration.select_terms import _kept, calibrate
-from negflax.config import CalibrationConfig, LossConfig
+from negflax.config import CalibrationConfig, ConfigError, LossConfig
 from negflax.data import DataError
 from negflax.data.sequences import build_sequences
 from negflax.data.sources import RawData
@@ -152,3 +152,27 @@ def test_a_log_in_which_everyone_leaves_what_they_dislike():
             init_sums("float32"),
             SETTINGS,
         )
+
+
+def test_items_that_share_one_kind_are_not_told_apart_by_it(caplog):
+    sequences = build_sequences(RawData(log(120), items(), "made up"), CONFIG)
+    trained = untrained(sequences.catalogue)
+    one = np.minimum(trained.catalogue.clusters_VC, 1)
+    one[1:, 0] = 1
+    trained = dataclasses.replace(
+        trained, catalogue=dataclasses.replace(trained.catalogue, clusters_VC=one)
+    )
+    sums = init_sums("float32")
+    found = calibrate(trained, sequences, sums, CalibrationConfig(min_users=5, omega=1.0))
+    assert "cluster" not in found.values and "all items have one cluster" in caplog.text
+    with pytest.raises(DataError, match="items do not differ by cluster"):
+        calibrate(trained, sequences, sums, CalibrationConfig(kinds=("cluster",)))
+
+
+def test_a_fit_that_only_the_prior_ends_is_refused():
+    sequences = build_sequences(RawData(log(120), items(), "made up"), CONFIG)
+    loss = LossConfig(objective="negative_weight", weight_policy="constant", w=1000.0)
+    trained = untrained(sequences.catalogue, dataclasses.replace(CONFIG, loss=loss))
+    trained = dataclasses.replace(trained, step=10_000)
+    with pytest.raises(ConfigError, match=r"'negative_weight' .*config\.calibration\.omega"):
+        calibrate(trained, sequences, init_sums("float32"), SETTINGS)

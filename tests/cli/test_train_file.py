@@ -4,6 +4,9 @@ import errno
 import sys
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as csv
+import pyarrow.parquet as pq
 import pytest
 
 from negflax.cli import look, main
@@ -52,9 +55,30 @@ def test_settings_of_the_user_take_precedence_and_negatives_are_optional(tmp_pat
     assert found["data.split"] == "leave_one_out" and found["loss.objective"] == "ssm"
 
 
+def test_labels_are_counted_as_they_are_trained_on(tmp_path, capsys):
+    table = csv.read_csv(log(tmp_path / "r.csv"))
+    table = table.append_column("back", pa.array([i % 2 == 0 for i in range(table.num_rows)]))
+    pq.write_table(table.append_column("all", pc.is_valid(table["back"])), tmp_path / "r.parquet")
+    path = str(tmp_path / "r.parquet")
+    found = settings(prepared([path, RULES[0], "--dislike=back"]))
+    assert parse_tuple(found["labels.explicit"]) == ("back",)
+    kept = pc.sum(pc.and_not(pc.greater_equal(table["stars"], 4), table["back"])).as_py()
+    assert f"\n{kept} ({kept / 720:.1%}) positive, 360 (50.0%) negative" in capsys.readouterr().out
+    prepared([path, RULES[0], "--dislike=back", "--config.labels.explicit=()"])
+    likes = pc.sum(pc.greater_equal(table["stars"], 4)).as_py()
+    assert f"\n{likes} ({likes / 720:.1%}) positive" in capsys.readouterr().out
+    with pytest.raises(DataError, match="no event is left as a positive"):
+        prepared([path, RULES[0], "--dislike=all"])
+
+
 def test_without_rules_the_error_proposes_some(tmp_path):
-    with pytest.raises(ConfigError, match='--like="stars >= 4" --dislike="stars <= 2"'):
-        prepared([log(tmp_path / "r.csv")])
+    path = log(tmp_path / "r.csv")
+    table = csv.read_csv(path)
+    decimals = table.set_column(2, "stars", table["stars"].cast(pa.decimal128(20, 1)))
+    pq.write_table(decimals, tmp_path / "r.parquet")
+    for file in (path, str(tmp_path / "r.parquet")):
+        with pytest.raises(ConfigError, match='--like="stars >= 4" --dislike="stars <= 2"'):
+            prepared([file])
 
 
 @pytest.mark.parametrize(
@@ -78,6 +102,21 @@ def test_a_name_that_fits_two_roles_takes_the_free_one():
     assert columns == {"user_id": "uid", "item_id": "sid", "timestamp_ms": "event_time"}
 
 
+@pytest.mark.parametrize(
+    "kind", [pa.float64(), pa.float32(), pa.decimal128(20, 0), pa.binary(), pa.string_view()]
+)
+def test_ids_of_any_type_that_is_read_are_found(kind):
+    schema = pa.schema([("user_id", kind), ("movieId", kind), ("ts", pa.int64())])
+    assert guess(schema, "x", {}, EVENT_ROLES).columns["item_id"] == "movieId"
+
+
+@pytest.mark.parametrize("kind", [pa.int64(), pa.float64(), pa.decimal128(22, 3), pa.string()])
+def test_the_unit_of_times_in_any_type(kind):
+    column = pa.chunked_array([pa.array([1_600_000_000, None]).cast(kind)])
+    for times in (column, column.dictionary_encode()):
+        assert look.unit_of(times, "x.csv: column `ts`") == "s"
+
+
 @pytest.mark.parametrize("values", [[1, 2, 30], [1_600_000_000, 1_600_000_000_000]])
 def test_numbers_that_are_no_times_are_refused(values):
     with pytest.raises(DataError, match="not times since 1970 in one unit"):
@@ -85,7 +124,14 @@ def test_numbers_that_are_no_times_are_refused(values):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(None, "no such file"), ("", "is empty"), ("a\n1\n", "no column")]
+    ("content", "message"),
+    [
+        (None, "no such file"),
+        ("", "is empty"),
+        ("a\n1\n", "no column"),
+        ("user_id;item_id;ts\n1;2;3\n", "separated by ';'"),
+        ("user_id,item_id,ts", "the table has no rows"),
+    ],
 )
 def test_bad_files_give_an_error_of_one_sentence(tmp_path, monkeypatch, content, message):
     path = tmp_path / "x.csv"

@@ -1,5 +1,6 @@
 """Ids ↔ rows, creators and clusters, and the file."""
 
+import dataclasses
 import tempfile
 from pathlib import Path
 
@@ -29,8 +30,8 @@ def test_rows_and_ids_are_inverse():
     for row in (0, 4, -1):
         with pytest.raises(DataError, match="rows 1 to 3"):
             catalogue.ids([1, row])
-    text = ["10", "010", " 10", "10.0", "x", "-1", "9" * 19, "٣٠"]
-    assert catalogue.rows(text).tolist() == [1] + 7 * [0]
+    text = ["10", "10.0", "010", " 10", "10.5", "x", "-1", "9" * 19, "٣٠"]
+    assert catalogue.rows(text).tolist() == [1, 1] + 7 * [0]
 
 
 def test_text_ids():
@@ -38,6 +39,15 @@ def test_text_ids():
     assert catalogue.rows(np.array(["b", "a longer one"], object).astype(str)).tolist() == [2, 0]
     assert catalogue.ids([1]).tolist() == ["a"]
     assert build_catalogue(np.array(["1", "b"]), events(), None).rows([1, 2]).tolist() == [1, 0]
+
+
+def test_text_ids_of_earlier_versions_are_the_integers_they_mean():
+    catalogue = build_catalogue(np.array(["1.0", "10.0", "b"]), events(), None)
+    for ids in ([1, 10, 3], ["1", "10.00", "b.0"], [1.0, 10.0, 1.5]):
+        assert catalogue.rows(ids).tolist() == [1, 2, 0]
+    assert catalogue.rows(catalogue.item_ids).tolist() == [1, 2, 3]
+    shared = dataclasses.replace(catalogue, bucket_rows=50)
+    assert len(set(shared.buckets(np.array(["77.0", "77"])))) == 1
 
 
 def test_items_describe_and_events_fill_in():

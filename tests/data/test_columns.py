@@ -5,7 +5,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from negflax.data.columns import factorize, runs, stable_order
+from negflax.data.columns import factorize, flat, runs, stable_order
 
 
 @settings(deadline=None)
@@ -21,3 +21,10 @@ def test_runs_number_sorted_ids_as_factorize_does(ids):
     column = pa.array(sorted(ids), pa.string())
     for one, other in zip(runs(column), factorize(column), strict=True):
         assert np.array_equal(one, other)
+
+
+def test_dictionaries_of_any_text_are_decoded():
+    for words in (pa.array(["a", None]), pa.array(["a", None]).cast(pa.string_view())):
+        column = pa.DictionaryArray.from_arrays(pa.array([1, 0, None, 0]), words)
+        assert flat(column).equals(pa.array([None, "a", None, "a"]))
+        assert flat(pa.chunked_array([column, column])).to_pylist() == 2 * [None, "a", None, "a"]

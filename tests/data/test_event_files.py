@@ -39,7 +39,7 @@ def test_what_is_left_out_is_named(tmp_path, make_config, random_log):
     (tmp_path / "log").mkdir()
     pq.write_table(table, tmp_path / "log" / "1.parquet")
     (tmp_path / "log" / "2.csv").touch()
-    text(tmp_path / "log" / "3.csv", [])
+    (tmp_path / "log" / "3.csv").write_text(HEADER.strip())  # no line end
     text(tmp_path / "log" / "4.tsv", [(1, 2, 3, 1)])
     config = make_config(source="event_log", path=str(tmp_path / "log"))
     report = open_sequences(config, tmp_path).report
@@ -50,7 +50,7 @@ def test_what_is_left_out_is_named(tmp_path, make_config, random_log):
 
 def test_only_empty_files(tmp_path):
     text(tmp_path / "1.csv", [])
-    text(tmp_path / "2.csv", [])
+    (tmp_path / "2.csv").write_text(HEADER.strip())
     with pytest.raises(DataError, match=r"1\.csv: the table has no rows"):
         read_events(str(tmp_path))
 

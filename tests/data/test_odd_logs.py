@@ -92,6 +92,7 @@ def test_only_line_ends_end_lines(opened, sign):
         (text(header=",,item_id,like\n"), r"column `user_id` is missing"),
         (text().replace(",", ";"), r"its fields are separated by ';'; save it with commas"),
         (text().replace(",", "\t"), r"its fields are separated by '\\t'"),
+        (text().replace(",", ";").replace(";1", ";1,5"), "its fields are separated by ';'"),
         (text() + "1,e\n", r"log\.csv: row 4 cannot be read: Expected 4 columns, got 2"),
         (text() + "1,e,5,1,9\n", r"row 4 cannot be read: Expected 4 columns, got 5"),
         (with_cell(1, ""), r"`item_id`, row 0: is null"),
@@ -122,7 +123,9 @@ D = decimal.Decimal
         (pa.array([1, 2, 3, 4], pa.uint64()), [1, 2, 3, 4]),
         (pa.array([D(1), D(2), D(3), D(4)], pa.decimal128(10, 0)), [1, 2, 3, 4]),
         (pa.array(["1.0", "2.0", "3", "4.00"]), [1, 2, 3, 4]),
-        (pa.array(["1.0", "2.0", "3", "v4"]), ["1.0", "2.0", "3", "v4"]),
+        (pa.array(["1.0", "2.0", "3", "v4"]), ["1", "2", "3", "v4"]),
+        (pa.array(["1", "1.00", "2.0", "v1.0"]), ["1", "2", "v1.0"]),
+        (pa.array([1.0, 2.0**11, 3.0, 4.0], pa.float16()), [1, 3, 4, 2**11]),
         (pa.array(["01", "1", "2", "3"]), ["01", "1", "2", "3"]),
         (pa.array([2**62, 2**62 + 1, 5, 6]), [5, 6, 2**62, 2**62 + 1]),
     ],
@@ -137,6 +140,8 @@ def test_ids_of_many_types(opened, column, ids):
         ({"item_id": pa.array([1.5, 2.0, 3.0, 4.0])}, "`item_id`, row 0: 1.5 is no"),
         ({"item_id": [1.0, float("nan"), 3.0, 4.0]}, "`item_id`, row 1: nan is no"),
         ({"item_id": [2.0**60, 2.0, 3.0, 4.0]}, "`item_id`, row 0: 1.15.* is no"),
+        ({"user_id": pa.array([1.0, 2.0**24 + 2, 3.0, 4.0], pa.float32())}, "row 1: .* float32"),
+        ({"creator_id": pa.array([1.0, 2050.0, 3.0, 4.0], pa.float16())}, "row 1: .* float16"),
         ({"item_id": pa.array([2**64 - 1, 2, 3, 4], pa.uint64())}, "an id beyond int64"),
         ({"item_id": pa.array(["a", None, "b", "c"])}, "`item_id`, row 1: is null"),
         ({"user_id": pa.array([1, None, 1, 1])}, "`user_id`, row 1: is null"),
@@ -158,6 +163,15 @@ def test_signals_and_numbers_of_any_type(opened, kind):
     many = pa.array([4.0, 1.0, 5.0, 0.0]).cast(kind)
     found = opened({"stars": many, "x": [0] * 4}, positive=("stars >= 4",))
     assert found.positive_weight_E.tolist() == [1, 0, 1, 0]
+
+
+@pytest.mark.parametrize("kind", [pa.float32(), pa.float64(), pa.string()])
+def test_a_rule_means_the_number_that_is_written_in_any_precision(opened, kind):
+    scores = pa.array([0.1, 0.7, 0.3, 0.8]).cast(kind)
+    for name in ("score", "rating"):
+        found = opened({name: scores}, (f"{name} >= 0.7",), (f"{name} == 0.1",))
+        assert found.positive_weight_E.tolist() == [0, 1, 0, 1]
+        assert found.negative_weight_E.tolist() == [1, 0, 0, 0]
 
 
 def test_an_unused_column_causes_no_error(opened):
@@ -209,6 +223,12 @@ def test_rules_that_match_nothing_are_refused_with_the_values(opened):
         require_matches(found.report)
 
 
+def test_a_run_without_a_positive_is_refused(opened):
+    found = opened({"dislike": [True] * 4}, negative=("dislike",))
+    with pytest.raises(DataError, match="no event is left as a positive.*labels.explicit"):
+        require_matches(found.report)
+
+
 def test_one_rule_of_several_without_a_match_is_a_warning(opened, caplog):
     found = opened({"stars": [1, 2, 5, 5]}, positive=("like", "stars == 7"))
     assert found.report["rules_without_match"] == {"stars == 7": "stars lies from 1 to 5"}
@@ -236,7 +256,7 @@ def test_a_text_id_in_a_later_log_of_numbers(tmp_path, make_config):
         )
 
     first = open_sequences(config("1.csv", [7, 30, 200, 7]), tmp_path / "a")
-    later = config("2.csv", [7, "x", "017", 200, 30, 7])
+    later = config("2.csv", [7, "x", "017", "200.0", 30, "7.0"])
     known = open_sequences(later, tmp_path / "b", catalogue=first.catalogue)
     assert first.catalogue.ids(known.item_E).tolist() == [7, 200, 30, 7]
     grown = open_sequences(later, tmp_path / "c", known=first.catalogue)
@@ -327,9 +347,11 @@ def test_one_long_id_is_refused_before_it_widens_all_others(opened):
 def test_item_tables_are_read_by_the_same_rules(tmp_path):
     (tmp_path / "items.csv").write_text("item_id , title\n 7.0 ,one\n8.0,two\n")
     assert read_items(str(tmp_path / "items.csv"))["item_id"].to_pylist() == [7, 8]
-    (tmp_path / "items.csv").write_text("item_id,title\n a,one\na,two\n")
-    with pytest.raises(DataError, match="row 1: item a appears twice"):
-        read_items(str(tmp_path / "items.csv"))
+    for ids in (" a", "a"), ("7", "7.0"):
+        rows = "".join(f"{one},x\n" for one in (*ids, "b"))
+        (tmp_path / "items.csv").write_text("item_id,title\n" + rows)
+        with pytest.raises(DataError, match="row 1: item [a7] appears twice"):
+            read_items(str(tmp_path / "items.csv"))
 
 
 def test_numbers_as_a_spreadsheet_writes_them_and_times_beyond_all_bounds():

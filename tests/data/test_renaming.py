@@ -20,6 +20,13 @@ def test_nanoseconds_are_divided_as_integers():
     assert times["timestamp_ms"].to_pylist() == [1_600_000_000_123]
 
 
+def test_a_column_of_times_says_its_unit_itself():
+    table = pa.table({"t": pa.array([1_600_000_000], pa.timestamp("s"))})
+    assert (
+        renaming(("timestamp_ms=t:ns",)).apply(table, "log")["timestamp_ms"].type == "timestamp[s]"
+    )
+
+
 def test_errors_name_all_columns_and_the_way_out():
     table = pa.table({"a": [1], "user_id": [2]})
     with pytest.raises(DataError, match="names `b`, `c`; the file has a, user_id"):

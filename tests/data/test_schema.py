@@ -138,12 +138,21 @@ def test_items():
         {"item_id": [1, 2], "title": ["a", None], "cluster_ids": [3, None], "x": [1, 1]}
     )
     assert validate_items(items, "events.csv").column_names == ["item_id", "title", "cluster_ids"]
+    assert (
+        validate_items(pa.table({"item_id": [1], "title": [1917]}), "x")["title"][0].as_py()
+        == "1917"
+    )
     bad = {
         "missing": pa.table({"title": ["a"]}),
         "row 1": pa.table({"item_id": [1, None]}),
         "item 4 appears twice": pa.table({"item_id": [4, 3, 4]}),
         "`duration_ms`, row 0": pa.table({"item_id": [1], "duration_ms": [-3]}),
         "no rows": pa.table({"item_id": pa.array([], pa.int64())}),
+        "`title`: values of type list": pa.table({"item_id": [1], "title": [["a"]]}),
+        "`title`: values of type struct": pa.table({"item_id": [1], "title": [{"en": "a"}]}),
+        "`cluster_ids`: an id beyond int64": pa.table(
+            {"item_id": [1], "cluster_ids": pa.array([[2**64 - 1]], pa.list_(pa.uint64()))}
+        ),
     }
     for words, table in bad.items():
         check(lambda table=table: validate_items(table, "events.csv"), words)

@@ -126,3 +126,12 @@ def test_a_model_that_reads_no_dislikes_gives_the_same_list_twice(shown, sequenc
         assert one.before == one.after
     assert "takes" not in (same := examples(blind, shown[0].result.queries, sequences)).sentence
     assert same.before == same.after
+
+
+def test_users_who_have_seen_everything_have_lists_without_a_share(shown, sequences, monkeypatch):
+    monkeypatch.setattr(
+        "negflax.evaluate.report.examples._lists",
+        lambda trained, asked, *rest: [np.zeros(0, np.int32)] * len(asked),
+    )
+    found = examples(shown[0].trained, shown[0].result.queries, sequences)
+    assert found.asked > 0 and np.isnan(found.before) and not found.figures

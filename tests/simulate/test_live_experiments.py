@@ -225,6 +225,16 @@ def test_an_arm_whose_objective_cannot_be_calibrated_is_served_as_it_is(start, m
     assert not models.arm(spec, config, models.base(True), start.log).calibration
 
 
+def test_dislikes_are_labels_of_the_calibration_alone(start, models):
+    found = {}
+    for name in ("counts", "input_then_label"):
+        config = config_of(CONFIG, ARMS[name])
+        assert config == config_of(CONFIG, ARMS["input_only"])  # trained alike
+        arm = models.arm(ARMS[name], config, models.base(True), start.log)
+        found[name] = jax.device_get(arm.calibration["cluster"].values)
+    assert found["counts"] != found["input_then_label"]
+
+
 def test_personal_baselines_add_to_the_scores_of_the_control(start, models):
     spec = ARMS["negative_example"]
     spec = dataclasses.replace(spec, added=spec.added._replace(example_beta=50.0))

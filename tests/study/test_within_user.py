@@ -5,6 +5,7 @@ import types
 import numpy as np
 import pytest
 
+from negflax.data import DataError
 from negflax.study import within_user
 from negflax.study.within_user import Judged, log_odds, period_begins, predicted, user_aucs
 
@@ -89,3 +90,16 @@ def test_only_what_is_personal_is_found(personal):
     floor_U, auc_U = (user_aucs(x, one, test_J) for x in (log_odds(floor_J), score_J))
     gain, low, high = within_user.difference(auc_U[None], floor_U, 500, 0)
     assert low > 0 if personal else low < 0.005 and abs(gain) < 0.02
+
+
+@pytest.mark.parametrize(("split", "name"), [(1, "valid"), (2, "test")])
+@pytest.mark.parametrize("lacking", [True, False])
+def test_both_periods_need_rejected_and_accepted_events(split, name, lacking):
+    one = judged(True)
+    within_user.require_both_signs(one)
+    kept_J = (one.split_J != split) | (one.rejected_J != lacking)
+    less = Judged(*(x[kept_J] for x in one))
+    with pytest.raises(DataError, match=rf"the {name} period has .*config\.labels\.negative"):
+        within_user.require_both_signs(less)
+    with pytest.raises(DataError, match="the valid period has 0 rejected and 0 accepted"):
+        within_user.require_both_signs(Judged(*(x[:0] for x in one)))

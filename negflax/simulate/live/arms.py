@@ -29,6 +29,7 @@ class ArmSpec:
       order: number added to config.batch.seed, to train on the users in another order.
       added: what is added to the model's scores; an arm that sees dislikes may be calibrated
         without it too (config.calibration.after_training). β are set beforehand, not tuned.
+      labels_afterwards: whether dislikes are labels of that calibration, at config.loss.omega.
     """
 
     sees: bool = True
@@ -37,6 +38,7 @@ class ArmSpec:
     block: str = ""
     order: int = 0
     added: Adjustment = ALONE
+    labels_afterwards: bool = False
 
 
 def _labels(objective: str, **loss: Any) -> ArmSpec:
@@ -52,6 +54,7 @@ ARMS: dict[str, ArmSpec] = {
     "rate_adjusted": ArmSpec(sees=False, added=ALONE._replace(rate_beta=1.0)),
     "negative_example": ArmSpec(sees=False, added=ALONE._replace(example_beta=1.0)),
     "counts": ArmSpec(added=CALIBRATED),
+    "input_then_label": ArmSpec(added=CALIBRATED, labels_afterwards=True),
     "input_and_label": _labels("ntr"),
     "skips_too": ArmSpec(negative=SKIPS_TOO, loss={"objective": "ntr"}),
     "ssm_upweighted": _labels("ssm_upweighted"),

@@ -120,7 +120,7 @@ class Models:
         step = int(state["step"])
         trained = Trained(config, self._catalogue, self.model(config), state, step, self._mesh)
         if spec.added.counts or (config.calibration.after_training and spec.sees):
-            trained = self._calibrated(trained, log)
+            trained = self._calibrated(trained, log, spec.labels_afterwards)
         terms = None
         if spec.added not in (ALONE, CALIBRATED):
             labels = dataclasses.replace(config.labels, negative=DISLIKES)
@@ -128,10 +128,18 @@ class Models:
             terms = personal_terms(trained, rated, spec.added)
         return arm_of(trained, has_dwell=True, terms=terms)
 
-    def _calibrated(self, trained: Trained, log: Log) -> Trained:
-        sequences, sums = self.sequences(log, trained.config), trained.state["weight_sums"]
+    def _calibrated(self, trained: Trained, log: Log, labels: bool) -> Trained:
+        """With dislikes as labels of the calibration, or as the arm was trained."""
+        config, sums = trained.config, trained.state["weight_sums"]
+        settings = config.calibration
+        if labels:
+            settings = dataclasses.replace(settings, omega=config.loss.omega)
+            rules = dataclasses.replace(config.labels, negative=DISLIKES)
+            config = dataclasses.replace(config, labels=rules)
         try:
-            calibration = with_terms(calibrate(trained, sequences, sums))
+            trained = dataclasses.replace(trained, config=config)
+            found = calibrate(trained, self.sequences(log, config), sums, settings)
+            calibration = with_terms(found)
         except ConfigError as error:  # of some objectives
             logging.warning("an arm is served without a calibration: %s", error)
             return trained
