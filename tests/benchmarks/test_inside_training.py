@@ -238,7 +238,7 @@ def test_the_gain_is_a_mean_over_labels_with_an_error_over_users_and_seeds():
 def test_every_arm_is_a_config_that_is_accepted(tmp_path):
     with programs.fresh_flags():
         program = importlib.import_module("benchmarks.inside_training")
-        for arm in program.ARMS:
+        for arm in program.TRAINED:
             check(program.config_of("heedless", arm, 600, tmp_path))
 
 
