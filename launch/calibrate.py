@@ -27,8 +27,8 @@ from negflax.evaluate import format_table
 from negflax.files import plain, write_json
 from negflax.mesh import make_mesh
 from negflax.processes import from_first
-from negflax.train.checkpoint import CheckpointError
 from negflax.train.restore import best_folder, load_trained, load_weight_sums
+from negflax.train.run_config import CheckpointError, read_config
 
 from . import flags as shared
 
@@ -74,15 +74,16 @@ def main(argv: list[str]) -> None:
     del argv
     workdir = Path(WORKDIR.value)
     shared.start(workdir)
-    mesh = make_mesh(MeshConfig(), jax.devices())
-    trained = load_trained(workdir, CHECKPOINT.value, mesh)
     folder = best_folder(workdir) if CHECKPOINT.value == "best" else workdir
     if DELETE.value:
+        read_config(folder)  # that it is a run
         if not (folder / FILE).exists():
             raise CheckpointError(f"there is no calibration to delete: {folder / FILE}")
         from_first(lambda: (folder / FILE).unlink(missing_ok=True))
         print(f"{folder / FILE} is deleted: scores are the model's own")
         return
+    mesh = make_mesh(MeshConfig(), jax.devices())
+    trained = load_trained(workdir, CHECKPOINT.value, mesh)
     settings = settings_of(trained.config, SETTINGS.value)
     sequences = open_sequences(trained.config, workdir, trained.catalogue)
     sums = load_weight_sums(workdir, CHECKPOINT.value, mesh)

@@ -36,6 +36,9 @@ WORKDIR = flags.DEFINE_list("workdir", [], "Folders of runs that differ in their
 CHECKPOINT = flags.DEFINE_string(
     "checkpoint", "best", "Which checkpoint: latest, best or a step number."
 )
+# Where the data lies does not matter, nor how the same items are written there.
+PLACES = dict.fromkeys(("root", "manual_dir", "path", "items_path", "cache_dir"), "")
+TOLD_BY = ("creator_V", "clusters_VC", "train_count_V")
 BLOCK = 512  # events whose states are computed at a time
 
 
@@ -93,9 +96,16 @@ def rarest_cluster(catalogue: Catalogue) -> np.ndarray:
     return np.take_along_axis(clusters_VC, place_V1, axis=1)[:, 0].copy()
 
 
-def _data_of(run: Trained) -> Any:
-    """What decides the events and their labels."""
-    return dataclasses.replace(run.config.data, cache_dir=""), run.config.labels
+def same_data(run: Trained, other: Trained) -> bool:
+    """Whether two runs have the same items, kinds, training events, periods and label rules."""
+    here, there = run.catalogue, other.catalogue
+    return (
+        run.config.labels == other.config.labels
+        and dataclasses.replace(run.config.data, **PLACES)
+        == dataclasses.replace(other.config.data, **PLACES)
+        and np.array_equal(here.item_ids, there.item_ids)
+        and all(np.array_equal(getattr(here, x), getattr(there, x)) for x in TOLD_BY)
+    )
 
 
 def main(argv: list[str]) -> None:
@@ -109,7 +119,7 @@ def main(argv: list[str]) -> None:
     runs = [load_calibrated(folder, CHECKPOINT.value, mesh) for folder in folders]
     first = runs[0]
     for folder, run in zip(folders[1:], runs[1:], strict=True):
-        if _data_of(run) != _data_of(first) or not run.catalogue.has_rows_of(first.catalogue):
+        if not same_data(run, first):
             raise ConfigError(
                 f"{folder} and {folders[0]} have other data or label rules: give runs that differ "
                 "in their training seed alone"

@@ -1,8 +1,8 @@
 """The weights of the labels in the calibration's objective: the run's, or those of an ω of its own.
 
-With an ω, dislikes are labels of the calibration whatever the run was trained on. A run of
-positives keeps all its hits, as no item's vector is pushed away, and its lists still answer a
-dislike as an objective with negative labels would have them.
+With an ω, dislikes are labels of the calibration whatever the run was trained on. So no item's
+vector is pushed away, and lists still answer a dislike as an objective with negative labels would
+have them (docs/calibration.md).
 """
 
 from __future__ import annotations

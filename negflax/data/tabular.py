@@ -44,6 +44,8 @@ def arrow_table(data: Data, name: str = "data") -> pa.Table:
     if hasattr(data, "__arrow_c_stream__"):
         try:
             return _streamed(data)
+        except MemoryError:
+            raise
         except Exception as error:  # libraries of data frames raise errors of their own
             said = " ".join(str(error.args[0] if error.args else error).split())
             raise DataError(

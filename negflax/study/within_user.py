@@ -208,11 +208,18 @@ def difference(
     Args:
       auc_XU: of X training seeds.
       floor_U: of the floor.
-      resamples: B.
+      resamples: B; with 0 the interval is NaN.
       seed: of the bootstrap.
+
+    Raises:
+      DataError: no user has both a rejected and an accepted event.
     """
     known_U = ~np.isnan(floor_U)
+    if not known_U.any():
+        raise DataError("no user has both a rejected and an accepted event in the test period")
     gain_XU = auc_XU[:, known_U] - floor_U[known_U]
+    if not resamples:
+        return float(gain_XU.mean()), float("nan"), float("nan")
     rng = np.random.default_rng(seed)
     users, runs = gain_XU.shape[1], len(gain_XU)
     draws_B = []

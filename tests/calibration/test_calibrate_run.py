@@ -1,12 +1,13 @@
 """A run that is calibrated after training uses it, and launch.calibrate takes it away."""
 
 import dataclasses
+import importlib
 import json
 
 import kinds
 import numpy as np
 import pytest
-from programs import run
+from programs import fresh_flags, run
 
 import negflax
 from negflax.calibration.stored_calibration import FILE
@@ -100,3 +101,19 @@ def test_runs_of_other_data_are_not_compared_within_users(folder, tmp_path):
     other = fit(tmp_path / "other", labels=LabelConfig(positive=("like",), negative=()))
     with pytest.raises(ConfigError, match="have other data or label rules"):
         run("within_user", f"--workdir={folder},{other}")
+
+
+def test_data_is_the_same_wherever_it_lies(folder):
+    one = negflax.load(folder).trained
+    data, catalogue = one.config.data, one.catalogue
+    moved = dataclasses.replace(one.config, data=dataclasses.replace(data, path="elsewhere"))
+    split = dataclasses.replace(one.config, data=dataclasses.replace(data, test_fraction=0.3))
+    dealt = dataclasses.replace(catalogue, clusters_VC=catalogue.clusters_VC[::-1])
+    with fresh_flags():
+        within_user = importlib.import_module("launch.within_user")
+    for other, same in (
+        (dataclasses.replace(one, config=moved), True),
+        (dataclasses.replace(one, config=split), False),
+        (dataclasses.replace(one, catalogue=dealt), False),
+    ):
+        assert within_user.same_data(one, other) is same

@@ -169,10 +169,11 @@ def test_items_that_share_one_kind_are_not_told_apart_by_it(caplog):
         calibrate(trained, sequences, sums, CalibrationConfig(kinds=("cluster",)))
 
 
-def test_a_fit_that_only_the_prior_ends_is_refused():
+@pytest.mark.parametrize("objective", ["negative_weight", "focal"])
+def test_a_fit_that_only_the_prior_ends_is_refused(objective):
     sequences = build_sequences(RawData(log(120), items(), "made up"), CONFIG)
-    loss = LossConfig(objective="negative_weight", weight_policy="constant", w=1000.0)
+    loss = LossConfig(objective=objective, weight_policy="constant", w=1000.0)
     trained = untrained(sequences.catalogue, dataclasses.replace(CONFIG, loss=loss))
     trained = dataclasses.replace(trained, step=10_000)
-    with pytest.raises(ConfigError, match=r"'negative_weight' .*config\.calibration\.omega"):
+    with pytest.raises(ConfigError, match=rf"'{objective}' .*config\.calibration\.omega"):
         calibrate(trained, sequences, init_sums("float32"), SETTINGS)

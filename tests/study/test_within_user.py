@@ -103,3 +103,11 @@ def test_both_periods_need_rejected_and_accepted_events(split, name, lacking):
         within_user.require_both_signs(less)
     with pytest.raises(DataError, match="the valid period has 0 rejected and 0 accepted"):
         within_user.require_both_signs(Judged(*(x[:0] for x in one)))
+
+
+def test_gains_without_an_interval_and_without_a_user():
+    floor_U = np.array([0.5, np.nan, 0.7])
+    gain, low, high = within_user.difference(floor_U[None] + 0.1, floor_U, 0, 0)
+    assert gain == pytest.approx(0.1) and np.isnan([low, high]).all()
+    with pytest.raises(DataError, match="no user has both"):
+        within_user.difference(floor_U[None], np.full(3, np.nan), 10, 0)
