@@ -15,20 +15,17 @@ aims, K list length.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Collection
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from negflax.config import WorldConfig
 from negflax.data import Sequences, features
-from negflax.simulate.observer import Belief, Past, first_belief, rates, see
-from negflax.world import Parameters, Population, draw_population, mechanisms
-from negflax.world.population import Array
+from negflax.simulate.ideal_answers import Asked, Tastes, answers
+from negflax.simulate.observer import Past
+from negflax.world import Population, draw_population, mechanisms
 
 SESSION_S = 3_600.0  # a longer pause begins a new session
 
@@ -62,14 +59,6 @@ class Ideal(NamedTuple):
     mass_2S2: np.ndarray
 
 
-class _Asked(NamedTuple):
-    """List length, signal, and for each aim whether the session goes on: all compiled in."""
-
-    length: int
-    signal: str
-    goes_on_A: tuple[bool, ...]
-
-
 def ideal_lists(
     sequences: Sequences,
     event_ST: np.ndarray,
@@ -77,6 +66,7 @@ def ideal_lists(
     aims: Collection[Aim],
     length: int,
     signal: str = "dislike",
+    tastes: Tastes | None = None,
 ) -> dict[Aim, Ideal]:
     """Returns the observer's lists without and with the signal on the last event.
 
@@ -90,34 +80,37 @@ def ideal_lists(
       aims: objectives of the lists.
       length: list length K.
       signal: one of walk.SIGNALS.
+      tastes: what is known of the users' tastes before the feedback on the last event; by default
+        the truth.
 
     Returns:
       The answer to each aim.
     """
     p, population = mechanisms(world), draw_population(world)
-    place_I = np.argsort(np.asarray(population.items.item_id_I))  # index by public id, from 0
-    place_V = np.append(0, place_I[sequences.catalogue.item_ids])
-    user_S = np.searchsorted(sequences.offsets_U1, event_ST[:, 0], side="right") - 1
-    user_S = sequences.user_ids[user_S].astype(np.int64)
-    histories = _past(sequences, event_ST, place_V), user_S
-    known_I = np.zeros(len(place_I), bool)
+    place_V = places(sequences, population)
+    user_S = users_of(sequences, event_ST)
+    tastes = tastes or Tastes(
+        population.users.taste_UW[user_S][:, None], population.users.patience_U[user_S][:, None]
+    )
+    histories = past_of(sequences, event_ST, place_V), user_S, tastes
+    known_I = np.zeros(len(population.items.cluster_I), bool)
     known_I[place_V[1:]] = True
-    row_I = np.zeros(len(place_I), np.int64)
+    row_I = np.zeros(len(known_I), np.int64)
     row_I[place_V[1:]] = np.arange(1, len(place_V))
 
     def run(aims: list[Aim], w_A: list[float]) -> tuple[dict[Aim, Ideal], float]:
-        found_S2AK, mass_S2A2, p_negative_S, negative_S = _lists(
+        found_S2AK, mass_S2A2, p_negative_S, negative_S = answers(
             population,
             histories,
             known_I,
             jnp.array(w_A),
             p=p,
-            asked=_Asked(length, signal, tuple(aim.session_goes_on for aim in aims)),
+            asked=Asked(length, signal, tuple(aim.session_goes_on for aim in aims)),
         )
         rows_A2SK = row_I[np.asarray(found_S2AK)].transpose(2, 1, 0, 3)
         mass_A2S2 = np.asarray(mass_S2A2).transpose(2, 1, 0, 3)
-        answers = map(Ideal, rows_A2SK, mass_A2S2)
-        return dict(zip(aims, answers, strict=True)), float(p_negative_S.sum() / negative_S.sum())
+        by_aim = map(Ideal, rows_A2SK, mass_A2S2)
+        return dict(zip(aims, by_aim, strict=True)), float(p_negative_S.sum() / negative_S.sum())
 
     plain = [Aim(), *(aim for aim in dict.fromkeys(aims) if not aim.omega and aim != Aim())]
     found, mean_p = run(plain, [aim.w for aim in plain])
@@ -126,7 +119,20 @@ def ideal_lists(
     return {aim: found[aim] for aim in aims}
 
 
-def _past(sequences: Sequences, event_ST: np.ndarray, place_V: np.ndarray) -> Past:
+def places(sequences: Sequences, population: Population) -> np.ndarray:
+    """(V,) index in the world of every catalogue row; 0 for row 0, which is no item."""
+    place_I = np.argsort(np.asarray(population.items.item_id_I))  # index by public id, from 0
+    return np.append(0, place_I[sequences.catalogue.item_ids])
+
+
+def users_of(sequences: Sequences, event_ST: np.ndarray) -> np.ndarray:
+    """(S,) indices in the population of the users of these events."""
+    user_S = np.searchsorted(sequences.offsets_U1, event_ST[:, 0], side="right") - 1
+    return sequences.user_ids[user_S].astype(np.int64)
+
+
+def past_of(sequences: Sequences, event_ST: np.ndarray, place_V: np.ndarray) -> Past:
+    """The logged events as the observer reads them, (S, T)."""
     gap_code = features.gap_codes(np.array([0, 1000 * SESSION_S]), np.zeros(2, bool))[1]
     dwell_code = features.dwell_codes(np.array([3_000.0, 18_000.0]))
     ratio_code = features.watch_ratio_codes(np.ones(1), np.ones(1))[0]
@@ -138,76 +144,3 @@ def _past(sequences: Sequences, event_ST: np.ndarray, place_V: np.ndarray) -> Pa
         dislike=sequences.dislike_E[event_ST] == 2,
         new_session=sequences.gap_E[event_ST] >= gap_code,
     )
-
-
-@functools.partial(jax.jit, static_argnames=("p", "asked"))
-def _lists(
-    population: Population,
-    histories: tuple[Past, Array],
-    known_I: Any,
-    w_A: Array,
-    p: Parameters,
-    asked: _Asked,
-) -> tuple[Array, Array, Array, Array]:
-    """Returns lists (S, 2, A, K) of items for A aims, mass (S, 2, A, 2), and Σ b·p and Σ b, (S,).
-
-    Mass is as in `Ideal`; b is the rate of dislikes of an item without the signal, p that of the
-    first aim. `histories` has the events of S users and the indices of these users in the
-    population.
-    """
-    items = population.items
-    edge_I1 = jnp.append(0, items.popularity_I)
-    share_I = jnp.diff(edge_I1)
-    share_C = jnp.diff(edge_I1[items.start_C1])
-
-    def one(x: tuple[Past, Array]) -> tuple[Array, Array, Array, Array]:
-        past_T, user = x
-        traits = jax.tree.map(lambda one: one[user], population.users)
-        belief = first_belief(traits, len(share_C), p)
-
-        def step(belief: Belief, event: Past) -> tuple[Belief, None]:
-            return see(belief, event, items, traits, p), None
-
-        belief = lax.scan(step, belief, jax.tree.map(lambda x: x[:-1], past_T))[0]
-        last = jax.tree.map(lambda x: x[-1], past_T)
-
-        related_2I = jnp.stack(
-            [x == x[last.item] for x in (items.cluster_I, items.creator_I)]
-        ).astype(jnp.float32)
-
-        def after(given: Array) -> tuple[Array, Array, Array, Array]:
-            skip, dislike = (given & (asked.signal == name) for name in ("skip", "dislike"))
-            event = last._replace(skip=skip, long_view=~skip, dislike=dislike)
-            now = see(belief, event, items, traits, p)
-            annoyance = p.exit_skip if asked.signal == "skip" else p.exit_dislike
-            ends = p.session_exit * jnp.where(given, annoyance, 1)
-            rested = now._replace(boredom_C=p.boredom_rest * now.boredom_C)
-            both = [rates(one, items, traits, share_I, share_C, p) for one in (now, rested)]
-            mixed = [(1 - ends) * x + ends * y for x, y in zip(*both, strict=True)]
-            listed_AK, mass_A2, sums = [], [], []
-            for w, goes_on in zip(w_A, asked.goes_on_A, strict=True):
-                a_I, b_I = both[0] if goes_on else mixed
-                p_I = _stationary(a_I, w * b_I)
-                listed_I = jnp.where(known_I, p_I, -1).at[past_T.item].set(-1)
-                listed_AK.append(lax.top_k(listed_I, asked.length)[1])
-                able_I = jnp.maximum(listed_I, 0)
-                mass_A2.append(related_2I @ able_I / able_I.sum())
-                sums.append(((b_I * p_I).sum(), b_I.sum()))
-            return jnp.stack(listed_AK), jnp.stack(mass_A2), *sums[0]
-
-        listed_2AK, mass_2A2, p_negative_2, negative_2 = jax.vmap(after)(jnp.array([False, True]))
-        return listed_2AK, mass_2A2, p_negative_2[0], negative_2[0]
-
-    return lax.map(one, histories, batch_size=50)
-
-
-def _stationary(a_I: Array, wb_I: Array) -> Array:
-    """Solves p_y = a_y / (μ + w·b_y) with Σ p = 1, the stationary point for small p."""
-
-    def halve(_: int, bounds: Array) -> Array:
-        middle = bounds.mean()
-        above = (a_I / (middle + wb_I)).sum() > 1
-        return jnp.where(above, jnp.array([middle, bounds[1]]), jnp.array([bounds[0], middle]))
-
-    mu = lax.fori_loop(0, 40, halve, jnp.array([0.0, 1.0]) * a_I.sum()).mean()
-    return a_I / (mu + wb_I)

@@ -1,8 +1,9 @@
 """Bayesian inference of a user's aversions by an observer who knows the simulated world.
 
 The observer knows the user's taste and boredom, and infers aversions to clusters and creators from
-feedback. Approximations: aversions to clusters and to creators are independent a posteriori; a
-platform that reacts to dislikes remembers the last R events, not the last R rounds.
+feedback. An observer who does not know the taste averages over several (`ideal.Tastes`).
+Approximations: aversions to clusters and to creators are independent a posteriori; a platform that
+reacts to dislikes remembers the last R events, not the last R rounds.
 
 Shapes: T events, I items of the world in its own order, C clusters, A creators, W taste, R newest
 events.
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.stats import norm
 
+from negflax.simulate.feed_chances import served
 from negflax.world import Parameters
 from negflax.world.behaviour import dislike_chances
 from negflax.world.population import Array
@@ -42,6 +44,7 @@ class Belief(NamedTuple):
       creator_A: log-odds of an aversion to each creator.
       shown_R: newest items, which a platform that reacts to dislikes remembers; −1 for none.
       disliked_R: which of these were disliked.
+      session: number of items since the session began, as far as they were seen.
     """
 
     taste_W: Array
@@ -50,6 +53,7 @@ class Belief(NamedTuple):
     creator_A: Array
     shown_R: Array
     disliked_R: Array
+    session: Array
 
 
 def first_belief(traits: Any, clusters: int, p: Parameters) -> Belief:
@@ -61,21 +65,29 @@ def first_belief(traits: Any, clusters: int, p: Parameters) -> Belief:
         jnp.full(traits.averse_creator_UA.shape, _logit(p.creator_aversion)),
         jnp.full(p.no_repeat_rounds, -1),
         jnp.zeros(p.no_repeat_rounds, bool),
+        jnp.zeros(()),
     )
 
 
-def see(belief: Belief, event: Past, items: Any, traits: Any, p: Parameters) -> Belief:
-    """Returns the belief after an event: aversions by Bayes' rule, taste and boredom exactly."""
+def see(
+    belief: Belief, event: Past, items: Any, traits: Any, p: Parameters
+) -> tuple[Belief, Array]:
+    """Returns the belief after an event, and the log of the chance of its feedback.
+
+    Aversions are inferred by Bayes' rule; taste and boredom follow exactly.
+    """
     c, creator, latent_W = (
         x[event.item] for x in (items.cluster_I, items.creator_I, items.latent_IW)
     )
     rest = jnp.where(event.new_session, p.boredom_rest, 1.0)
     boredom_C = rest * belief.boredom_C
+    session = jnp.where(event.new_session, 0, belief.session)
     affinity = (
         jnp.dot(belief.taste_W, latent_W) * len(latent_W) ** -0.5
         + p.quality_weight * items.quality_I[event.item]
         + traits.patience_U
         - p.boredom_loss * boredom_C[c]
+        - p.fatigue_loss * jnp.minimum(session, p.fatigue_items)
     )
     of_cluster, of_creator = jnp.array([[0.0, 1, 0, 1], [0.0, 0, 1, 1]])  # averse to neither … both
     averse_affinity = affinity - p.aversion_loss * (of_cluster + of_creator)
@@ -90,14 +102,14 @@ def see(belief: Belief, event: Past, items: Any, traits: Any, p: Parameters) -> 
         jax.nn.sigmoid(belief.cluster_C[c]),
         jax.nn.sigmoid(belief.creator_A[creator]),
     )
-    found_cluster = jnp.log(
-        (cluster + q_creator * (both - cluster)) / (neither + q_creator * (by - neither))
-    )
+    without, averse = neither + q_creator * (by - neither), cluster + q_creator * (both - cluster)
+    found_cluster = jnp.log(averse / without)
     found_creator = jnp.log(
         (by + q_cluster * (both - by)) / (neither + q_cluster * (cluster - neither))
     )
+    log_chance = jnp.log(without + q_cluster * (averse - without))
     enjoyed = event.long_view & ~event.dislike
-    return Belief(
+    after = Belief(
         belief.taste_W
         + p.taste_learning * enjoyed * (latent_W - belief.taste_W)
         + p.taste_return * (traits.taste_UW - belief.taste_W),
@@ -106,32 +118,23 @@ def see(belief: Belief, event: Past, items: Any, traits: Any, p: Parameters) -> 
         belief.creator_A.at[creator].add(found_creator),
         jnp.append(belief.shown_R[1:], event.item),
         jnp.append(belief.disliked_R[1:], event.dislike),
+        session + 1,
     )
+    return after, log_chance
 
 
 def rates(
     belief: Belief, items: Any, traits: Any, share_I: Array, share_C: Array, p: Parameters
 ) -> tuple[Array, Array]:
     """Returns the probability that the next event is a long view (a_I) or a dislike (b_I) of i."""
-    scale = len(belief.taste_W) ** -0.5
-    interest_C = scale * items.centre_CW @ belief.taste_W
-    logit_C = p.cluster_personalisation * interest_C - p.feed_boredom * belief.boredom_C
-    # The reaction of negflax/world/feed.py to dislikes; both parameters are 0 if it has none.
-    cluster_R, creator_R = items.cluster_I[belief.shown_R], items.creator_I[belief.shown_R]
-    logit_C = logit_C.at[cluster_R].add(-p.reaction_cluster * belief.disliked_R)
-    blocked_A = jnp.zeros(len(belief.creator_A), bool).at[creator_R].max(belief.disliked_R)
-    chosen_C = jax.nn.softmax(logit_C + jnp.log(share_C))
-    match_I = scale * items.latent_IW @ belief.taste_W
-    score_I = p.item_personalisation * match_I - p.reaction_creator * blocked_A[items.creator_I]
-    wanted_I = share_I * jnp.exp(score_I)
-    wanted_C = jnp.zeros(len(share_C)).at[items.cluster_I].add(wanted_I)
-    served_I = (1 - p.exploration) * (chosen_C / wanted_C)[items.cluster_I] * wanted_I
-    served_I += p.exploration / len(share_I)
+    served_I = served(belief, items, share_I, share_C, p)
+    match_I = items.latent_IW @ belief.taste_W * len(belief.taste_W) ** -0.5
     affinity_I = (
         match_I
         + p.quality_weight * items.quality_I
         + traits.patience_U
         - p.boredom_loss * belief.boredom_C[items.cluster_I]
+        - p.fatigue_loss * jnp.minimum(belief.session, p.fatigue_items)
     )
     q_I = jax.nn.sigmoid(belief.cluster_C)[items.cluster_I]
     by_I = jax.nn.sigmoid(belief.creator_A)[items.creator_I]

@@ -9,7 +9,7 @@ import pytest
 
 from negflax.config import Config, WorldConfig
 from negflax.data import open_sequences
-from negflax.simulate import ideal, observer
+from negflax.simulate import ideal, ideal_answers, observer
 from negflax.simulate.ideal import Aim
 from negflax.simulate.measures import similarity
 from negflax.world import behaviour, draw_population, mechanisms
@@ -102,7 +102,7 @@ def test_its_chances_are_those_of_the_worlds_users(name):
 def test_the_stationary_point_sums_to_1_and_is_eq_of_the_spec():
     rng = np.random.default_rng(0)
     a_I, wb_I = jnp.asarray(rng.random(50)) / 50, jnp.asarray(rng.random(50))
-    p_I = ideal._stationary(a_I, wb_I)
+    p_I = ideal_answers.stationary(a_I, wb_I)
     assert float(p_I.sum()) == pytest.approx(1, abs=1e-3)
     np.testing.assert_allclose(a_I / p_I - wb_I, (a_I / p_I - wb_I)[0], rtol=1e-3, atol=1e-5)
-    np.testing.assert_allclose(ideal._stationary(a_I, 0 * wb_I), a_I / a_I.sum(), rtol=1e-3)
+    np.testing.assert_allclose(ideal_answers.stationary(a_I, 0 * wb_I), a_I / a_I.sum(), rtol=1e-3)
