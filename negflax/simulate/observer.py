@@ -1,9 +1,9 @@
 """Bayesian inference of a user's aversions by an observer who knows the simulated world.
 
 The observer knows the user's taste and boredom, and infers aversions to clusters and creators from
-feedback. An observer who does not know the taste averages over several (`ideal.Tastes`).
-Approximations: aversions to clusters and to creators are independent a posteriori; a platform that
-reacts to dislikes remembers the last R events, not the last R rounds.
+feedback. An observer who does not know the taste averages over several (`Tastes` of
+ideal_answers.py). Approximations: aversions to clusters and to creators are independent a
+posteriori; the feed remembers the last R events, not the last R rounds.
 
 Shapes: T events, I items of the world in its own order, C clusters, A creators, W taste, R newest
 events.
@@ -42,7 +42,7 @@ class Belief(NamedTuple):
       boredom_C: boredom with each cluster, known exactly.
       cluster_C: log-odds of an aversion to each cluster.
       creator_A: log-odds of an aversion to each creator.
-      shown_R: newest items, which a platform that reacts to dislikes remembers; −1 for none.
+      shown_R: newest items, which the feed remembers and does not repeat; −1 for none.
       disliked_R: which of these were disliked.
       session: number of items since the session began, as far as they were seen.
     """

@@ -56,8 +56,8 @@ NAMED_WORLDS = {
     ),
     "loose": NamedWorld(
         "The platform follows interests loosely and a dislike is hardly ever an accident. Chosen"
-        " for the published sizes: the ideal observer's response is about −.2 with positives only"
-        " and −.6 with dislikes as labels.",
+        " for the published sizes, an ideal response of about −.2 with positives only and −.6 with"
+        " dislikes as labels; by the corrected observer it is −.3 and −.7.",
         {
             "aversion_loss": 0.75,
             "cluster_personalisation": 0.75,
