@@ -80,7 +80,7 @@ def run(
         changed = dataclasses.replace(config.world, parameters=(world,) if world else ())
         one = dataclasses.replace(config, world=changed)
         folder = Path(workdir) / (world.replace(" ", "") or "default")
-        asked = [dataclasses.asdict(one), dataclasses.asdict(settings), train]
+        asked = [dataclasses.asdict(one), dataclasses.asdict(settings), train, ceiling.VERSION]
         asked = json.loads(json.dumps(asked))  # tuples become lists, as in the stored file
         kept = json.loads((folder / ROW).read_text()) if (folder / ROW).exists() else {}
         if kept.get("asked") != asked:

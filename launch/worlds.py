@@ -51,7 +51,6 @@ VARIANTS: dict[str, Callable[[str], bool]] = {
     "/alone": lambda scalar: False,
 }
 RESULT = "result.json"  # in the folder of a world: what was measured, and of which runs
-VERSION = 2  # of how runs and the observer are measured; increase it if that changes
 
 
 def run(
@@ -146,7 +145,7 @@ def _measured(
         for seed in seeds
     ]
     asked = {
-        "version": VERSION,
+        "observer": ceiling.VERSION,
         "settings": dataclasses.asdict(settings),
         "calibrations": {
             str(run.relative_to(folder)): read_calibration(run).values for run in runs

@@ -21,6 +21,8 @@ from negflax.simulate.responsiveness import Settings, histories
 from negflax.train.restore import Trained
 from negflax.train.weights import Sums, loss_weights, negative_scale
 
+VERSION = 2  # of the observer; results that programs have kept of another one are measured again
+
 
 def frozen_weight(trained: Trained, sums: dict[str, Sums]) -> float | None:
     """Returns the weight w of dislikes at a checkpoint: 0 for positives only.

@@ -28,7 +28,7 @@ def asked(monkeypatch):
     return found
 
 
-def test_what_was_asked_before_is_kept(asked, tmp_path, capsys):
+def test_what_was_asked_before_is_kept(asked, tmp_path, capsys, monkeypatch):
     settings = Settings(pairs=7)
     for _ in range(2):
         sensitivity.run(Config(), str(tmp_path), settings, True, ["boredom_loss"])
@@ -41,6 +41,9 @@ def test_what_was_asked_before_is_kept(asked, tmp_path, capsys):
     assert len(asked) == 6
     rows = json.loads((tmp_path / "sensitivity.json").read_text())["rows"]
     assert [row["log"][0] for row in rows] == [8, 8, 8]
+    monkeypatch.setattr(sensitivity.ceiling, "VERSION", 0)  # of another observer
+    sensitivity.run(Config(), str(tmp_path), more, True, ["boredom_loss"])
+    assert len(asked) == 9
 
 
 def test_a_mechanism_that_does_not_exist_is_named(tmp_path):

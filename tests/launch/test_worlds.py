@@ -45,7 +45,7 @@ def asked(monkeypatch):
     return found
 
 
-def test_one_seed_everywhere_comes_first_and_results_are_kept(asked, tmp_path, capsys):
+def test_one_seed_everywhere_comes_first_and_results_are_kept(asked, tmp_path, capsys, monkeypatch):
     for _ in range(2):
         worlds.run(Config(), tmp_path, ["loose", "control"], [0, 1], [0, 1], Settings(pairs=7))
     trained = [one[1:] for one in asked if one[0] == "train"][:8]
@@ -63,6 +63,9 @@ def test_one_seed_everywhere_comes_first_and_results_are_kept(asked, tmp_path, c
     for name in names:
         worlds._measured(tmp_path / name, [0, 1], [0, 1], Settings(pairs=7))
     assert asked == [("measure", 2, 7)]  # of the changed calibration alone
+    monkeypatch.setattr(worlds.ceiling, "VERSION", 0)  # of another observer
+    worlds._measured(tmp_path / "loose", [0, 1], [0, 1], Settings(pairs=7))
+    assert len(asked) == 2
 
 
 def test_an_unknown_world_is_named(asked, tmp_path):
