@@ -3,7 +3,8 @@
   python -m benchmarks.inside_training --workdir=runs/inside --json=inside.json  # a CPU hour
   python -m benchmarks.inside_training --worlds=heedless --arms=input_only --seeds=0
 
-Variants of each arm of configs/responsiveness.py, by cluster only (docs/calibration.md):
+Variants of the arms of configs/responsiveness.py whose encoder reads dislikes, by cluster only
+(docs/calibration.md):
 
   alone      the arm
   after      calibrated after training, as `launch.calibrate --set=kinds=cluster` does
@@ -57,7 +58,10 @@ USERS = flags.DEFINE_integer("users", 6_000, "Users of a world.")
 RATE = flags.DEFINE_float("rate", Settings.rate, "Learning rate of the scalars of `inside`.")
 SIGN_WEIGHT = flags.DEFINE_float("sign_weight", Settings.sign_weight, "Weight of `sign_head`.")
 RUNS = flags.DEFINE_string(
-    "runs", "", "Finished runs of `launch.simulate worlds`, which need not be trained again."
+    "runs",
+    "",
+    "Finished runs of `launch.simulate worlds --config=configs/responsiveness.py:"
+    "encoder_input_and_label`, which need not be trained again.",
 )
 WORKDIR = flags.DEFINE_string("workdir", "", "Keeps worlds and their results; default: nothing.")
 SMALL = {"num_items": 1_500, "num_creators": 240}
@@ -69,7 +73,7 @@ SHOWN = ("responsiveness", "mass", "ceiling", "share", "mass_share")
 
 def config_of(world: str, arm: str, users: int, folder: Path) -> Config:
     """The run of an arm in a small world."""
-    config = from_config_dict(responsiveness_config.get_config(arm))
+    config = from_config_dict(responsiveness_config.get_config(f"encoder_{arm}"))
     sizes = SMALL | {"name": world, "num_users": users}
     return dataclasses.replace(
         config,

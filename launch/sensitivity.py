@@ -13,18 +13,19 @@ from typing import Any
 
 import jax
 
+from negflax.calibration import load_calibrated
 from negflax.config import Config, ConfigError, MeshConfig
-from negflax.data import open_sequences
+from negflax.data import Sequences, open_sequences
 from negflax.evaluate import format_table
 from negflax.files import write_json
-from negflax.fitting import train_run
+from negflax.fitting import calibrate_run, train_run
 from negflax.mesh import make_mesh
 from negflax.simulate import ceiling, measures, pairs, responsiveness
 from negflax.simulate.ideal import Aim
 from negflax.simulate.measures import Lists
 from negflax.simulate.pair_bootstrap import ENDS
 from negflax.simulate.responsiveness import Settings
-from negflax.train.restore import load_trained
+from negflax.train.restore import Trained
 from negflax.world.parameters import DEFAULT
 
 from . import flags as shared
@@ -103,13 +104,20 @@ def _row(config: Config, folder: Path, settings: Settings, train: bool) -> dict[
         row[name] = _triple(ceiling.figures(name, [ideals[aim]], settings), f"{name}/cluster")
     for arm, objective in ARMS.items() if train else ():
         loss = dataclasses.replace(config.loss, objective=objective)
-        train_run(dataclasses.replace(config, loss=loss), folder / arm, sequences)
-        trained = load_trained(folder / arm, "latest", make_mesh(MeshConfig(), jax.devices()[:1]))
+        trained = _trained(dataclasses.replace(config, loss=loss), folder / arm, sequences)
         found = responsiveness.simulate(trained, sequences, settings).found
         lists = Lists([found], trained.catalogue)
         table = measures.summarise([lists], settings.resamples, settings.seed)
         row[arm] = _triple(measures.figures(arm, table), f"responsiveness/{arm}/cluster")
     return row
+
+
+def _trained(config: Config, folder: Path, sequences: Sequences) -> Trained:
+    """Trains one arm, and calibrates it if its config wants that."""
+    train_run(config, folder, sequences)
+    if config.calibration.after_training:
+        calibrate_run(folder, "latest", sequences)
+    return load_calibrated(folder, "latest", make_mesh(MeshConfig(), jax.devices()[:1]))
 
 
 def _triple(figures: dict[str, float], key: str) -> list[float]:

@@ -13,10 +13,11 @@ of the first run's data set. --html=FILE writes a page with charts and example u
 measures the response to skips instead, for logs with few dislikes. --personal measures baselines
 that train nothing as further arms: negative examples, item rates, the calibration, and both.
 
-  python -m launch.simulate sensitivity --config=configs/responsiveness.py --workdir=runs/worlds
+  python -m launch.simulate sensitivity --config=configs/responsiveness.py --workdir=runs/varied
 
-trains the arms input_only and input_and_label in worlds that each differ in one mechanism. With
---notrain it reports only the effect in the log itself and the ideal observer's, the upper bound.
+trains the arms input_only and input_and_label in worlds that each differ in one mechanism, and
+calibrates them if the config says so. With --notrain it reports only the effect in the log itself
+and the ideal observer's, the upper bound.
 
   python -m launch.simulate worlds --config=configs/responsiveness.py --workdir=runs/worlds \
     --seeds=0,1,2,3,4 --world_seeds=0,1

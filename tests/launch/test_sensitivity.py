@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from launch import sensitivity
-from negflax.config import Config, ConfigError
+from negflax.config import CalibrationConfig, Config, ConfigError
 from negflax.simulate.responsiveness import Settings
 
 BOREDOM = ("default", "boredom_loss = 0.125", "boredom_loss = 0.5")
@@ -49,3 +49,13 @@ def test_what_was_asked_before_is_kept(asked, tmp_path, capsys, monkeypatch):
 def test_a_mechanism_that_does_not_exist_is_named(tmp_path):
     with pytest.raises(ConfigError, match="unknown mechanism `boredom`"):
         sensitivity.run(Config(), str(tmp_path), Settings(), False, ["boredom"])
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_an_arm_is_calibrated_if_its_config_wants_that(wanted, tmp_path, monkeypatch):
+    steps = []
+    for name in ("train_run", "calibrate_run", "load_calibrated"):
+        monkeypatch.setattr(sensitivity, name, lambda *of, name=name: steps.append(name))
+    config = dataclasses.replace(Config(), calibration=CalibrationConfig(after_training=wanted))
+    sensitivity._trained(config, tmp_path, None)
+    assert steps == ["train_run", *["calibrate_run"] * wanted, "load_calibrated"]

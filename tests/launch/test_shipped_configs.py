@@ -1,6 +1,7 @@
 """Every file in configs/, end to end: a few steps, a few users, every figure's name."""
 
 import os
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -191,3 +192,26 @@ def recommends(workdir, folder):
         assert pc.unique(table["user_id"]).cast(pa.int64()).to_pylist() == [*range(30)]
         found = figures(out)
         assert (found["step"], found["k"], found["users"], found["events"]) == (2, k, 30, 600)
+
+
+def test_the_arms_of_responsiveness_differ_in_what_reads_dislikes():
+    get_config = runpy.run_path(str(CONFIGS / "responsiveness.py"))["get_config"]
+    found = {
+        name: (
+            "dislike" in (config := get_config(name)).model.features,
+            config.calibration.after_training,
+            config.loss.objective,
+            config.calibration.omega,
+        )
+        for name in get_config.__globals__["ARMS"]
+    }
+    assert found == {
+        "no_signal": (False, False, "ssm", 0),
+        "input_only": (False, True, "ssm", 0),
+        "input_and_label": (False, True, "ntr", 0),
+        "input_then_label": (False, True, "ssm", 3),
+        "encoder_input_only": (True, False, "ssm", 0),
+        "encoder_input_and_label": (True, False, "ntr", 0),
+    }
+    with pytest.raises(ValueError, match="choose from no_signal"):
+        get_config("input")
