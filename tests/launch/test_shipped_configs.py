@@ -195,15 +195,15 @@ def recommends(workdir, folder):
 
 
 def test_the_arms_of_responsiveness_differ_in_what_reads_dislikes():
-    get_config = runpy.run_path(str(CONFIGS / "responsiveness.py"))["get_config"]
+    file = runpy.run_path(str(CONFIGS / "responsiveness.py"))
     found = {
         name: (
-            "dislike" in (config := get_config(name)).model.features,
+            "dislike" in (config := file["get_config"](name)).model.features,
             config.calibration.after_training,
             config.loss.objective,
             config.calibration.omega,
         )
-        for name in get_config.__globals__["ARMS"]
+        for name in file["ARMS"]
     }
     assert found == {
         "no_signal": (False, False, "ssm", 0),
@@ -214,4 +214,4 @@ def test_the_arms_of_responsiveness_differ_in_what_reads_dislikes():
         "encoder_input_and_label": (True, False, "ntr", 0),
     }
     with pytest.raises(ValueError, match="choose from no_signal"):
-        get_config("input")
+        file["get_config"]("input")
