@@ -15,7 +15,8 @@ def get_config():
     config.world.num_users = 3_000
     config.world.num_items = 2_000
     config.world.num_creators = 320
-    config.model.features = ("dislike", "dwell", "watch_ratio", "gap", "creator", "cluster")
+    # Dislikes are an input of the calibration alone, as in configs/responsiveness.py.
+    config.model.features = ("dwell", "watch_ratio", "gap", "creator", "cluster")
     config.model.feature_dim = 16
     config.model.composed = ("creator", "cluster")
     config.model.latent_cross = True

@@ -2,8 +2,8 @@
 
   python -m launch.calibrate --workdir=runs/mine
 
-fits a few scalars on the run's training events, keeps the terms that improve the objective on its
-validation events, prints them, and stores them in the folder of the run, as calibration.json.
+fits a few scalars on the run's training events, keeps the terms that improve the objective of
+held-out labels, prints them, and stores them in the folder of the run, as calibration.json.
 Evaluation, lists, sessions and exports then use them (docs/calibration.md). Settings are those of
 the run, config.calibration, unless they are given here; --delete takes a calibration away.
 """
@@ -92,9 +92,9 @@ def main(argv: list[str]) -> None:
     print(format_table(report["rows"]))
     aim = f", ω = {settings.omega:g} of its own" if settings.omega else ""
     print(
-        f"fitted on {report['labels']:,} labels with w = {report['w']:.4g}{aim}, chosen on "
-        f"{report['held_out_labels']:,} validation labels; gains are those of the objective per "
-        "label"
+        f"fitted on {report['labels']:,} labels with w = {report['w']:.4g}{aim}, chosen on these, "
+        f"each by a fit without its user, and on {report['held_out_labels']:,} validation labels; "
+        "gains are those of the objective per label"
     )
     path = from_first(lambda: str(write_calibration(folder, calibration)))
     print(f"stored: {path}" if calibration.values else f"stored: {path}, which changes no score")

@@ -246,10 +246,13 @@ class Fit(NamedTuple):
     Attributes:
       theta_P: the scalars, 0 for those left out.
       error_P: standard errors, robust and clustered by user; NaN for those left out.
+      optimism_N: what to add to the objective of each label for that of a fit without its user, to
+        first order: with the gradients g and the Hessian H, the scalars move by H⁻¹ g of the user.
     """
 
     theta_P: np.ndarray
     error_P: np.ndarray
+    optimism_N: np.ndarray
 
 
 def fit(
@@ -291,17 +294,19 @@ def fit(
         decrease, now, theta_P, damping = now - found, found, tried_P, damping / 10
         if decrease < ENOUGH * data.labels:
             break
-    return Fit(theta_P, _errors(theta_P, data, weights, free, deviation))
+    return _fitted(theta_P, data, weights, free, deviation)
 
 
-def _errors(
+def _fitted(
     theta_P: np.ndarray, data: Data, weights: Weights, free: list[int], deviation: float
-) -> np.ndarray:
+) -> Fit:
     gradient_NP, hessian = derivatives(theta_P, data, weights)
+    gradient_NP = gradient_NP[:, free]
     _, place_N = np.unique(data.user_N, return_inverse=True)
     score_UP = np.zeros((place_N.max() + 1, len(free)))
-    np.add.at(score_UP, place_N, gradient_NP[:, free])
+    np.add.at(score_UP, place_N, gradient_NP)
     inverse = np.linalg.pinv(hessian[np.ix_(free, free)] + np.eye(len(free)) / deviation**2)
     error_P = np.full(len(SCALARS), np.nan)
     error_P[free] = np.sqrt(np.maximum(np.diag(inverse @ (score_UP.T @ score_UP) @ inverse), 0))
-    return error_P
+    optimism_N = np.einsum("np,np->n", gradient_NP, (score_UP @ inverse)[place_N])
+    return Fit(theta_P, error_P, optimism_N)

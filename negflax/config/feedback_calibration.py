@@ -23,8 +23,8 @@ class CalibrationConfig:
       form: how feedback moves the scores: `belief` (probabilities of disinterest and of an aversion
         by cluster; in few counts by creator), `linear` (in counts and rates), or `auto`: the first
         unless the other is better held out by more than two standard errors.
-      labels: number of training labels that it is fitted on, and of validation labels that it is
-        chosen on, in whole batches; 0: all.
+      labels: number of training labels that it is fitted on, and of validation labels that terms
+        are also chosen on, in whole batches; 0: all.
       candidates: items drawn for a log-sum-exp where training draws candidates, too.
       cap: dislikes of a kind above this count no further.
       prior_seen: κ of the dislike rate dislikes / (seen + κ), in events.

@@ -112,7 +112,9 @@ def test_states_carried_event_by_event_are_those_of_the_whole_history(start, mod
 def test_every_arm_begins_with_the_common_start(start, models, tmp_path):
     settings = dataclasses.replace(SETTINGS, first_steps=0)
     begun = Models(CONFIG, settings, start.log, start.catalogue, tmp_path)
-    begun._base = {sees: models.base(sees) for sees in (False, True)}
+    for sees in (False, True):
+        models.base(sees)
+    begun._base = models._base
     for name in ("no_signal", "input_and_label", "reinforce"):
         spec = ARMS[name]
         config, state = begun.first(spec)
@@ -122,6 +124,21 @@ def test_every_arm_begins_with_the_common_start(start, models, tmp_path):
         for part in ("dense", "tables", "step", "weight_sums"):
             assert jax.tree.all(jax.tree.map(np.array_equal, state[part], base[part])), name
         assert config.loss.positives_only_steps == int(base["step"]) + SETTINGS.measuring_steps
+
+
+def test_arms_start_alike_if_no_encoder_reads_dislikes(start, tmp_path):
+    features = tuple(name for name in CONFIG.model.features if name != "dislike")
+    blind = dataclasses.replace(CONFIG, model=dataclasses.replace(CONFIG.model, features=features))
+    models = Models(blind, SETTINGS, start.log, start.catalogue, tmp_path)
+    assert models.base(True) is models.base(False)
+    assert not (tmp_path / "sees_dislikes").exists()
+    config, _ = models.first(ARMS["input_only"])
+    after = dataclasses.replace(CONFIG.calibration, after_training=True)
+    for name, calibrated in (("no_signal", False), ("input_only", True)):
+        one = dataclasses.replace(config_of(blind, ARMS[name]), calibration=after)
+        assert bool(models.arm(ARMS[name], one, models.base(True), start.log).calibration) == (
+            calibrated
+        )
 
 
 def test_a_replicate_is_another_world_and_another_training():

@@ -22,7 +22,8 @@ class ArmSpec:
     """An arm: one way to use dislikes.
 
     Attributes:
-      sees: whether past dislikes are an input of the model.
+      sees: whether past dislikes are an input: of the encoder if config.model.features names them,
+        and of the calibration.
       negative: rules of negative labels; without any, a disliked long view is a positive label.
       loss: settings of config.loss.
       block: filter on the lists, one of served_lists.BLOCKS.

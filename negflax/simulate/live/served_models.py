@@ -24,7 +24,7 @@ from negflax.evaluate.baselines.personal_scores import ALONE, CALIBRATED
 from negflax.mesh import make_mesh
 from negflax.model import Recommender
 from negflax.simulate.arm import Arm, arm_of, encode
-from negflax.simulate.live.arms import ARMS, CONTROL, DISLIKES, ArmSpec, config_of
+from negflax.simulate.live.arms import ARMS, CONTROL, DISLIKES, INPUT, ArmSpec, config_of
 from negflax.simulate.live.live_settings import LiveSettings, retraining
 from negflax.simulate.live.user_log import Log, sequences_of
 from negflax.simulate.personal_terms import personal_terms
@@ -57,7 +57,7 @@ class Models:
         self._catalogue, self._workdir = catalogue, workdir
         self._mesh = make_mesh(config.mesh, jax.devices()[:1])
         self._models: dict[ModelConfig, Recommender] = {}
-        self._base: dict[bool, State] = {}
+        self._base: dict[Config, State] = {}
         self._first: dict[Config, State] = {}
         self._trainers: dict[Config, Trainer] = {}
 
@@ -69,18 +69,19 @@ class Models:
         """Returns the positives-only state, trained on the log of the logging platform.
 
         Args:
-          sees: whether past dislikes are an input.
+          sees: whether past dislikes are an input, of the encoder if it has the feature at all.
         """
-        if sees not in self._base:
-            config = config_of(self._config, ARMS["input_only" if sees else CONTROL])
-            folder = self._workdir / ("sees_dislikes" if sees else "no_dislikes")
+        config = config_of(self._config, ARMS["input_only" if sees else CONTROL])
+        if config not in self._base:
+            read = INPUT in config.model.features
+            folder = self._workdir / ("sees_dislikes" if read else "no_dislikes")
             batches = self._batches(config, self.sequences(self._log, config))
             steps = planned_steps(config, batches)
             trainer = self._trainer(config, steps)
             write_config(folder, config)
             save_catalogue(folder, self._catalogue)
-            self._base[sees] = train(config, trainer, batches, steps, folder).state
-        return self._base[sees]
+            self._base[config] = train(config, trainer, batches, steps, folder).state
+        return self._base[config]
 
     def first(self, spec: ArmSpec) -> tuple[Config, State]:
         """Returns the config of the arm's trainings, and its state before the first day.
