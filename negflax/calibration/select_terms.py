@@ -17,7 +17,7 @@ from negflax.calibration.label_facts import Correction, label_facts
 from negflax.calibration.label_weights import weights_at_omega, weights_of
 from negflax.calibration.labelled_states import Model, labelled_states
 from negflax.calibration.stored_calibration import parameters_fingerprint
-from negflax.calibration.term_blocks import Kept, Labels
+from negflax.calibration.term_blocks import Kept, LabelSplit
 from negflax.config import CalibrationConfig
 from negflax.data import DataError, Sequences
 from negflax.train.restore import Trained
@@ -70,7 +70,7 @@ def calibrate(
         ]
         weights = weights or weights_at_omega(trained, facts[0], scales, settings.omega)
         fit, held = (newton.data_of(one, scales, weights) for one in facts)
-        labels = Labels(fit, held, weights, settings)
+        labels = LabelSplit(fit, held, weights, settings)
         start_P = found[kind].start_P() if kind in found else term_blocks.START_P
         again = kind in turns[turn + 1 :]
         fitted = term_blocks.of_all_blocks if again else term_blocks.of_chosen_blocks

@@ -55,7 +55,7 @@ class Kept:
 
 
 @dataclasses.dataclass(frozen=True)
-class Labels:
+class LabelSplit:
     """The labels of one kind, and what their objective is.
 
     Attributes:
@@ -94,14 +94,14 @@ class Labels:
         return float(total_U.sum() / labels), float(np.sqrt((total_U**2).sum()) / labels)
 
 
-def of_all_blocks(kind: str, labels: Labels, start_P: np.ndarray) -> Kept:
+def of_all_blocks(kind: str, labels: LabelSplit, start_P: np.ndarray) -> Kept:
     """All terms of a kind, and of `auto` the form that `of_chosen_blocks` would take of these."""
     return _better_form(
         [_whole(FORMS[form][kind], labels, start_P) for form in _forms(labels)], labels
     )
 
 
-def of_chosen_blocks(kind: str, labels: Labels, start_P: np.ndarray) -> Kept:
+def of_chosen_blocks(kind: str, labels: LabelSplit, start_P: np.ndarray) -> Kept:
     """The terms that help; of `auto`, the belief unless the other form is clearly better."""
     forms = [_chosen(_whole(FORMS[form][kind], labels, start_P), labels) for form in _forms(labels)]
     best = _better_form(forms, labels)
@@ -113,12 +113,12 @@ def of_chosen_blocks(kind: str, labels: Labels, start_P: np.ndarray) -> Kept:
     return best
 
 
-def _forms(labels: Labels) -> tuple[str, ...]:
+def _forms(labels: LabelSplit) -> tuple[str, ...]:
     form = labels.settings.form
     return ("belief", "linear") if form == "auto" else (form,)
 
 
-def _better_form(forms: list[Kept], labels: Labels) -> Kept:
+def _better_form(forms: list[Kept], labels: LabelSplit) -> Kept:
     best, *others = forms
     for other in others:
         gain, error = labels.gain(best.losses_N - other.losses_N)
@@ -126,7 +126,7 @@ def _better_form(forms: list[Kept], labels: Labels) -> Kept:
     return best
 
 
-def _whole(terms: tuple[str, ...], labels: Labels, start_P: np.ndarray) -> Kept:
+def _whole(terms: tuple[str, ...], labels: LabelSplit, start_P: np.ndarray) -> Kept:
     """Fits all scalars of a form, but what rejections add where too few users reject."""
     names, rows = terms, []
     if _users_with_rejections(labels.fit) < labels.settings.min_users:
@@ -136,7 +136,7 @@ def _whole(terms: tuple[str, ...], labels: Labels, start_P: np.ndarray) -> Kept:
     return Kept(fit, names, rows, losses_N)
 
 
-def _chosen(whole: Kept, labels: Labels) -> Kept:
+def _chosen(whole: Kept, labels: LabelSplit) -> Kept:
     """Leaves out the last block as long as it does not help."""
     now, gains = whole, {}
     for block in reversed(BLOCKS):

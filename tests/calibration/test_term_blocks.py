@@ -7,7 +7,7 @@ from negflax.calibration import kind_terms, newton, term_blocks
 from negflax.calibration.kind_terms import FORMS, SCALARS, Scales, features, shift
 from negflax.calibration.label_facts import LabelFacts
 from negflax.calibration.newton import Weights
-from negflax.calibration.term_blocks import START_P, Labels
+from negflax.calibration.term_blocks import START_P, LabelSplit
 from negflax.config import CalibrationConfig, LossConfig
 from negflax.train.weights import loss_weights
 
@@ -17,7 +17,7 @@ WEIGHTS = Weights("ssm", 1.0, 0.0, loss_weights(LossConfig(), "float32").objecti
 
 
 def drawn(true_shift, seed, states=STATES, users=STATES // 3):
-    """Labels of states with six kinds each, drawn from p ∝ exp(lse + true shift)."""
+    """LabelSplit of states with six kinds each, drawn from p ∝ exp(lse + true shift)."""
     rng = np.random.default_rng(seed)
     seen_NM = rng.integers(1, 12, (states, KINDS))
     dislike_NM = rng.binomial(np.minimum(seen_NM, 3), 0.15)
@@ -50,7 +50,7 @@ def of_evidence(seen_NM, dislike_NM):
 
 
 def kept(terms, fit, held, settings=SETTINGS):
-    labels = Labels(fit, held, WEIGHTS, settings)
+    labels = LabelSplit(fit, held, WEIGHTS, settings)
     return term_blocks._chosen(term_blocks._whole(terms, labels, START_P), labels)
 
 
@@ -118,7 +118,7 @@ def test_a_fit_without_each_user():
     data = drawn(of_evidence, 7, states=360, users=60)
     names = ("dislike", "rate", "seen")
     free = [SCALARS.index(name) for name in names]
-    labels = Labels(data, data, WEIGHTS, SETTINGS)
+    labels = LabelSplit(data, data, WEIGHTS, SETTINGS)
     whole, losses_N = labels.fitted(names, START_P)
     expected_N = np.zeros(data.labels)
     for user in range(60):
