@@ -18,9 +18,9 @@ from benchmarks import _inside_counts as counts
 from benchmarks import _inside_rivals as rivals
 from benchmarks._inside_held_out import FIT, HELD_OUT, KIND, Run, labels_of, losses
 from negflax.calibration import Calibration, newton, read_calibration
+from negflax.calibration.fit_calibration import calibrate
 from negflax.calibration.kind_terms import SCALARS, START, Scales
 from negflax.calibration.label_weights import weights_of
-from negflax.calibration.select_terms import calibrate
 from negflax.config import Config, ConfigError
 from negflax.data import Sequences, StreamBatches
 from negflax.mesh import copied, make_mesh

@@ -18,7 +18,7 @@ from typing import Any
 import jax
 from absl import flags
 
-from negflax.calibration.select_terms import calibrate
+from negflax.calibration.fit_calibration import calibrate
 from negflax.calibration.stored_calibration import FILE, write_calibration
 from negflax.config import CalibrationConfig, MeshConfig, parse_tuple
 from negflax.config.checks import check
@@ -92,9 +92,9 @@ def main(argv: list[str]) -> None:
     print(format_table(report["rows"]))
     aim = f", ω = {settings.omega:g} of its own" if settings.omega else ""
     print(
-        f"fitted on {report['labels']:,} labels with w = {report['w']:.4g}{aim}, chosen on these, "
-        f"each by a fit without its user, and on {report['held_out_labels']:,} validation labels; "
-        "gains are those of the objective per label"
+        f"fitted on {report['labels']:,} labels with w = {report['w']:.4g}{aim}, chosen on these "
+        f"(each under a fit without its user) and on {report['held_out_labels']:,} validation "
+        "labels; gains are those of the objective per label"
     )
     path = from_first(lambda: str(write_calibration(folder, calibration)))
     print(f"stored: {path}" if calibration.values else f"stored: {path}, which changes no score")

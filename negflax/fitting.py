@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from negflax.allocator import return_memory
 from negflax.calibration import write_calibration
-from negflax.calibration.select_terms import calibrate
+from negflax.calibration.fit_calibration import calibrate
 from negflax.config import Config, ConfigError, MeshConfig, check
 from negflax.data import DataError, Sequences, StreamBatches
 from negflax.data.rule_matches import require_matches
@@ -146,7 +146,7 @@ def calibrate_run(workdir: Path, which: str, sequences: Sequences) -> Trained:
 
     Raises:
       CheckpointError: there is no such checkpoint.
-      ConfigError, DataError: see `negflax.calibration.select_terms.calibrate`.
+      ConfigError, DataError: see `negflax.calibration.fit_calibration.calibrate`.
     """
     folder = best_folder(workdir) if which == "best" else workdir
     mesh = make_mesh(MeshConfig(), jax.devices())

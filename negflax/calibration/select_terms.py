@@ -1,135 +1,217 @@
-"""Fits the calibration of a checkpoint: one kind of item after the other, on labelled states."""
+"""Which terms of one kind stay: blocks that improve the objective of held-out labels.
+
+These are the labels of the validation period, and each user's training labels under a fit without
+that user: alone, the former are too few to tell what a dislike says about a creator.
+
+Shapes: N labels, those that are fitted on first; P scalars, M components of a denominator, U users.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from negflax.calibration import newton, term_blocks
-from negflax.calibration.kind_counts import counts_of, kind_of_items
-from negflax.calibration.kind_shift import Calibration, num_kinds
-from negflax.calibration.kind_terms import ONLY_FITTED, SCALARS, Scales
-from negflax.calibration.label_facts import Correction, label_facts
-from negflax.calibration.label_weights import weights_at_omega, weights_of
-from negflax.calibration.labelled_states import Model, labelled_states
-from negflax.calibration.stored_calibration import parameters_fingerprint
-from negflax.calibration.term_blocks import Kept, LabelSplit
-from negflax.config import CalibrationConfig
-from negflax.data import DataError, Sequences
-from negflax.train.restore import Trained
-from negflax.train.weights import Sums
+from negflax.calibration import newton
+from negflax.calibration.kind_terms import (
+    BLOCKS,
+    FORMS,
+    ONLY_FITTED,
+    REJECTION_FEATURES,
+    SCALARS,
+    START,
+    shift,
+)
+from negflax.calibration.newton import Data, Fit, Weights
+from negflax.config import CalibrationConfig, ConfigError
+
+# From the prior, in log-odds or logits; 6 at the most in the 90 fits of docs/responsiveness.md.
+IMPLAUSIBLE = 25.0
+START_P = np.array([START[name] for name in SCALARS])
 
 
-def calibrate(
-    trained: Trained,
-    sequences: Sequences,
-    sums: dict[str, Sums],
-    settings: CalibrationConfig | None = None,
-) -> Calibration:
-    """Fits the calibration of a checkpoint; the checkpoint stays as it is.
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """The terms of one kind and form.
 
-    Args:
-      trained: the checkpoint.
-      sequences: data of the run.
-      sums: `weight_sums` of the checkpoint, for the run's own weight of negative labels; with
-        an ω of the calibration they are not read.
-      settings: by default those of the run.
-
-    Raises:
-      ConfigError: the objective cannot be calibrated, the fit does not converge, or no event has a
-        label (with an ω, a negative one).
-      DataError: items do not differ by cluster or creator.
+    Attributes:
+      fit: the scalars of what stays.
+      terms: their names.
+      rows: a table of all terms.
+      losses_N: held-out objective of each label.
     """
-    settings = settings or trained.config.calibration
-    trained = dataclasses.replace(trained, calibration=None)
-    weights = None if settings.omega else weights_of(trained, sums)
-    kinds = _that_differ(trained, settings)
-    if "valid" in trained.config.train.splits:
-        logging.warning(
-            "the model was trained on the validation period too, so that the labels on which the "
-            "terms are chosen look better than new ones would: config.train.refit = False"
-        )
-    model, scales = Model(trained), Scales.of(settings)
-    fit_states, held_states = labelled_states(model, sequences, settings)
-    calibration = Calibration(parameters_fingerprint(trained), scales, {})
-    found: dict[str, Kept] = {}
-    # A dislike of a creator lowers its cluster, too. So the first kind is fitted for the others to
-    # be fitted beside it, and then again beside them.
-    turns = [*kinds, kinds[0]] if len(kinds) > 1 else kinds
-    for turn, kind in enumerate(turns):
-        kind_V = kind_of_items(trained.catalogue, kind)
-        candidates = model.candidates(kind_V, settings.candidates)
-        beside = [_correction(calibration, sequences, k) for k in calibration.kinds if k != kind]
-        facts = [
-            label_facts(model, sequences, states, kind_V, candidates, tuple(beside))
-            for states in (fit_states, held_states)
-        ]
-        weights = weights or weights_at_omega(trained, facts[0], scales, settings.omega)
-        fit, held = (newton.data_of(one, scales, weights) for one in facts)
-        labels = LabelSplit(fit, held, weights, settings)
-        start_P = found[kind].start_P() if kind in found else term_blocks.START_P
-        again = kind in turns[turn + 1 :]
-        fitted = term_blocks.of_all_blocks if again else term_blocks.of_chosen_blocks
-        found[kind] = fitted(kind, labels, start_P)
-        values = {k: v for k, one in found.items() if (v := _values(k, one))}
-        calibration = dataclasses.replace(calibration, values=values)
-    counts = [int((x.ids_NL >= 0).sum()) for x in (fit_states, held_states)]
-    report = {
-        "rows": [{"kind": k} | _of_use(row, k) for k, one in found.items() for row in one.rows],
-        "omega": settings.omega,
-        "step": trained.step,
-        "labels": counts[0],
-        "held_out_labels": counts[1],
-        "w": weights.w,
-    }
-    return dataclasses.replace(calibration, report=report)
+
+    fit: Fit
+    terms: tuple[str, ...]
+    rows: list[dict[str, Any]]
+    losses_N: np.ndarray
+
+    def start_P(self) -> np.ndarray:
+        """Where a fit of the same terms to slightly different scores may start."""
+        return np.where(self.fit.theta_P != 0, self.fit.theta_P, START_P)
 
 
-def _that_differ(trained: Trained, settings: CalibrationConfig) -> list[str]:
-    """Kinds that tell items apart; where all items share one, its correction changes no order.
+@dataclasses.dataclass(frozen=True)
+class LabelSplit:
+    """The labels of one kind, and what their objective is.
 
-    Raises:
-      DataError: there is none.
+    Attributes:
+      fit: labels of the training period, which are fitted on.
+      held: labels of the validation period.
+      weights: of the objective.
+      settings: of the calibration.
     """
-    found = []
-    for kind in settings.kinds:
-        kinds = np.unique(kind_of_items(trained.catalogue, kind)[1:])
-        if len(kinds) > 1:
-            found.append(kind)
+
+    fit: Data
+    held: Data
+    weights: Weights
+    settings: CalibrationConfig
+
+    def fitted(self, names: tuple[str, ...], start_P: np.ndarray) -> tuple[Fit, np.ndarray]:
+        """(a fit of these scalars, the held-out objective (N,)).
+
+        Raises:
+          ConfigError: the fit does not converge.
+        """
+        free = [i for i, scalar in enumerate(SCALARS) if scalar in names]
+        if free:
+            one = newton.fit(self.fit, self.weights, free, self.settings.prior_deviation, start_P)
+            _require_plausible(one, free, self.weights, self.settings.prior_deviation)
         else:
-            said = "all items have one" if kinds.any() else "no item has a"
-            logging.warning("%s %s: nothing is counted by it", said, kind)
-    if not found:
-        raise DataError(
-            f"items do not differ by {' or '.join(settings.kinds)}: give an item table with "
-            "cluster_ids or creator_id (data.items_path), so that feedback can be counted by them"
+            zero_P = np.zeros(len(SCALARS))
+            one = Fit(zero_P, zero_P, np.zeros(len(self.fit.user_N)))
+        training_N = newton.losses(one.theta_P, self.fit, self.weights) + one.optimism_N
+        return one, np.append(training_N, newton.losses(one.theta_P, self.held, self.weights))
+
+    def gain(self, change_N: np.ndarray) -> tuple[float, float]:
+        """(mean over labels, its standard error over users) of a change in the objective."""
+        user_N = np.append(self.fit.user_N, self.held.user_N)
+        total_U = np.bincount(np.unique(user_N, return_inverse=True)[1], change_N)
+        labels = self.fit.labels + self.held.labels
+        return float(total_U.sum() / labels), float(np.sqrt((total_U**2).sum()) / labels)
+
+
+def of_all_blocks(kind: str, labels: LabelSplit, start_P: np.ndarray) -> Kept:
+    """All terms of a kind, and of `auto` the form that `of_chosen_blocks` would take of these."""
+    return _better_form(
+        [_whole(FORMS[form][kind], labels, start_P) for form in _forms(labels)], labels
+    )
+
+
+def of_chosen_blocks(kind: str, labels: LabelSplit, start_P: np.ndarray) -> Kept:
+    """The terms that help; of `auto`, the belief unless the other form is clearly better."""
+    forms = [_chosen(_whole(FORMS[form][kind], labels, start_P), labels) for form in _forms(labels)]
+    best = _better_form(forms, labels)
+    used = set(best.terms) - set(ONLY_FITTED[kind])
+    if kept := [block for block, names in BLOCKS.items() if set(names) & used]:
+        logging.info("calibration by %s: what was %s", kind, ", ".join(kept))
+    else:
+        logging.info("calibration by %s: nothing improves the held-out objective", kind)
+    return best
+
+
+def _forms(labels: LabelSplit) -> tuple[str, ...]:
+    form = labels.settings.form
+    return ("belief", "linear") if form == "auto" else (form,)
+
+
+def _better_form(forms: list[Kept], labels: LabelSplit) -> Kept:
+    best, *others = forms
+    for other in others:
+        gain, error = labels.gain(best.losses_N - other.losses_N)
+        best = other if gain > 2 * error else best
+    return best
+
+
+def _whole(terms: tuple[str, ...], labels: LabelSplit, start_P: np.ndarray) -> Kept:
+    """Fits all scalars of a form, but what rejections add where too few users reject."""
+    names, rows = terms, []
+    if _users_with_rejections(labels.fit) < labels.settings.min_users:
+        names = tuple(name for name in terms if name not in BLOCKS["rejected"])
+        rows = [_row(name, "no data", "rejected") for name in terms if name not in names]
+    fit, losses_N = labels.fitted(names, start_P)
+    return Kept(fit, names, rows, losses_N)
+
+
+def _chosen(whole: Kept, labels: LabelSplit) -> Kept:
+    """Leaves out the last block as long as it does not help."""
+    now, gains = whole, {}
+    for block in reversed(BLOCKS):
+        rest = tuple(name for name in now.terms if name not in BLOCKS[block])
+        if rest == now.terms:
+            continue
+        without, without_N = labels.fitted(rest, now.start_P())
+        gain, error = gains[block] = labels.gain(without_N - now.losses_N)
+        raises = block == "rejected" and _raises(now.fit.theta_P, labels.fit)
+        # What feedback is compared with stays where feedback does.
+        later = list(BLOCKS)[list(BLOCKS).index(block) + 1 :]
+        needed = any(name in BLOCKS[other] for other in later for name in now.terms)
+        if raises or not (needed or gain > labels.settings.keep * error):
+            said = "raises scores" if raises else "dropped"
+            out = [_row(x, said, block, *gains[block]) for x in now.terms if x not in rest]
+            now = Kept(without, rest, now.rows + out, without_N)
+    rows = list(now.rows)
+    for block, scalars in BLOCKS.items():
+        for scalar in (name for name in scalars if name in now.terms):
+            i, row = SCALARS.index(scalar), _row(scalar, "kept", block, *gains[block])
+            rows.append(row | {"value": now.fit.theta_P[i], "standard_error": now.fit.error_P[i]})
+    return dataclasses.replace(now, rows=rows)
+
+
+def _require_plausible(fit: Fit, free: list[int], weights: Weights, deviation: float) -> None:
+    """Refuses scalars that only the prior has stopped, as of an objective that falls without end.
+
+    Raises:
+      ConfigError: one is further from its prior than any evidence could move it.
+    """
+    away_P = np.abs(fit.theta_P - newton.MEAN_P)[free]
+    if away_P.max() > IMPLAUSIBLE * max(1.0, deviation):
+        place = free[int(away_P.argmax())]
+        raise ConfigError(
+            f"the calibration does not converge (`{SCALARS[place]}` = {fit.theta_P[place]:.4g}) "
+            f"with config.loss.objective = {weights.objective!r} and a weight of {weights.w:.4g} "
+            "on negatives: give the calibration an objective of its own, "
+            "config.calibration.omega = 3, or train with a smaller weight"
         )
-    return found
 
 
-def _values(kind: str, kept: Kept) -> Mapping[str, float]:
-    """Scalars of the terms that are used."""
-    values = zip(SCALARS, kept.fit.theta_P.tolist(), strict=True)
-    return {k: x for k, x in values if k in kept.terms and k not in ONLY_FITTED[kind]}
+def _raises(theta_P: np.ndarray, data: Data) -> bool:
+    """Whether rejections raise the scores of their kinds, on average over the data.
+
+    Users reject most where they watch most, so a taste that the model has missed can look like an
+    effect of rejections.
+    """
+    values = dict(zip(SCALARS, theta_P, strict=True))
+    given = {name: data.features[name] for name in REJECTION_FEATURES}
+    none = data.features | {name: jnp.zeros_like(x) for name, x in given.items()}
+    change_NM = shift(values, data.features, jnp) - shift(values, none, jnp)
+    rejected_NM = sum(given.values()) > 0
+    return float(jnp.sum(change_NM, where=rejected_NM)) > 0
 
 
-def _correction(
-    calibration: Calibration, sequences: Sequences, kind: str
-) -> tuple[np.ndarray, Correction]:
-    kind_V = kind_of_items(sequences.catalogue, kind)
+def _row(
+    name: str,
+    said: str,
+    block: str = "",
+    gain: float = float("nan"),
+    error: float = float("nan"),
+) -> dict[str, Any]:
+    nothing = float("nan")
+    return {
+        "term": name,
+        "value": nothing,
+        "standard_error": nothing,
+        "block": block,
+        "held_out_gain": gain,
+        "gain_error": error,
+        "": said,
+    }
 
-    def of_states(user_N: np.ndarray, end_N: np.ndarray) -> np.ndarray:
-        counts = counts_of(sequences, user_N, end_N, kind_V)
-        return calibration.dense(kind, counts, num_kinds(sequences.catalogue, kind))
 
-    return kind_V, of_states
-
-
-def _of_use(row: dict[str, Any], kind: str) -> dict[str, Any]:
-    """The row, with what becomes of a term that is fitted and not used."""
-    unused = row[""] == "kept" and row["term"] in ONLY_FITTED[kind]
-    return row | {"": "fitted, not used"} if unused else row
+def _users_with_rejections(data: Data) -> int:
+    some_NM = np.asarray(data.features["dislike"]) + np.asarray(data.features["dismissal"])
+    some_N = (some_NM != 0).any(axis=1) & (data.user_N >= 0)
+    return len(np.unique(data.user_N[some_N]))

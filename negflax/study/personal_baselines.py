@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 
-from negflax.calibration.select_terms import calibrate
+from negflax.calibration.fit_calibration import calibrate
 from negflax.evaluate.baselines.personal_scores import (
     ALONE,
     BETAS,

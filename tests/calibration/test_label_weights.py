@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from small_run import CONFIG, items, log, untrained
 
+from negflax.calibration.fit_calibration import calibrate
 from negflax.calibration.kind_terms import features, shift
 from negflax.calibration.label_weights import weights_of, weights_of_fit
 from negflax.calibration.labelled_states import Model, labelled_states
-from negflax.calibration.select_terms import calibrate
 from negflax.config import CalibrationConfig, ConfigError, LabelConfig
 from negflax.data.sequences import build_sequences
 from negflax.data.sources import RawData

@@ -17,7 +17,7 @@ from absl import logging
 from negflax.allocator import return_memory
 from negflax.calibration import counts_of
 from negflax.calibration.counts_on_device import Counted
-from negflax.calibration.select_terms import calibrate
+from negflax.calibration.fit_calibration import calibrate
 from negflax.config import Config, ConfigError, ModelConfig
 from negflax.data import Batch, Catalogue, Sequences, StreamBatches, history_batch
 from negflax.evaluate.baselines.personal_scores import ALONE, CALIBRATED
