@@ -140,8 +140,14 @@ def test_what_few_validation_labels_cannot_tell():
     def weak(_, dislike_NM):
         return -0.25 * (dislike_NM > 0)
 
-    fit, held = drawn(weak, 8), drawn(weak, 9, states=60, users=20)
+    fit, held = drawn(weak, 8), drawn(weak, 11, states=60, users=20)
     found = kept(("dislike",), fit, held)
     assert found.terms == ("dislike",)
     (row,) = found.rows
     assert row["held_out_gain"] > 2 * row["gain_error"]
+    # By these alone it would be dropped.
+    with_it, without = (
+        newton.losses(theta_P, held, WEIGHTS).sum()
+        for theta_P in (found.fit.theta_P, np.zeros(len(SCALARS)))
+    )
+    assert without < with_it
