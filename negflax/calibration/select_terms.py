@@ -28,7 +28,7 @@ from negflax.calibration.kind_terms import (
 from negflax.calibration.newton import Data, Fit, Weights
 from negflax.config import CalibrationConfig, ConfigError
 
-# From the prior, in log-odds or logits; 6 at the most in the 90 fits of docs/responsiveness.md.
+# From the prior, in log-odds or logits; below 5 in all fits of docs/responsiveness.md.
 IMPLAUSIBLE = 25.0
 START_P = np.array([START[name] for name in SCALARS])
 
