@@ -27,7 +27,7 @@ from negflax.evaluate import format_table
 from negflax.files import plain, write_json
 from negflax.mesh import make_mesh
 from negflax.processes import from_first
-from negflax.train.restore import best_folder, load_trained, load_weight_sums
+from negflax.train.restore import checkpoint_folder, load_trained, load_weight_sums
 from negflax.train.run_config import CheckpointError, read_config
 
 from . import flags as shared
@@ -74,7 +74,7 @@ def main(argv: list[str]) -> None:
     del argv
     workdir = Path(WORKDIR.value)
     shared.start(workdir)
-    folder = best_folder(workdir) if CHECKPOINT.value == "best" else workdir
+    folder = checkpoint_folder(workdir, CHECKPOINT.value)
     if DELETE.value:
         read_config(folder)  # that it is a run
         if not (folder / FILE).exists():

@@ -29,7 +29,7 @@ from negflax.train.loop import Outcome, planned_steps, train, warm_up_steps
 from negflax.train.restore import (
     REFIT,
     Trained,
-    best_folder,
+    checkpoint_folder,
     load_trained,
     load_weight_sums,
     save_catalogue,
@@ -148,7 +148,7 @@ def calibrate_run(workdir: Path, which: str, sequences: Sequences) -> Trained:
       CheckpointError: there is no such checkpoint.
       ConfigError, DataError: see `negflax.calibration.fit_calibration.calibrate`.
     """
-    folder = best_folder(workdir) if which == "best" else workdir
+    folder = checkpoint_folder(workdir, which)
     mesh = make_mesh(MeshConfig(), jax.devices())
     trained = load_trained(workdir, which, mesh)
     found = calibrate(trained, sequences, load_weight_sums(workdir, which, mesh))

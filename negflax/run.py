@@ -1,4 +1,4 @@
-"""The front door: `fit` trains a run, `load` opens one, and a `Run` recommends and evaluates."""
+"""The public API: `fit` trains a run, `load` opens one, and a `Run` recommends and evaluates."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from negflax.processes import from_first
 from negflax.serve import Session, TrainedRecommender
 from negflax.train.checkpoint import compare_config, read_config
 from negflax.train.loop import Outcome
-from negflax.train.restore import REFIT, Trained, best_folder
+from negflax.train.restore import REFIT, Trained, checkpoint_folder
 from negflax.train.warm_start import catalogue_of
 from negflax.train.workdir_lock import locked
 
@@ -45,7 +45,7 @@ RESULTS, REPORT = "results.json", "report.html"
 
 
 class Run:
-    """A trained run; keep it and ask often, as the first lists wait for a compiler.
+    """A trained run. Keep the object: the first call for each shape compiles.
 
     Attributes:
       workdir: its folder, which holds everything that is needed.
@@ -57,13 +57,13 @@ class Run:
     """
 
     def __init__(self, workdir: str | Path, checkpoint: str = "best", calibrated: bool = True):
-        """A folder that `fit` has trained into; `load` says at once if it is none."""
+        """Opens `workdir` lazily; `negflax.load` checks it at once."""
         self.workdir, self.checkpoint = Path(workdir), str(checkpoint)
         self.calibrated = calibrated
         self.result: Result | None = None
 
     def __repr__(self) -> str:
-        """As the call that opens it."""
+        """The call that opens this run."""
         return f"negflax.load({str(self.workdir)!r}, checkpoint={self.checkpoint!r})"
 
     @functools.cached_property
@@ -74,9 +74,8 @@ class Run:
 
     @functools.cached_property
     def config(self) -> Config:
-        """What the run was trained by; read without its parameters."""
-        best = self.checkpoint == "best"
-        return read_config(best_folder(self.workdir) if best else self.workdir)
+        """The config of the run, read without restoring its parameters."""
+        return read_config(checkpoint_folder(self.workdir, self.checkpoint))
 
     @property
     def catalogue(self) -> Catalogue:
@@ -85,13 +84,13 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """See the class."""
+        """The contents of results.json; {} if the run has not been evaluated."""
         path = self.workdir / RESULTS
         return json.loads(path.read_text()) if path.exists() else {}
 
     @functools.cached_property
     def recommender(self) -> TrainedRecommender:
-        """What serves; it reads as much of a history as evaluation does."""
+        """Serves this run; as in evaluation, it reads `config.eval.history` events of a user."""
         return TrainedRecommender(self.trained, history=self.config.eval.history)
 
     def recommend(

@@ -57,10 +57,7 @@ def calibrate(
     fit_states, held_states = labelled_states(model, sequences, settings)
     calibration = Calibration(parameters_fingerprint(trained), scales, {})
     found: dict[str, Kept] = {}
-    # A dislike of a creator lowers its cluster, too. So the first kind is fitted for the others to
-    # be fitted beside it, and then again beside them.
-    turns = [*kinds, kinds[0]] if len(kinds) > 1 else kinds
-    for turn, kind in enumerate(turns):
+    for kind, final in _turns(kinds):
         kind_V = kind_of_items(trained.catalogue, kind)
         candidates = model.candidates(kind_V, settings.candidates)
         beside = [_correction(calibration, sequences, k) for k in calibration.kinds if k != kind]
@@ -72,8 +69,7 @@ def calibrate(
         fit, held = (newton.data_of(one, scales, weights) for one in facts)
         labels = LabelSplit(fit, held, weights, settings)
         start_P = found[kind].start_P() if kind in found else select_terms.START_P
-        again = kind in turns[turn + 1 :]
-        fitted = select_terms.of_all_blocks if again else select_terms.of_chosen_blocks
+        fitted = select_terms.of_chosen_blocks if final else select_terms.of_all_blocks
         found[kind] = fitted(kind, labels, start_P)
         values = {k: v for k, one in found.items() if (v := _values(k, one))}
         calibration = dataclasses.replace(calibration, values=values)
@@ -87,6 +83,18 @@ def calibrate(
         "w": weights.w,
     }
     return dataclasses.replace(calibration, report=report)
+
+
+def _turns(kinds: list[str]) -> list[tuple[str, bool]]:
+    """(kind, whether its terms are chosen then), in the order of the fits.
+
+    A dislike of a creator lowers its cluster, too. So the first kind is fitted for the others to be
+    fitted beside it, and then again beside them.
+    """
+    if len(kinds) == 1:
+        return [(kinds[0], True)]
+    first, *others = kinds
+    return [(first, False), *((kind, True) for kind in others), (first, True)]
 
 
 def _that_differ(trained: Trained, settings: CalibrationConfig) -> list[str]:

@@ -18,7 +18,7 @@ from negflax.files import plain, write_json
 from negflax.model import Recommender
 from negflax.train.checkpoint import CheckpointError
 from negflax.train.fingerprint import fingerprints
-from negflax.train.restore import Trained, best_folder, load_trained
+from negflax.train.restore import Trained, checkpoint_folder, load_trained
 
 FILE, VERSION = "calibration.json", 2
 
@@ -111,7 +111,7 @@ def load_calibrated(
       CheckpointError: see `load_trained`; or a damaged calibration.
     """
     trained = load_trained(workdir, which, mesh, model)
-    folder = best_folder(workdir) if which == "best" else Path(workdir)
+    folder = checkpoint_folder(workdir, which)
     calibration = read_calibration(folder) if calibrated else None
     if calibration is None:
         return trained

@@ -69,7 +69,7 @@ def lookups(
 def add(
     vectors: dict[str, jax.Array], found: dict[str, dict[str, Any]], ids: dict[str, dict[str, Any]]
 ) -> dict[str, jax.Array]:
-    """The items' vectors with their the related items'.
+    """The items' vectors, with those of their related items added.
 
     Args:
       vectors: use → rows (…, ≥ D); what follows D, the bias, stays as it is.
@@ -94,7 +94,7 @@ def plus_mean(vectors: jax.Array, rows: jax.Array, ids: jax.Array) -> jax.Array:
 def compose_rows(
     rows_VD: jax.Array, tables: dict[str, jax.Array], related: RelatedItems
 ) -> jax.Array:
-    """A whole item table with its the related items' rows added, for scoring; V may be padded."""
+    """A whole item table with the related items' rows added, for scoring; V may be padded."""
     for kind, ids_VC in related.items():
         ids_VC = jnp.pad(ids_VC, ((0, len(rows_VD) - len(ids_VC)), (0, 0)), constant_values=NOBODY)
         found_VCD = tables[table_of(kind)].at[ids_VC].get(mode="clip")

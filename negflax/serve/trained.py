@@ -115,20 +115,13 @@ class TrainedRecommender:
         if events is None:
             return session
         histories = read_histories(events, self.trained.config, self.trained.catalogue)
-        ids = histories.user_ids.tolist()
-        if user is None and len(ids) > 1:
-            name = histories.report["source"]
-            raise DataError(
-                f"{name}: there are {len(ids)} users: name the user of the session, user=…"
-            )
-        place = [str(one) for one in ids].index(str(user)) if str(user) in map(str, ids) else -1
-        if user is None:
-            place = 0
-        if place < 0 or not ids:
-            return session  # no event: a newcomer
+        place = _place_of(user, histories)
+        if place is None:
+            return session  # without an event in the log: a newcomer
         start, end = histories.offsets_U1[place : place + 2]
         events_n = int(end - start)
-        session.user, session.unknown = ids[place], int(histories.unknown_U[place])
+        session.user = histories.user_ids[place : place + 1].tolist()[0]  # as a Python object
+        session.unknown = int(histories.unknown_U[place])
         if not events_n:
             return session
         user_1 = np.array([place])
@@ -210,3 +203,18 @@ class TrainedRecommender:
             if progress is not None:
                 progress(stop, users)
         return found
+
+
+def _place_of(user: int | str | None, histories: Sequences) -> int | None:
+    """Which user of a log a session is for; None: that user has no event there.
+
+    Raises:
+      DataError: the log has several users, and none is named.
+    """
+    ids = [str(one) for one in histories.user_ids.tolist()]
+    if user is not None:
+        return ids.index(str(user)) if str(user) in ids else None
+    if len(ids) > 1:
+        name = histories.report["source"]
+        raise DataError(f"{name}: there are {len(ids)} users: name the user of the session, user=…")
+    return 0 if ids else None

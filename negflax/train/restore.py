@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from negflax.config import Config, MeshConfig
 from negflax.data import Catalogue, DataError
 from negflax.mesh import copied
 from negflax.model import Recommender
-from negflax.train.checkpoint import CheckpointError, abstract_state, read_config
+from negflax.train.checkpoint import CheckpointError, Checkpoints, abstract_state, read_config
 from negflax.train.loop import DONE, open_checkpoints
 from negflax.train.state import State, abstract_parameters
 from negflax.train.weights import Sums, init_sums
@@ -80,6 +82,11 @@ def best_folder(workdir: str | Path) -> Path:
     return refitted if (refitted / DONE).exists() else Path(workdir)
 
 
+def checkpoint_folder(workdir: str | Path, which: str) -> Path:
+    """Where a checkpoint of a run is: `best` in `best_folder`, all others in the run's own."""
+    return best_folder(workdir) if which == "best" else Path(workdir)
+
+
 def load_trained(
     workdir: str | Path, which: str, mesh: Mesh, model: Recommender | None = None
 ) -> Trained:
@@ -95,18 +102,10 @@ def load_trained(
     Raises:
       CheckpointError: see Checkpoints.restore_first.
     """
-    workdir = best_folder(workdir) if which == "best" else Path(workdir)
-    config = read_config(workdir)
-    catalogue = Catalogue.load(workdir / CATALOGUE)
-    model = model or Recommender(config.model, catalogue)
-    target = _parameters(config, model, mesh)
-    checkpoints = open_checkpoints(config, workdir, model, read_only=True)
-    try:
-        step, state = checkpoints.restore_first(which, target)
+    with _opened(workdir, which, model) as (config, catalogue, model, checkpoints):
+        step, state = checkpoints.restore_first(which, _parameters(config, model, mesh))
         _unpack(state, config)
         return Trained(config, catalogue, model, state, step, mesh)
-    finally:
-        checkpoints.close()
 
 
 def load_tables(
@@ -116,7 +115,7 @@ def load_tables(
 
     Args:
       workdir: folder of the run.
-      which: `latest`, `best` or a step.
+      which: as in `load_trained`.
       mesh: of any size.
 
     Returns:
@@ -125,17 +124,11 @@ def load_tables(
     Raises:
       CheckpointError: see Checkpoints.restore_first.
     """
-    config = read_config(Path(workdir))
-    catalogue = Catalogue.load(Path(workdir) / CATALOGUE)
-    model = Recommender(config.model, catalogue)
-    target = {"tables": _parameters(config, model, mesh)["tables"]}
-    checkpoints = open_checkpoints(config, Path(workdir), model, read_only=True)
-    try:
+    with _opened(workdir, which) as (config, catalogue, model, checkpoints):
+        target = {"tables": _parameters(config, model, mesh)["tables"]}
         step, state = checkpoints.restore_first(which, target)
         _unpack(state, config)
         return {name: table["rows"] for name, table in state["tables"].items()}, catalogue, step
-    finally:
-        checkpoints.close()
 
 
 def load_weight_sums(workdir: str | Path, which: str, mesh: Mesh) -> dict[str, Sums]:
@@ -143,14 +136,23 @@ def load_weight_sums(workdir: str | Path, which: str, mesh: Mesh) -> dict[str, S
 
     Arguments and errors are those of `load_trained`.
     """
-    workdir = best_folder(workdir) if which == "best" else Path(workdir)
-    config = read_config(workdir)
-    model = Recommender(config.model, Catalogue.load(workdir / CATALOGUE))
-    sums = jax.eval_shape(lambda: init_sums(config.model.dtype))
-    target = {"weight_sums": abstract_state(sums, jax.tree.map(lambda _: copied(mesh), sums))}
-    checkpoints = open_checkpoints(config, workdir, model, read_only=True)
-    try:
+    with _opened(workdir, which) as (config, _, _, checkpoints):
+        sums = jax.eval_shape(lambda: init_sums(config.model.dtype))
+        target = {"weight_sums": abstract_state(sums, jax.tree.map(lambda _: copied(mesh), sums))}
         return checkpoints.restore_first(which, target)[1]["weight_sums"]
+
+
+@contextlib.contextmanager
+def _opened(
+    workdir: str | Path, which: str, model: Recommender | None = None
+) -> Iterator[tuple[Config, Catalogue, Recommender, Checkpoints]]:
+    """What a checkpoint of a run is restored with; the checkpoints are closed in the end."""
+    folder = checkpoint_folder(workdir, which)
+    config, catalogue = read_config(folder), Catalogue.load(folder / CATALOGUE)
+    model = model or Recommender(config.model, catalogue)
+    checkpoints = open_checkpoints(config, folder, model, read_only=True)
+    try:
+        yield config, catalogue, model, checkpoints
     finally:
         checkpoints.close()
 

@@ -33,7 +33,7 @@ INIT_REPORT = "init_report.json"
 def first_state(
     trainer: Trainer, catalogue: Catalogue, workdir: Path, resume_from: str, init_from: str
 ) -> State:
-    """2 to 4 of the module's list; empty folders are not there.
+    """The state from `resume_from`, else from `init_from`, else a new one; an empty path is none.
 
     Raises:
       ConfigError: the run of `init_from` has a model of another shape.

@@ -4,7 +4,7 @@ The body runs on every device over its share of the batch and of the tables' row
 exchange stands out as a psum, or is in `lookup.fetch` and its `merge`. Its cost depends on the rows
 touched, not on the catalogue (candidates="full" touches every row).
 
-Shapes: B rows of this device, T steps, N = T·B states, L labels a state, S candidates, U distinct
+Shapes: B rows of this device, T steps, N = B·T states, L labels a state, S candidates, U distinct
 rows, D width.
 """
 
@@ -39,7 +39,7 @@ from negflax.train.weights import LossWeights
 
 
 class RunTime(NamedTuple):
-    """What the compiled step is told anew each time, so that other values need no compilation.
+    """Arguments of the compiled step that may change between calls without another compilation.
 
     Attributes:
       num_rows: V of the catalogue, scalar.
@@ -71,7 +71,18 @@ class Trainer:
     def __init__(
         self, config: Config, model: Recommender, train_count_V: np.ndarray, steps: int, mesh: Mesh
     ):
-        """The run, its model, training events per row, planned steps (for the schedule)."""
+        """Compiles nothing yet.
+
+        Args:
+          config: of the run.
+          model: its model.
+          train_count_V: training events of every catalogue row, for the sampler.
+          steps: planned steps, for the learning rate schedule.
+          mesh: devices to train on.
+
+        Raises:
+          ConfigError: the loss kernel named in the config does not run on these devices.
+        """
         self.config, self.model, self.mesh = config, model, mesh
         _check_kernel(config.loss.implementation, mesh)
         self.relative_rate = optimizer.schedule(config.optimizer, steps)
@@ -126,7 +137,7 @@ class Trainer:
         )
 
     def run_time(self) -> RunTime:
-        """What the compiled step is told in every call."""
+        """The arguments of the compiled step besides the state and the batch."""
         num_rows = np.int32(self.model.num_rows)
         return RunTime(num_rows, self.unigram, self.related, self.loss_weights, self.constants)
 
@@ -196,7 +207,7 @@ class Trainer:
             return total / labels, seen
 
         rows = {n: unpack(table.rows_UD, config.model.dtype) for n, table in fetched.items()}
-        # Products that name no precision of their own: TPUs would round float32 to bfloat16.
+        # By default, TPUs would round the float32 operands of the model's products to bfloat16.
         with jax.default_matmul_precision("highest"):
             (value, (margins_NL, logits_NL)), (dense_gradient, row_gradients) = jax.value_and_grad(
                 loss, (0, 1), has_aux=True

@@ -47,7 +47,7 @@ class LossWeights(NamedTuple):
 
 
 def loss_weights(config: LossConfig, dtype: str, num_rows: int = 0) -> LossWeights:
-    """The config's strengths as scalars; `num_rows` of the catalogue, for `gbce` alone."""
+    """The loss weights of a config as run-time scalars; `num_rows` (V) is for `gbce` alone."""
     kind, values = np.dtype(dtype).type, dataclasses.asdict(config)
     values["w_max"] = config.w_max or np.inf
     values["inverse_temperature"] = 1 / config.temperature
