@@ -33,12 +33,14 @@ class World:
       sequences: the log.
       runs: arm → its runs, one per training seed.
       weights: arm → the mean weight of dislikes in these runs (ceiling.py), None if unknown.
+      own_weights: the same of the runs' own objectives, without their calibrations'.
       added: arm → what is added to the scores of each run; by default its calibration.
     """
 
     sequences: Sequences
     runs: dict[str, list[Trained]]
     weights: dict[str, float | None]
+    own_weights: dict[str, float | None] = dataclasses.field(default_factory=dict)
     added: dict[str, list[Adjustment]] = dataclasses.field(default_factory=dict)
 
     def adjusted(self, arm: str) -> list[tuple[Trained, Adjustment]]:
@@ -96,15 +98,26 @@ def worlds_of(arms: Mapping[str, Sequence[Path]], checkpoint: str) -> list[World
     """Loads the runs, one world for each seed of the simulated platform.
 
     Raises:
-      ConfigError: an arm lacks a world that another has, or runs of a world have different
-        catalogues.
+      ConfigError: the runs are of different worlds, an arm lacks a world that another has, or runs
+        of a world have different catalogues.
     """
     by_seed: dict[int, dict[str, list[Path]]] = {}
+    settings: dict[WorldConfig | None, Path] = {}  # but for the seed → the first such run
     for arm, folders in arms.items():
         for folder in folders:
             config = read_config(folder)
-            seed = config.world.seed if config.data.source == "synthetic" else 0
+            simulated = config.data.source == "synthetic"
+            seed = config.world.seed if simulated else 0
             by_seed.setdefault(seed, {}).setdefault(arm, []).append(folder)
+            settings.setdefault(
+                dataclasses.replace(config.world, seed=0) if simulated else None, folder
+            )
+    if len(settings) > 1:
+        one, other = list(settings.values())[:2]
+        raise ConfigError(
+            f"{one} and {other} are of different worlds (config.world): compare runs of one world, "
+            "with any seeds"
+        )
     worlds = []
     for seed, of_arms in by_seed.items():
         if missing := [arm for arm in arms if arm not in of_arms]:
@@ -112,10 +125,12 @@ def worlds_of(arms: Mapping[str, Sequence[Path]], checkpoint: str) -> list[World
                 f"{', '.join(missing)}: no run in the world of seed {seed}, in which "
                 f"{', '.join(of_arms)} was trained: train one, or leave that world out"
             )
-        runs, weights = {}, {}
+        runs, weights, own_weights = {}, {}, {}
         for arm, folders in of_arms.items():
             runs[arm] = load_arm(folders, checkpoint)
             weights[arm] = _mean_weight(runs[arm], folders, checkpoint)
+            alone = [dataclasses.replace(one, calibration=None) for one in runs[arm]]
+            own_weights[arm] = _mean_weight(alone, folders, checkpoint)
         first_arm, first = next(iter(runs.items()))
         catalogue = first[0].catalogue
         for name, seeds in runs.items():
@@ -125,13 +140,7 @@ def worlds_of(arms: Mapping[str, Sequence[Path]], checkpoint: str) -> list[World
                     "trained on the same data set with equal config.data"
                 )
         sequences = open_sequences(first[0].config, of_arms[first_arm][0], catalogue)
-        worlds.append(World(sequences, runs, weights))
-    if len({world.label for world in worlds}) > 1:
-        raise ConfigError(
-            "the runs are of different worlds ("
-            + "; ".join(sorted({world.label for world in worlds}))
-            + "): compare those of one world, with any seeds"
-        )
+        worlds.append(World(sequences, runs, weights, own_weights))
     return worlds
 
 

@@ -61,7 +61,8 @@ def settings_of(config: Any, given: list[str]) -> CalibrationConfig:
             try:
                 changes[name] = kind(value)
             except ValueError:
-                raise shared.ConfigError(f"--set={text}: give a number") from None
+                wanted = "a whole number" if kind is int else "a number"
+                raise shared.ConfigError(f"--set={text}: give {wanted}") from None
         else:
             changes[name] = value
     settings = dataclasses.replace(config.calibration, **changes)

@@ -81,7 +81,7 @@ def run(
             f"\n{kind}: effect in the log itself {_interval(effect)}; "
             f"similarity of a random list {random:.4f}"
         )
-    if personal:
+    if personal and "shared" in all_settings:  # on which the verdict rests
         length = next(iter(trained.values()))[0].config.eval.ks[0]
         beats, sentence = verdict(named, trained, list(worlds[0].added), length)
         named |= beats
@@ -143,7 +143,10 @@ def measure(worlds: Sequence[World], all_settings: Mapping[str, Settings]) -> di
 def with_baselines(world: World) -> World:
     """Returns the world with the personal baselines of its arms as further arms."""
     found = personal_arms(world.runs, world.sequences)
-    weights = {name: world.weights[name.split("/")[0]] for name in found}
+    weights = {}
+    for name, (_, added) in found.items():
+        calibrated = added[0].counts
+        weights[name] = (world.weights if calibrated else world.own_weights)[name.split("/")[0]]
     return dataclasses.replace(
         world,
         runs=world.runs | {name: runs for name, (runs, _) in found.items()},

@@ -31,11 +31,11 @@ from negflax.mesh import make_mesh
 from negflax.simulate import ceiling
 from negflax.simulate.measures import KINDS
 from negflax.simulate.pair_bootstrap import ENDS
-from negflax.simulate.responsiveness import Settings
+from negflax.simulate.responsiveness import Settings, histories
 from negflax.simulate.terms_kept import with_terms
 from negflax.train.loop import DONE
 from negflax.train.restore import load_weight_sums
-from negflax.train.run_config import CONFIG, write_config
+from negflax.train.run_config import CONFIG, compare_config, write_config
 from negflax.world import NAMED_WORLDS
 
 from . import flags as shared
@@ -72,15 +72,19 @@ def run(
       settings: pairs, on shared trajectories.
 
     Raises:
-      ConfigError: a world is unknown.
+      ConfigError: a world is unknown, or none is named.
+      CheckpointError: a run in the folder has another config.
+      DataError: no user of a world has a history as long as the pairs need.
     """
-    if unknown := [name for name in names if name not in NAMED_WORLDS]:
-        raise ConfigError(f"--worlds: unknown {unknown}; choose from {', '.join(NAMED_WORLDS)}")
+    unknown = [name for name in names if name not in NAMED_WORLDS]
+    if unknown or not names:
+        said = f"unknown {unknown}" if unknown else "none is named"
+        raise ConfigError(f"--worlds: {said}; choose from {', '.join(NAMED_WORLDS)}")
     shared.start(workdir)
     for seed in seeds:
         for world_seed in world_seeds:
             for name in names:
-                _train(config, workdir / name, name, world_seed, seed)
+                _train(config, workdir / name, name, world_seed, seed, settings)
     rows, named = [], {}
     for name in names:
         found = _measured(workdir / name, world_seeds, seeds, settings)
@@ -104,19 +108,24 @@ def _config_of(config: Config, name: str, world_seed: int, arm: str, seed: int) 
     )
 
 
-def _train(config: Config, folder: Path, name: str, world_seed: int, seed: int) -> None:
+def _train(
+    config: Config, folder: Path, name: str, world_seed: int, seed: int, settings: Settings
+) -> None:
     """Trains and calibrates the arms of one world and seed, as far as that is not done."""
     home, sequences = folder / f"world{world_seed}", None
     for arm in ARMS:
         run_folder = home / arm / f"{SEED_FOLDER}{seed}"
-        trained = (run_folder / DONE).exists()
-        if trained and read_calibration(run_folder) is not None:
-            continue
         one = _config_of(config, name, world_seed, arm, seed)
         one = dataclasses.replace(
             one, data=dataclasses.replace(one.data, cache_dir=str(home / "data"))
         )
-        sequences = sequences or open_sequences(one, home)
+        compare_config(run_folder, one)
+        trained = (run_folder / DONE).exists()
+        if trained and read_calibration(run_folder) is not None:
+            continue
+        if sequences is None:
+            sequences = open_sequences(one, home)
+            histories(sequences, settings)  # that the pairs can be drawn in the end
         if not trained and arm == AFTERWARDS:
             _copy_run(home / MODEL / run_folder.name, run_folder, one)
         elif not trained:

@@ -13,14 +13,16 @@ from absl import logging
 from jax.sharding import Mesh
 
 from negflax.allocator import return_memory
-from negflax.calibration import write_calibration
+from negflax.calibration import parameters_fingerprint, read_calibration, write_calibration
 from negflax.calibration.fit_calibration import calibrate
 from negflax.config import Config, ConfigError, MeshConfig, check
 from negflax.data import DataError, Sequences, StreamBatches
+from negflax.data.empty_inputs import empty_inputs
 from negflax.data.rule_matches import require_matches
 from negflax.evaluate import build_queries, evaluate_scorer
 from negflax.evaluate.circumstances import check_list_lengths
 from negflax.evaluate.scorer import model_scorer
+from negflax.files import write_json
 from negflax.mesh import make_mesh
 from negflax.model import Recommender
 from negflax.processes import from_first
@@ -34,11 +36,13 @@ from negflax.train.restore import (
     load_weight_sums,
     save_catalogue,
 )
-from negflax.train.run_config import CONFIG, write_config
+from negflax.train.run_config import CONFIG, CheckpointError, write_config
 from negflax.train.starting import first_state
 from negflax.train.step import Trainer
 from negflax.train.warm_start import require_same_shapes
 from negflax.train.workdir_lock import locked
+
+DATA_REPORT = "data_report.json"
 
 
 def train_run(
@@ -90,8 +94,6 @@ def _train_run(
     require_matches(sequences.report)
     if init_from and not (workdir / CONFIG).exists():
         require_same_shapes(config, sequences.catalogue, init_from)
-    from_first(lambda: write_config(workdir, config))
-    from_first(lambda: save_catalogue(workdir, sequences.catalogue))
     host = jax.process_index(), jax.process_count()
     batches = StreamBatches.of(config, sequences, host=host)
     steps = planned_steps(config, batches)
@@ -110,6 +112,11 @@ def _train_run(
     model = Recommender(config.model, sequences.catalogue)
     trainer = Trainer(config, model, sequences.catalogue.train_count_V, steps, mesh)
     validate = validation(config, model, sequences, mesh) if config.train.eval_every else None
+    # What could be refused has been; from here on the folder is this run's.
+    from_first(lambda: write_config(workdir, config))
+    from_first(lambda: save_catalogue(workdir, sequences.catalogue))
+    from_first(lambda: write_json(workdir / DATA_REPORT, sequences.report))
+    _log_inputs_without_data(config, sequences)
     logging.info(
         "%s: %d steps of %d × %d events, %d labels per epoch, %d items, %d device(s)",
         config.name,
@@ -136,6 +143,19 @@ def _train_run(
     return train(config, trainer, batches, stop or steps, workdir, validate, init)
 
 
+def _log_inputs_without_data(config: Config, sequences: Sequences) -> None:
+    """Names the inputs that the model reads in vain; with a warning those that are no default."""
+    model = config.model
+    if empty := empty_inputs(sequences, model.features):
+        logging.info("no event has a known %s: config.model.features", " or ".join(empty))
+    if empty := empty_inputs(sequences, set(model.composed) - {"vector"}):
+        logging.warning(
+            "no item has a known %s, so that config.model.composed adds nothing by it: give an "
+            "item table (config.data.items_path)",
+            " or ".join(sorted(empty)),
+        )
+
+
 def calibrate_run(workdir: Path, which: str, sequences: Sequences) -> Trained:
     """Fits the calibration of a trained run into its folder, and returns the calibrated checkpoint.
 
@@ -158,16 +178,33 @@ def calibrate_run(workdir: Path, which: str, sequences: Sequences) -> Trained:
 
 
 def calibrate_after_training(workdir: Path, sequences: Sequences) -> None:
-    """Calibrates the best checkpoint; a run that cannot be calibrated stays as it is, and is told.
+    """Calibrates the best checkpoint, unless it has a calibration, which may be of other settings.
+
+    A run that cannot be calibrated stays as it is, with a warning.
 
     Args:
       workdir: folder of the run.
       sequences: data of the run.
     """
+    if _calibrated(workdir):
+        logging.info("the calibration of %s stays as it is", workdir)
+        return
     try:
         calibrate_run(workdir, "best", sequences)
     except (ConfigError, DataError) as error:
         logging.warning("not calibrated (config.calibration.after_training): %s", error)
+
+
+def _calibrated(workdir: Path) -> bool:
+    """Whether the best checkpoint has a calibration that can be read."""
+    try:
+        stored = read_calibration(checkpoint_folder(workdir, "best"))
+    except CheckpointError:  # a damaged file, which is replaced
+        return False
+    if stored is None:
+        return False
+    trained = load_trained(workdir, "best", make_mesh(MeshConfig(), jax.devices()))
+    return stored.model == parameters_fingerprint(trained)
 
 
 def mesh_of(config: Config) -> Mesh:

@@ -25,7 +25,7 @@ from negflax.data import Catalogue, open_sequences
 from negflax.data.event_files import count_events, event_files
 from negflax.data.rule_matches import require_matches
 from negflax.data.tabular import Data, arrow_table, as_file, is_path
-from negflax.evaluate import Result, evaluation
+from negflax.evaluate import Result, build_queries, evaluation
 from negflax.evaluate.calibration import calibration_figures
 from negflax.evaluate.circumstances import check_list_lengths
 from negflax.evaluate.report import run_page
@@ -195,7 +195,7 @@ def fit(
     """Trains a run, or resumes it where it stopped, and scores its test period.
 
     The folder then holds checkpoints, results.json, data_report.json and report.html. A config that
-    is refused leaves the folder as it was.
+    is refused leaves no run there, at most prepared data.
 
     Args:
       data: an event log: a .csv or .parquet file or a folder of them, a pyarrow.Table, or any
@@ -215,6 +215,7 @@ def fit(
       ConfigError: a setting is not accepted; the message names it.
       DataError: unusable events; the message names file, column and row.
       CheckpointError: the folder holds another run, or another trainer is at work in it.
+      EvaluationError: no event of the test period has a label; with test=False none is needed.
     """
     if data is None and config is None:
         raise ConfigError(
@@ -240,7 +241,8 @@ def _fit(config: Config, workdir: Path, init_from: str, resume_from: str, test: 
         sequences = open_sequences(config, workdir, known=known)
         check_list_lengths(config.eval.ks, sequences.catalogue)
         require_matches(sequences.report)
-        from_first(lambda: write_json(workdir / "data_report.json", sequences.report))
+        if test:
+            build_queries(sequences, "test", max_users=1)  # that it can be scored in the end
         outcome = train_run(config, workdir, sequences, 0, init_from, resume_from)
         if config.train.refit:
             refit(config, workdir / REFIT, sequences, outcome.best_step, init_from)

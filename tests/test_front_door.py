@@ -13,6 +13,7 @@ import pytest
 import negflax
 from negflax.config import ConfigError, event_log_defaults
 from negflax.data import DataError
+from negflax.evaluate import EvaluationError
 from negflax.train.checkpoint import CheckpointError
 
 TOPICS, ITEMS = 5, 60
@@ -120,20 +121,35 @@ def test_no_such_run(tmp_path):
         ("batch", {"rows": -3}),
         ("batch", {"rows": 7}),  # does not divide among the devices
         ("loss", {"objective": "nrt"}),
+        ("loss", {"label_smoothing": 0.1, "exclude_seen": True}),  # scores of seen items would grow
+        ("model", {"features": ("dislike", "dislike")}),
         ("train", {"metric": "ndgc@5"}),
         ("eval", {"ks": (5, 10_000)}),  # longer than the catalogue
+        ("model", {"dtype": "float64"}),  # without JAX's 64-bit mode
+        ("model", {"composed": ("vector",)}),  # without an item table
     ],
 )
 def test_an_invalid_config_leaves_the_folder_unchanged(tmp_path, section, setting):
     folder = tmp_path / "run"
     with pytest.raises(ConfigError, match=f"config.{section}.{next(iter(setting))}"):
         negflax.fit(log(), small(**{section: setting}), folder)
-    if section == "eval":  # the size of the catalogue is known once the data is prepared
-        assert [path.name for path in folder.iterdir()] == ["data"]
+    if section == "eval" or setting.keys() & {"dtype", "composed"}:  # known with the data
+        assert {path.name for path in folder.iterdir()} <= {"data", "compilation_cache"}
     else:
         assert not folder.exists()
-    if section == "loss":  # one of them, as it takes seconds: the corrected config is accepted
+    if "composed" in setting:  # one of them, as it takes seconds: the corrected config is accepted
         assert negflax.fit(log(), small(), folder, test=False).metrics["step"] == 6
+
+
+def test_a_test_period_without_labels_is_refused_before_training(tmp_path):
+    rows = log(users=12).sort_by("timestamp_ms").to_pylist()
+    for row in rows[int(0.85 * len(rows)) :]:
+        row |= {"like": False, "dislike": False}
+    table, config = pa.Table.from_pylist(rows), small(data={"min_item_events": 1})
+    with pytest.raises(EvaluationError, match="no event of the test period has a label"):
+        negflax.fit(table, config, tmp_path / "run")
+    assert not (tmp_path / "run" / "config.json").exists()
+    assert negflax.fit(table, config, tmp_path / "run", test=False).metrics["step"] == 6
 
 
 def test_data_of_an_unknown_type(tmp_path):

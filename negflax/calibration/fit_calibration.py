@@ -139,5 +139,5 @@ def _correction(
 
 def _of_use(row: dict[str, Any], kind: str) -> dict[str, Any]:
     """The row, with what becomes of a term that is fitted and not used."""
-    unused = row[""] == "kept" and row["term"] in ONLY_FITTED[kind]
-    return row | {"": "fitted, not used"} if unused else row
+    unused = row["status"] == "kept" and row["term"] in ONLY_FITTED[kind]
+    return row | {"status": "fitted, not used"} if unused else row

@@ -26,6 +26,7 @@ from jax import lax
 from negflax.calibration import kind_terms
 from negflax.calibration.kind_terms import PRIOR_MEANS, SCALARS, Scales
 from negflax.calibration.label_facts import LabelFacts
+from negflax.config import ConfigError
 from negflax.loss import objectives
 from negflax.loss.labels import Labels, logsumexp, margins
 
@@ -81,7 +82,11 @@ class Data(NamedTuple):
 
 
 def data_of(facts: LabelFacts, scales: Scales, weights: Weights) -> Data:
-    """One row for each label; the state's other labels are components of their own."""
+    """One row for each label; the state's other labels are components of their own.
+
+    Raises:
+      ConfigError: no label has another item beside it.
+    """
     count = facts.ids_NL.shape[1]
     found = kind_terms.features(
         facts.stats_NMF.astype(np.float32), facts.age_N[:, None].astype(np.float32), scales, np
@@ -118,9 +123,16 @@ def data_of(facts: LabelFacts, scales: Scales, weights: Weights) -> Data:
             facts.rest_N,
             features,
         )
-        there_N = facts.ids_NL[:, label] >= 0
+        others_NM = np.c_[part.lse_NM, part.rest_N]
+        # Where a label has no other item beside it, p is 1 whatever the scores.
+        there_N = (facts.ids_NL[:, label] >= 0) & (others_NM > -np.inf).any(axis=1)
         parts.append(jax.tree.map(lambda x, there_N=there_N: x[there_N], part))
     whole = jax.tree.map(lambda *x: np.concatenate(x), *parts)
+    if not len(whole.user_N):
+        raise ConfigError(
+            "no label has another item to be compared with, as users have seen all others "
+            "(config.loss.exclude_seen): there is nothing to calibrate on"
+        )
     return _filled(whole)
 
 

@@ -79,7 +79,7 @@ class LabelSplit:
         free = [i for i, scalar in enumerate(SCALARS) if scalar in names]
         if free:
             one = newton.fit(self.fit, self.weights, free, self.settings.prior_deviation, start_P)
-            _require_plausible(one, free, self.weights, self.settings.prior_deviation)
+            _require_plausible(one, free, self.weights, self.settings)
         else:
             zero_P = np.zeros(len(SCALARS))
             one = Fit(zero_P, zero_P, np.zeros(len(self.fit.user_N)))
@@ -150,8 +150,8 @@ def _chosen(whole: Kept, labels: LabelSplit) -> Kept:
         later = list(BLOCKS)[list(BLOCKS).index(block) + 1 :]
         needed = any(name in BLOCKS[other] for other in later for name in now.terms)
         if raises or not (needed or gain > labels.settings.keep * error):
-            said = "raises scores" if raises else "dropped"
-            out = [_row(x, said, block, *gains[block]) for x in now.terms if x not in rest]
+            status = "raises scores" if raises else "dropped"
+            out = [_row(x, status, block, *gains[block]) for x in now.terms if x not in rest]
             now = Kept(without, rest, now.rows + out, without_N)
     rows = list(now.rows)
     for block, scalars in BLOCKS.items():
@@ -161,19 +161,26 @@ def _chosen(whole: Kept, labels: LabelSplit) -> Kept:
     return dataclasses.replace(now, rows=rows)
 
 
-def _require_plausible(fit: Fit, free: list[int], weights: Weights, deviation: float) -> None:
+def _require_plausible(
+    fit: Fit, free: list[int], weights: Weights, settings: CalibrationConfig
+) -> None:
     """Refuses scalars that only the prior has stopped, as of an objective that falls without end.
 
     Raises:
       ConfigError: one is further from its prior than any evidence could move it.
     """
     away_P = np.abs(fit.theta_P - newton.MEAN_P)[free]
-    if away_P.max() > IMPLAUSIBLE * max(1.0, deviation):
+    if away_P.max() > IMPLAUSIBLE * max(1.0, settings.prior_deviation):
         place = free[int(away_P.argmax())]
+        said = f"the calibration does not converge (`{SCALARS[place]}` = {fit.theta_P[place]:.4g}) "
+        if settings.omega:
+            raise ConfigError(
+                f"{said}with config.calibration.omega = {settings.omega:g}, a weight of "
+                f"{weights.w:.4g} on negatives: set a smaller one, such as 3"
+            )
         raise ConfigError(
-            f"the calibration does not converge (`{SCALARS[place]}` = {fit.theta_P[place]:.4g}) "
-            f"with config.loss.objective = {weights.objective!r} and a weight of {weights.w:.4g} "
-            "on negatives: give the calibration an objective of its own, "
+            f"{said}with config.loss.objective = {weights.objective!r} and a weight of "
+            f"{weights.w:.4g} on negatives: give the calibration an objective of its own, "
             "config.calibration.omega = 3, or train with a smaller weight"
         )
 
@@ -194,7 +201,7 @@ def _raises(theta_P: np.ndarray, data: Data) -> bool:
 
 def _row(
     name: str,
-    said: str,
+    status: str,
     block: str = "",
     gain: float = float("nan"),
     error: float = float("nan"),
@@ -207,7 +214,7 @@ def _row(
         "block": block,
         "held_out_gain": gain,
         "gain_error": error,
-        "": said,
+        "status": status,
     }
 
 

@@ -58,6 +58,9 @@ def _check_setting(kind: Any, value: Any, key: str) -> None:
             raise ConfigError(f"{key} = {value!r} is a tuple: write {shown}")
         for one in value:
             _check_setting(arguments[0], one, key)
+        names = typing.get_origin(arguments[0]) is Literal
+        if names and len(set(value)) < len(value):
+            raise ConfigError(f"{key} = {value!r} names one twice: give each once")
     elif origin is Literal:
         _check_setting(Annotated[str, OneOf(*arguments)], value, key)
     elif origin is Annotated:
@@ -169,6 +172,12 @@ def _check_objective(config: Config) -> None:
         )
     if loss.objective == "negative_weight_limited" and not loss.w_max:
         raise ConfigError(f"{objective} needs a cap on weights: set config.loss.w_max above 0")
+    if loss.label_smoothing and loss.exclude_seen:
+        raise ConfigError(
+            f"config.loss.label_smoothing = {loss.label_smoothing:g} raises the scores of all "
+            "items, and with config.loss.exclude_seen = True nothing holds those of seen items "
+            "back, so that they grow without end: set label_smoothing = 0 or exclude_seen = False"
+        )
     if loss.label_smoothing and loss.objective not in ("ssm", "ntr"):
         raise ConfigError(
             f"config.loss.label_smoothing = {loss.label_smoothing:g} is defined for positives that "

@@ -135,8 +135,8 @@ def build_queries(
     event_J = np.flatnonzero((sequences.split_E == SPLITS.index(split)) & labelled_E)
     if not len(event_J):
         raise EvaluationError(
-            f"no event of the {split} period has a label: widen the period or check the label "
-            "rules (config.labels)"
+            f"no event of the {split} period has a label: widen the period (config.data), check "
+            "the label rules (config.labels)" + ", or train with test=False" * (split == "test")
         )
     user_J = np.searchsorted(sequences.offsets_U1, event_J, side="right") - 1
     if max_users:

@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-# The margin of a label against no other item (lse = −inf): a positive then costs 0, a negative
-# costs w · EMPTY_MARGIN, and neither has a gradient.
+# The margin of a label against no other item (lse = −inf), where p is 1 whatever the logits: such a
+# label tells nothing, and neither costs anything nor counts (`alone`).
 EMPTY_MARGIN = 1000.0
 
 
@@ -106,6 +106,16 @@ def margins(label_logits_NL: jax.Array, label_ids_NL: jax.Array, lse_N: jax.Arra
         denominator = logsumexp(jnp.concatenate([denominator[:, :, None], others], axis=2))
     empty = jnp.isneginf(denominator)
     return jnp.where(empty, EMPTY_MARGIN, label_logits_NL - jnp.where(empty, 0, denominator))
+
+
+def alone(label_ids_NL: jax.Array, lse_N: jax.Array) -> jax.Array:
+    """(N, L) whether a label has no other item beside it: no candidate, no other label.
+
+    Arguments are those of `margins`.
+    """
+    present_N1L = (label_ids_NL >= 0)[:, None, :]
+    other_NL = jnp.any(present_N1L & (label_ids_NL[:, :, None] != label_ids_NL[:, None, :]), axis=2)
+    return jnp.isneginf(lse_N)[:, None] & ~other_NL
 
 
 def require_shapes(shape: tuple[int, ...], **arrays: ArrayLike | None) -> None:

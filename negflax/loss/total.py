@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from negflax.loss.kernels import one_pass, xla
-from negflax.loss.labels import ExtraColumns, LabelBatch, Labels, margins, require_shapes
+from negflax.loss.labels import ExtraColumns, LabelBatch, Labels, alone, margins, require_shapes
 from negflax.loss.logsumexp import (
     DEFAULTS,
     CandidateSet,
@@ -48,7 +48,8 @@ def objective_sum(
       options: how the log-sum-exp is computed.
 
     Returns:
-      The sum, a scalar, and the margins (N, L) behind a stop_gradient, for metrics.
+      The sum, a scalar, and the margins (N, L) behind a stop_gradient, for metrics; +inf of labels
+      without any other item, which count nowhere.
     """
     _check(states_ND, labels, active_N)
     n, count = labels.logits_NL.shape
@@ -71,7 +72,8 @@ def objective_sum(
         if x["extra_ids"] is not None:
             extra_NLE = _unlike_label(ExtraColumns(logits_NC[:, count:], x["extra_ids"]), x["ids"])
         margins_NL = margins(logits_NL, x["ids"], lse_N)
-        seen = Labels(margins_NL, logits_NL, x["r"], x["w"], extra_NLE, x["log_behaviour"])
+        r_NL, w_NL = (jnp.where(alone(x["ids"], lse_N), 0, x[name]) for name in "rw")
+        seen = Labels(margins_NL, logits_NL, r_NL, w_NL, extra_NLE, x["log_behaviour"])
         return objective(seen, x["scalars"])
 
     fits = len(candidates.vectors_SD) * xla.MIN_STATES <= options.block_elements
@@ -97,7 +99,8 @@ def objective_sum(
     else:
         lse_N = label_logsumexp(states_ND, candidates, labels.excluded_NX, options)
         total = jnp.sum(state_loss(logits_NC, lse_N, extras))
-    return total, lax.stop_gradient(margins(labels.logits_NL, labels.ids_NL, lse_N))
+    margins_NL = lax.stop_gradient(margins(labels.logits_NL, labels.ids_NL, lse_N))
+    return total, jnp.where(alone(labels.ids_NL, lse_N), jnp.inf, margins_NL)
 
 
 def _check(states_ND: jax.Array, labels: LabelBatch, active_N: jax.Array | None) -> None:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from negflax.config import ModelConfig
+from negflax.config import ConfigError, ModelConfig
 from negflax.data.batch import Batch
 from negflax.model import encoders, item_vectors, related_items, request_time
 from negflax.model.encoders.products import in_force, precision
@@ -44,9 +44,18 @@ class Recommender:
     """
 
     def __init__(self, config: ModelConfig, items: Items):
-        """The model section and the items it scores."""
+        """The model section and the items it scores.
+
+        Raises:
+          ConfigError: the section asks for what JAX or the items do not have.
+        """
         self.config, self.num_rows = config, items.num_rows
         self.vocabulary = items.fingerprint
+        if config.dtype == "float64" and not jax.config.jax_enable_x64:
+            raise ConfigError(
+                "config.model.dtype = 'float64' needs JAX's 64-bit mode: set JAX_ENABLE_X64=1 in "
+                "the environment, or use 'float32'"
+            )
         num_rows, feature_sizes = items.table_rows, items.feature_sizes
         width, unit = config.embedding, 1 / math.sqrt(config.embedding)
         output = TableSpec(num_rows, width + config.item_bias, unit, bias=config.item_bias)

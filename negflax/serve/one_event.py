@@ -1,8 +1,9 @@
 """One event, as a service receives it, checked and encoded like the events of a log.
 
-An event is a mapping with `item_id` and any columns of an event log (negflax/data/schema.py).
-What is missing or None is unknown. The encoder reads `dislike`, `dismissal`, `dwell_ms` (with
-`duration_ms`), `surface` and `timestamp_ms`; the others are accepted and say nothing to it.
+An event is a mapping with `item_id` and any columns of an event log (negflax/data/schema.py), or
+that the run's label rules name. What is missing or None is unknown. The encoder reads `dislike`,
+`dismissal`, `dwell_ms` (with `duration_ms`), `surface` and `timestamp_ms`; the others are accepted
+and say nothing to it.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from absl import logging
 
 from negflax.data import Batch, Catalogue, DataError, features
-from negflax.data.times import OWN_TIME, other_unit, wrong_unit
+from negflax.data.times import OWN_TIME, other_unit, request_ms, wrong_unit
 
 BITS = ("dislike", "dismissal", "skip", "like", "random_exposure")
 NUMBERS = ("dwell_ms", "duration_ms", "surface", "rating", "reward")
@@ -58,7 +59,7 @@ def rows_of(catalogue: Catalogue, ids: Sequence[Any]) -> np.ndarray:
     if not len(ids):
         return np.zeros(0, np.int32)
     if catalogue.item_ids.dtype.kind not in "iu":
-        return catalogue.rows(np.array([str(one) for one in ids]))
+        return catalogue.rows(np.array([str(one).strip() for one in ids]))  # as in a log
     numbers = [_as_number(one) for one in ids]
     known = np.array([one is not None for one in numbers])
     return catalogue.rows(np.array([one or 0 for one in numbers], np.int64)) * known
@@ -72,7 +73,10 @@ def _as_number(one: Any) -> int | None:
 
 
 def encode_event(
-    event: Mapping[str, Any], catalogue: Catalogue, before_ms: int
+    event: Mapping[str, Any],
+    catalogue: Catalogue,
+    before_ms: int,
+    signals: Collection[str] = (),
 ) -> tuple[np.ndarray | None, int, int]:
     """An event as the encoder reads it.
 
@@ -80,6 +84,7 @@ def encode_event(
       event: see the module.
       catalogue: of the model.
       before_ms: time of the user's event before, −1 where that is unknown or there is none.
+      signals: further columns that an event may have.
 
     Returns:
       (codes (len(CODES),) int32, None for an unknown item, which says nothing; catalogue row, 0
@@ -88,7 +93,7 @@ def encode_event(
     Raises:
       EventError: a field that is unknown or holds what it cannot.
     """
-    read = check_event(event)
+    read = check_event(event, signals)
     row = int(rows_of(catalogue, [event["item_id"]])[0])
     time_ms = -1 if read["timestamp_ms"] is None else int(read["timestamp_ms"])
     if unit := other_unit(time_ms, before_ms):
@@ -120,7 +125,7 @@ def encode_event(
     return np.array(codes, np.int32), row, time_ms
 
 
-def check_event(event: Mapping[str, Any]) -> dict[str, Any]:
+def check_event(event: Mapping[str, Any], signals: Collection[str] = ()) -> dict[str, Any]:
     """Every field of the event, None where it is missing.
 
     Raises:
@@ -129,7 +134,8 @@ def check_event(event: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(event, Mapping):
         raise DataError(f"event: a {type(event).__name__}; give a mapping such as a dict")
     for name in event:
-        if name not in FIELDS and name not in UNREAD and not str(name).endswith(OWN_TIME):
+        known = name in FIELDS or name in UNREAD or name in signals
+        if not known and not str(name).endswith(OWN_TIME):
             near = difflib.get_close_matches(str(name), FIELDS, 1)
             hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(FIELDS)}"
             raise EventError(str(name), f"no such field; {hint}")
@@ -141,6 +147,8 @@ def check_event(event: Mapping[str, Any]) -> dict[str, Any]:
         plain = isinstance(value, bool | np.bool_ | int | float | np.number)
         if value is not None and not (plain and value in (0, 1)):
             raise EventError(name, f"{value!r}: give true, false or null")
+    if isinstance(event.get("timestamp_ms"), str):
+        event = {**event, "timestamp_ms": _milliseconds(event["timestamp_ms"])}
     for name in (*NUMBERS, *WHOLE):
         value = event.get(name)
         if value is None:
@@ -153,6 +161,16 @@ def check_event(event: Mapping[str, Any]) -> dict[str, Any]:
         if name in ("dwell_ms", "duration_ms", "timestamp_ms") and value < 0:
             raise EventError(name, f"{value!r} is negative: give a number of at least 0")
     return {name: event.get(name) for name in FIELDS}
+
+
+def _milliseconds(text: str) -> int:
+    try:
+        return request_ms(text)
+    except DataError:
+        raise EventError(
+            "timestamp_ms",
+            f"{text!r}: give milliseconds since 1970 or ISO 8601 such as 2024-05-01T12:00:00Z",
+        ) from None
 
 
 def _float(value: Any) -> float:

@@ -18,7 +18,7 @@ from negflax.data import features
 from negflax.data.batches import asked_after
 from negflax.data.times import request_ms
 from negflax.serve.encoding import Progress
-from negflax.serve.list_rules import REMEMBERED, UserHistory, rules_of
+from negflax.serve.list_rules import UserHistory, rules_of
 from negflax.serve.list_table import list_table
 from negflax.serve.one_event import CODES, encode_event
 from negflax.serve.session_bytes import StateError, pack, unpack
@@ -64,7 +64,9 @@ class Session:
         """
         with self._lock:
             catalogue = self._of.trained.catalogue
-            codes_F, row, time_ms = encode_event(event, catalogue, self._time_ms)
+            codes_F, row, time_ms = encode_event(
+                event, catalogue, self._time_ms, self._of.rule_signals
+            )
             if codes_F is None:
                 self.unknown += 1
                 return False
@@ -164,7 +166,7 @@ class Session:
         with self._lock:
             self._read(codes_nF)
             self._seen = dict.fromkeys(user.seen.tolist())
-            self._disliked = user.disliked.tolist()[-REMEMBERED:]
+            self._disliked = user.disliked.tolist()
             self._time_ms = time_ms
         return self
 
@@ -187,4 +189,4 @@ class Session:
         if row:
             self._seen[row] = None
             if disliked:
-                self._disliked = [*self._disliked, row][-REMEMBERED:]
+                self._disliked.append(row)

@@ -21,6 +21,7 @@ from negflax.calibration import load_calibrated, parameters_fingerprint
 from negflax.calibration.stored_calibration import to_json
 from negflax.config import MeshConfig
 from negflax.data import DataError, Sequences, history_batch
+from negflax.data.rules import asked
 from negflax.data.tabular import Data, read_histories
 from negflax.data.times import request_ms
 from negflax.mesh import make_mesh
@@ -31,6 +32,7 @@ from negflax.serve.lists import Lists, UserList, power_of_two
 from negflax.serve.one_event import codes_of
 from negflax.serve.scoring import check_finite
 from negflax.serve.session import Session
+from negflax.serve.session_bytes import StateError
 from negflax.train.restore import Trained
 
 
@@ -100,18 +102,20 @@ class TrainedRecommender:
         """Opens a session: of a newcomer, or one that goes on.
 
         Args:
-          user: whose it is.
+          user: whose it is; with `state`, of whom the state has to be.
           events: an event log with the user's history, all of which is read; without `user` it must
             hold one user alone.
-          state: of `Session.to_bytes`, to go on from there.
+          state: of `Session.to_bytes`, to go on from there, without `events`.
 
         Raises:
           DataError: unusable events, or a log of several users.
-          StateError: bytes that are no state of this checkpoint.
+          StateError: bytes that are no state of this checkpoint or of this user.
         """
-        session = Session(self, user.item() if isinstance(user, np.generic) else user)
+        if isinstance(user, np.generic):
+            user = user.item()
+        session = Session(self, user)
         if state is not None:
-            return session.restore(state)
+            return self._restored(session, state, events)
         if events is None:
             return session
         histories = read_histories(events, self.trained.config, self.trained.catalogue)
@@ -130,6 +134,26 @@ class TrainedRecommender:
         time_ms = int(histories.time_E[end - 1])
         (user_history,) = user_histories(histories, user_1, counted=False)  # the session counts
         return session.start_from(codes_nF, user_history, time_ms)
+
+    def _restored(self, session: Session, state: bytes, events: Data | None) -> Session:
+        """The session at a state, if that is of its user."""
+        if events is not None:
+            raise StateError(
+                "a session starts from events or from a state, not from both: add later events to "
+                "it one by one"
+            )
+        wanted = session.user
+        session.restore(state)
+        if wanted is not None and session.user is not None and str(wanted) != str(session.user):
+            raise StateError(f"the state is of user {session.user!r}, and not of {wanted!r}")
+        if session.user is None:
+            session.user = wanted
+        return session
+
+    @functools.cached_property
+    def rule_signals(self) -> frozenset[str]:
+        """Columns that the run's label rules name, which an event may have like a log."""
+        return frozenset(asked(self.trained.config.labels))
 
     def recommend(
         self,
@@ -198,8 +222,8 @@ class TrainedRecommender:
             end_R = histories.offsets_U1[user_R + 1]
             states_RD = self.encoding.of_histories(histories, user_R, end_R, self.history, at_ms)
             counted = self.trained.calibration is not None
-            asked = user_histories(histories, user_R[: stop - start], counted=counted)
-            found += self.lists.of_states(states_RD, asked, k, rules, explain)
+            had = user_histories(histories, user_R[: stop - start], counted=counted)
+            found += self.lists.of_states(states_RD, had, k, rules, explain)
             if progress is not None:
                 progress(stop, users)
         return found

@@ -15,7 +15,6 @@ from negflax.evaluate.baselines.personal_scores import (
     Adjustment,
     personal_adjustments,
 )
-from negflax.simulate.arm import DISLIKE_INPUT
 from negflax.train.restore import Trained
 
 ALONE_NAME = "alone"  # a calibrated arm without its calibration
@@ -24,7 +23,7 @@ ALONE_NAME = "alone"  # a calibrated arm without its calibration
 def personal_arms(
     runs: Mapping[str, Sequence[Trained]], sequences: Sequences
 ) -> dict[str, tuple[list[Trained], list[Adjustment]]]:
-    """Returns for every arm with the dislike input its baselines, `<arm>/<baseline>`.
+    """Returns the baselines of every arm, `<arm>/<baseline>`.
 
     A calibrated arm is the baseline `counts` itself, if it is trained on positives only; without
     its calibration it is `<arm>/alone`. β is chosen for each run on the validation period.
@@ -38,8 +37,6 @@ def personal_arms(
     """
     found: dict[str, tuple[list[Trained], list[Adjustment]]] = {}
     for arm, seeds in runs.items():
-        if DISLIKE_INPUT not in seeds[0].config.model.features:
-            continue
         of_runs = [personal_adjustments(one, sequences) for one in seeds]
         for name in of_runs[0]:
             added = [of_run[name] for of_run in of_runs]
@@ -80,7 +77,7 @@ def verdict(
             and named[f"hr_p@{k}/{alone[arm]}"] >= named[f"hr_p@{k}/{baseline}"]
         )
         for arm in runs
-        if not positive[arm] and DISLIKE_INPUT in runs[arm][0].config.model.features
+        if not positive[arm]
         for baseline in baselines
     }
     answers = (

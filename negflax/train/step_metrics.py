@@ -11,8 +11,13 @@ Metrics = dict[str, jax.Array]
 def label_sums(
     margins_NL: jax.Array, present_BTL: jax.Array, r_BTL: jax.Array, w_BTL: jax.Array
 ) -> Metrics:
-    """Sums over this device's labels; r and w are the labels' own, without the global factors."""
-    present = present_BTL.reshape(margins_NL.shape)
+    """Sums over this device's labels; r and w are the labels' own, without the global factors.
+
+    Labels with a margin of +inf had no item to be compared with (loss/total.py): p = 1 says nothing
+    of them, and they must not enter p̄, on which the weight of negatives rests (weights.py).
+    """
+    present = present_BTL.reshape(margins_NL.shape) & (margins_NL != jnp.inf)
+    margins_NL = jnp.where(present, margins_NL, 0)
     r = jnp.where(present, r_BTL.reshape(present.shape), 0)
     w = jnp.where(present, w_BTL.reshape(present.shape), 0)
     p = jax.nn.sigmoid(margins_NL)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from absl import logging
+
 from negflax.config import ConfigError
 from negflax.train.run_config import CheckpointError
 
@@ -24,7 +26,9 @@ class Validations:
         self.metric, self.found, self._sign = metric, found, -1 if lower_is_better else 1
 
     def checked(self, metrics: Metrics | None) -> Metrics | None:
-        """The metrics; None where the one that names the best is undefined: no claim to be it.
+        """The metrics; None, with a warning, where the one that names the best is undefined.
+
+        Such a checkpoint is never the best.
 
         Raises:
           ConfigError: that one is not among them.
@@ -34,7 +38,17 @@ class Validations:
                 f"config.train.metric = {self.metric!r} is not measured; choose from "
                 f"{', '.join(sorted(metrics))}"
             )
-        return None if metrics is None or metrics[self.metric] is None else metrics
+        if metrics is not None and metrics[self.metric] is None:
+            logging.log_first_n(
+                logging.WARNING,
+                "%s is undefined on the validation period (no such label there?): no checkpoint "
+                "counts as the best, the newest stands in, and config.train.patience does nothing. "
+                "Choose another config.train.metric",
+                1,
+                self.metric,
+            )
+            return None
+        return metrics
 
     def best(self) -> tuple[int, Metrics] | None:
         """(step, metrics) of the best one; of equals the earliest; None: there is none."""

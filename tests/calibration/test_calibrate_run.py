@@ -73,6 +73,16 @@ def test_damage_is_told(folder):
         (folder / FILE).write_text(text)
 
 
+def test_training_again_keeps_a_calibration_of_other_settings(folder):
+    run("calibrate", f"--workdir={folder}", "--set=keep=0", "--set=omega=2")
+    own = (folder / FILE).read_text()
+    fit(folder, items=kinds.items())
+    assert (folder / FILE).read_text() == own
+    (folder / FILE).write_text(own[:50])  # a damaged one is replaced
+    fit(folder, items=kinds.items())
+    assert json.loads((folder / FILE).read_text())["values"]
+
+
 def test_the_program(folder, tmp_path, capsys):
     arguments = f"--workdir={folder}", "--set=kinds=cluster", f"--json={tmp_path}/a"
     run("calibrate", *arguments)
@@ -92,6 +102,8 @@ def test_the_program(folder, tmp_path, capsys):
         ("after_training=True", "is not a setting"),
         ("prior_deviation=1e-300", "prior_deviation"),
         ("omega=-1", "config.calibration.omega"),
+        ("labels=1e5", "give a whole number"),
+        ("kinds=cluster,cluster", "names one twice"),
     ):
         with pytest.raises(ConfigError, match=words):
             run("calibrate", f"--workdir={folder}", f"--set={setting}")

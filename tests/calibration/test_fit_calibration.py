@@ -53,7 +53,7 @@ def test_a_log_in_which_everyone_leaves_what_they_dislike():
     settings = CalibrationConfig(kinds=("cluster",), min_users=5)
     found = calibrate(trained, sequences, init_sums("float32"), settings)
     assert response(found.values["cluster"]) < -2
-    assert {row[""] for row in found.report["rows"]} <= {"kept", "dropped", "no data"}
+    assert {row["status"] for row in found.report["rows"]} <= {"kept", "dropped", "no data"}
     without = dataclasses.replace(
         trained.catalogue,
         creator_V=0 * trained.catalogue.creator_V,

@@ -12,7 +12,7 @@ from negflax.calibration.kind_terms import SCALARS, Scales, shift
 from negflax.calibration.label_facts import label_facts
 from negflax.calibration.labelled_states import Model, labelled_states
 from negflax.calibration.newton import Weights
-from negflax.config import CalibrationConfig, LabelConfig, LossConfig
+from negflax.config import CalibrationConfig, ConfigError, LabelConfig, LossConfig
 from negflax.data import history_batch
 from negflax.train.weights import loss_weights
 
@@ -83,6 +83,26 @@ def test_losses_are_those_of_all_items(sequences, calibrated, kind, horizon, exc
     )
     b_NM = shift(dict(zip(SCALARS, theta_P, strict=True)), data.features, np)
     np.testing.assert_allclose(newton.losses_of_shift(b_NM, data, WEIGHTS), found_N, rtol=1e-4)
+
+
+def test_labels_without_any_other_item_are_left_out(sequences, calibrated):
+    model, kind_V = Model(calibrated), kind_of_items(calibrated.catalogue, "cluster")
+    states = labelled_states(model, sequences, SETTINGS)[0].part(0, 40)
+    facts = label_facts(model, sequences, states, kind_V, model.candidates(kind_V, 0))
+    whole = newton.data_of(facts, SCALES, WEIGHTS)
+    alone_N1 = np.arange(40)[:, None] < 7
+    some = facts._replace(
+        lse_NM=np.where(alone_N1, -np.inf, facts.lse_NM),
+        rest_N=np.where(alone_N1[:, 0], -np.inf, facts.rest_N),
+    )
+    part = newton.data_of(some, SCALES, WEIGHTS)
+    assert part.labels == whole.labels - int((facts.ids_NL[:7] >= 0).sum())
+    assert np.isfinite(newton.losses(np.zeros(len(SCALARS)), part, WEIGHTS)).all()
+    none = facts._replace(
+        lse_NM=np.full_like(facts.lse_NM, -np.inf), rest_N=np.full_like(facts.rest_N, -np.inf)
+    )
+    with pytest.raises(ConfigError, match="nothing to calibrate on"):
+        newton.data_of(none, SCALES, WEIGHTS)
 
 
 def test_states_are_those_of_the_histories(sequences, trained):

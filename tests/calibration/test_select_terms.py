@@ -96,9 +96,9 @@ def test_a_rejection_never_raises_scores(form):
 
     fit, held = (drawn(watched_where_disliked, seed) for seed in (5, 6))
     found = kept(FORMS[form]["cluster"], fit, held)
-    said = {row[""]: row for row in found.rows if row["block"] == "rejected"}
-    assert set(said) == {"raises scores"}
-    assert said["raises scores"]["held_out_gain"] > 0
+    by_status = {row["status"]: row for row in found.rows if row["block"] == "rejected"}
+    assert set(by_status) == {"raises scores"}
+    assert by_status["raises scores"]["held_out_gain"] > 0
     assert fitted_shift(found, 3, 1) == fitted_shift(found, 3, 0)
 
 

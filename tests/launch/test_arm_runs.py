@@ -2,8 +2,9 @@
 
 import pytest
 
-from launch.arm_runs import arms_of
-from negflax.config import ConfigError
+from launch.arm_runs import arms_of, worlds_of
+from negflax.config import Config, ConfigError, DataConfig, WorldConfig
+from negflax.train.run_config import write_config
 
 
 def test_seeds_belong_to_the_arm_around_them(tmp_path):
@@ -39,3 +40,16 @@ def test_folders_of_several_worlds_are_one_arm(tmp_path):
     ]
     with pytest.raises(ConfigError, match="two folders are named ntr"):
         arms_of([tmp_path / "world0" / "ntr", tmp_path / "world0" / "ntr"])
+
+
+def test_runs_of_different_worlds_are_not_compared(tmp_path):
+    for name, world in (
+        ("a", WorldConfig()),
+        ("b", WorldConfig(name="reacting")),
+        ("c", WorldConfig(num_users=99)),
+    ):
+        write_config(tmp_path / name, Config(data=DataConfig(source="synthetic"), world=world))
+    for other in "bc":
+        arms = {name: [tmp_path / name] for name in ("a", other)}
+        with pytest.raises(ConfigError, match=f"a and .*{other} are of different worlds"):
+            worlds_of(arms, "best")

@@ -8,10 +8,10 @@ import pytest
 from launch import worlds
 from negflax.calibration import Calibration, read_calibration, write_calibration
 from negflax.calibration.kind_terms import SCALARS, Scales
-from negflax.config import Config, ConfigError
+from negflax.config import Config, ConfigError, LossConfig
 from negflax.simulate.responsiveness import Settings
 from negflax.simulate.terms_kept import with_terms
-from negflax.train.run_config import read_config, write_config
+from negflax.train.run_config import CheckpointError, read_config, write_config
 
 BELIEF = {"aversion/strength": 2.0, "aversion/prior": -1.0, "aversion/dislike": 1.5}
 VALUES = {"cluster": {"seen": 0.3, "dislike": -0.4, **BELIEF}}
@@ -26,7 +26,7 @@ def asked(monkeypatch):
     """What was trained and measured, by stand-ins for what takes minutes."""
     found = []
 
-    def trained(config, folder, name, world_seed, seed):
+    def trained(config, folder, name, world_seed, seed, settings):
         for arm in worlds.ARMS:
             run = folder / f"world{world_seed}" / arm / f"seed{seed}"
             run.mkdir(parents=True, exist_ok=True)
@@ -71,6 +71,18 @@ def test_one_seed_everywhere_comes_first_and_results_are_kept(asked, tmp_path, c
 def test_an_unknown_world_is_named(asked, tmp_path):
     with pytest.raises(ConfigError, match=r"unknown \['lose'\]; choose from heedless, grumble"):
         worlds.run(Config(), tmp_path, ["lose"], [0], [0], Settings())
+    with pytest.raises(ConfigError, match="--worlds: none is named"):
+        worlds.run(Config(), tmp_path, [], [0], [0], Settings())
+
+
+def test_runs_of_another_config_are_not_passed_off_as_what_was_asked_for(tmp_path):
+    one = worlds._config_of(Config(), "loose", 0, worlds.MODEL, 0)
+    data = dataclasses.replace(one.data, cache_dir=str(tmp_path / "loose" / "world0" / "data"))
+    folder = tmp_path / "loose" / "world0" / worlds.MODEL / "seed0"
+    write_config(folder, dataclasses.replace(one, data=data))
+    other = dataclasses.replace(Config(), loss=LossConfig(omega=10.0))
+    with pytest.raises(CheckpointError, match=r"another config \(loss.omega: "):
+        worlds._train(other, tmp_path / "loose", "loose", 0, 0, Settings())
 
 
 def test_parts_of_a_calibration_have_all_scalars_and_those_left_out_are_0():

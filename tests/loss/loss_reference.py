@@ -53,7 +53,9 @@ def ntr_sum(label_logits_NL, label_ids_NL, lse_N, r_NL, w_NL):
             }
             terms = np.array([lse_N[n], *others.values()], np.float64)
             denominator = logsumexp(terms[None])[0]
-            m = 1000.0 if np.isneginf(denominator) else label_logits_NL[n, i] - denominator
+            if np.isneginf(denominator):  # p = 1 whatever the logits: the label tells nothing
+                continue
+            m = label_logits_NL[n, i] - denominator
             total += r_NL[n, i] * softplus(-m) + w_NL[n, i] * softplus(m)
     return total
 

@@ -208,6 +208,42 @@ def test_columns_of_a_log_that_say_nothing_here_are_accepted(recommender):
     assert told.to_bytes() == plain.to_bytes()
 
 
+def test_columns_that_the_label_rules_name_are_accepted(trained):
+    labels = dataclasses.replace(trained.config.labels, positive=("bought and price > 3",))
+    config = dataclasses.replace(trained.config, labels=labels)
+    session = TrainedRecommender(dataclasses.replace(trained, config=config)).session()
+    assert session.add({"item_id": 10, "bought": True, "price": 4})
+    with pytest.raises(EventError, match="`sold`: no such field"):
+        session.add({"item_id": 10, "sold": True})
+
+
+def test_times_may_be_text(recommender):
+    told, plain = recommender.session(), recommender.session()
+    told.add({"item_id": 10, "timestamp_ms": "2024-05-01T12:00:00Z"})
+    plain.add({"item_id": 10, "timestamp_ms": 1_714_564_800_000})
+    assert told.to_bytes() == plain.to_bytes()
+    with pytest.raises(EventError, match="`timestamp_ms`: 'noon': give milliseconds since 1970 or"):
+        told.add({"item_id": 10, "timestamp_ms": "noon"})
+
+
+def test_all_dislikes_are_remembered(recommender):
+    items = [int(x) for x in recommender.trained.catalogue.item_ids[1:]]
+    session = recommender.session()
+    for item in (items[0], *items[1:3] * 200):
+        session.add({"item_id": item, "dislike": True})
+    listed = session.recommend(5, exclude_seen=False, drop_disliked=True)["item_id"].to_pylist()
+    assert not set(items[:3]) & set(listed)
+
+
+def test_a_state_is_of_its_user_and_needs_no_events(recommender):
+    data = recommender.session("a").to_bytes()
+    assert recommender.session("a", state=data).user == "a"
+    with pytest.raises(StateError, match="of user 'a', and not of 'b'"):
+        recommender.session("b", state=data)
+    with pytest.raises(StateError, match="from events or from a state, not from both"):
+        recommender.session("a", events=pa.table({"item_id": [10]}), state=data)
+
+
 def test_users_and_items_as_they_come_from_tables(recommender):
     events = pa.table({"user_id": [1, 1, 2], "item_id": [10, 999, 999], "pos": [0, 1, 2]})
     session = recommender.session(np.int64(1), events=events)

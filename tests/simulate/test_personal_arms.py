@@ -53,12 +53,16 @@ def runs(arm):
     }
 
 
-def test_each_arm_with_the_input_has_its_baselines(runs, judged):
+def test_every_arm_has_its_baselines(runs, judged):
     found = personal_arms(runs, judged)
     baselines = ("alone", "rate_adjusted", "negative_example", "counts_rate_adjusted")
-    assert list(found) == [
-        f"{arm}/{name}" for arm in ("input_only", "input_and_label") for name in baselines
-    ]
+    assert (
+        list(found)
+        == [  # without a calibration there are no counts, and nothing to leave off
+            *(f"no_signal/{name}" for name in baselines[1:3]),
+            *(f"{arm}/{name}" for arm in ("input_only", "input_and_label") for name in baselines),
+        ]
+    )
     added = {name: one for name, (_, (one,)) in found.items()}
     assert added["input_only/alone"] == ALONE
     assert added["input_only/rate_adjusted"].rate_beta in (0.5, 1.0)
@@ -73,7 +77,8 @@ def test_each_arm_with_the_input_has_its_baselines(runs, judged):
 
 def test_baselines_are_measured_as_arms_with_what_they_add(runs, judged):
     bare = dataclasses.replace(runs["input_only"][0], calibration=None)
-    world = with_baselines(World(judged, {"input_only": [bare]}, {"input_only": None}))
+    no_weight = {"input_only": None}
+    world = with_baselines(World(judged, {"input_only": [bare]}, no_weight, no_weight))
     settings = Settings(pairs=32, plan=Plan(k=10, later=2, length=10, block=32), resamples=100)
     found = measure([world], {"shared": settings})
     named = found["named"]
@@ -83,6 +88,13 @@ def test_baselines_are_measured_as_arms_with_what_they_add(runs, judged):
     assert world.adjusted("input_only") == [(bare, CALIBRATED)]
     of = [named[f"mass/{arm}/cluster"] for arm in ("input_only", "input_only/negative_example")]
     assert of[0] != of[1]
+
+
+def test_without_its_calibration_an_arm_has_the_weight_of_its_own_objective(runs, judged):
+    run, labels = runs["input_only"], {"input_only": 373.0}  # of the calibration alone
+    world = with_baselines(World(judged, {"input_only": run}, labels, {"input_only": 0.0}))
+    of_labels = {"input_only", "input_only/counts_rate_adjusted"}
+    assert world.weights == {name: 373.0 * (name in of_labels) for name in world.runs}
 
 
 def test_a_sentence_says_whether_labels_beat_them(runs):

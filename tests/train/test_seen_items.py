@@ -5,6 +5,7 @@ import tiny
 
 from negflax.data import StreamBatches
 from negflax.train.objective import seen_items
+from negflax.train.step_metrics import label_sums
 
 
 def test_seen_items_are_those_of_the_same_user_up_to_the_state():
@@ -21,3 +22,11 @@ def test_seen_items_are_those_of_the_same_user_up_to_the_state():
             had = set() if batch.reset_BT[b, t] else had
             had |= {int(batch.item_ids_BT[b, t])} - {0}
             assert set(seen_BTM[b, t].tolist()) - {-1} == had
+
+
+def test_labels_that_had_no_other_item_do_not_enter_the_mean_p():
+    margins = jnp.array([[jnp.inf], [0.0], [jnp.inf]])
+    present, w = jnp.ones((3, 1), bool), jnp.ones((3, 1))
+    sums = label_sums(margins, present, 1 - w, w)
+    assert sums["negatives"] == 1 and sums["p_negative"] == 0.5
+    assert jnp.isfinite(sums["loss_negative"])
