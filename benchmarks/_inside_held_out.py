@@ -10,11 +10,11 @@ import dataclasses
 import numpy as np
 
 from negflax.calibration import newton
+from negflax.calibration.fit_data import Data, Weights, data_of
 from negflax.calibration.kind_counts import kind_of_items
 from negflax.calibration.kind_terms import SCALARS, Scales
 from negflax.calibration.label_facts import label_facts
 from negflax.calibration.labelled_states import Model, labelled_states
-from negflax.calibration.newton import Data, Weights
 from negflax.config import CalibrationConfig
 from negflax.data import Sequences
 from negflax.train.restore import Trained
@@ -58,14 +58,13 @@ def labels_of(
     candidates = model.candidates(kind_V, settings.candidates)
     states = labelled_states(model, sequences, settings)[part]
     facts = label_facts(model, sequences, states, kind_V, candidates)
-    return newton.data_of(facts, Scales.of(settings), weights)
+    return data_of(facts, Scales.of(settings), weights)
 
 
 def losses(values: dict[str, float], data: Data, weights: Weights) -> tuple[np.ndarray, np.ndarray]:
     """(objective of each label under the calibration by these scalars (N,), its user (N,))."""
     theta_P = np.array([values.get(name, 0.0) for name in SCALARS])
-    losses_N = newton.losses(theta_P, data, weights)[: data.labels]
-    return losses_N, np.asarray(data.user_N)[: data.labels]
+    return newton.losses(theta_P, data, weights), data.user_N
 
 
 def gain(runs: list[Run], base: list[Run]) -> tuple[float, float]:

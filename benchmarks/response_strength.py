@@ -12,6 +12,7 @@ were fitted on the training period. Above 0, the factor is worse than 1.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,9 @@ from benchmarks._inside_held_out import HELD_OUT, KIND, Run, gain, labels_of
 from launch import flags as shared
 from launch.worlds import ARMS
 from negflax.calibration import Calibration, load_calibrated, newton
+from negflax.calibration.fit_data import Data, Weights
 from negflax.calibration.kind_terms import REJECTION_FEATURES, shift
 from negflax.calibration.label_weights import weights_of_fit
-from negflax.calibration.newton import Data, Weights
 from negflax.config import ConfigError, MeshConfig
 from negflax.data import Sequences, open_sequences
 from negflax.evaluate import format_table
@@ -47,14 +48,15 @@ def losses_of(
 ) -> np.ndarray:
     """(F, N) objective of each label, with what rejections add multiplied by each factor."""
     values = calibration.values.get(KIND, {})
-    none = data.features | {
-        name: jnp.zeros_like(data.features[name]) for name in REJECTION_FEATURES
-    }
-    without_NM = shift(values, none, jnp)
-    added_NM = shift(values, data.features, jnp) - without_NM
+
+    def scaled(features: dict[str, Any], factor: float) -> jax.Array:
+        none = {name: jnp.zeros_like(features[name]) for name in REJECTION_FEATURES}
+        without_NM = shift(values, features | none, jnp)
+        return without_NM + factor * (shift(values, features, jnp) - without_NM)
+
     return np.stack(
         [
-            newton.losses_of_shift(without_NM + factor * added_NM, data, weights)[: data.labels]
+            newton.losses_of_shift(functools.partial(scaled, factor=factor), data, weights)
             for factor in factors
         ]
     )

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from negflax.calibration import newton, select_terms
+from negflax.calibration import select_terms
+from negflax.calibration.fit_data import data_of
 from negflax.calibration.kind_counts import counts_of, kind_of_items
 from negflax.calibration.kind_shift import Calibration, num_kinds
 from negflax.calibration.kind_terms import ONLY_FITTED, SCALARS, Scales
@@ -66,7 +67,7 @@ def calibrate(
             for states in (fit_states, held_states)
         ]
         weights = weights or weights_at_omega(trained, facts[0], scales, settings.omega)
-        fit, held = (newton.data_of(one, scales, weights) for one in facts)
+        fit, held = (data_of(one, scales, weights) for one in facts)
         labels = LabelSplit(fit, held, weights, settings)
         start_P = found[kind].start_P() if kind in found else select_terms.START_P
         fitted = select_terms.of_chosen_blocks if final else select_terms.of_all_blocks

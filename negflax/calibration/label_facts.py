@@ -11,7 +11,7 @@ kinds, D width; X pairs of a state and a row that it leaves out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +22,7 @@ from negflax.data import Sequences
 from negflax.data.histories import history_items
 
 ELEMENTS = 8_000_000  # logits alive at a time
+NARROW, WIDER = 64, 4  # kinds of the narrowest histories that lie together; factor to the next ones
 MOST = np.iinfo(np.int16).max
 
 
@@ -64,8 +65,11 @@ def label_facts(
     kind_V: np.ndarray,
     candidates: ItemVectors,
     earlier: tuple[tuple[np.ndarray, Correction], ...] = (),
-) -> LabelFacts:
+) -> list[LabelFacts]:
     """Scores the candidates of every state once, a block of states at a time.
+
+    States lie together whose histories have about as many kinds: up to 64, 256, 1,024 and so on.
+    So a few users with long histories do not make the arrays of all others as wide.
 
     Args:
       model: whose vectors the candidates and labels have.
@@ -76,7 +80,7 @@ def label_facts(
       earlier: of kinds that were fitted before: their `kind_V` and correction.
     """
     size = max(1, ELEMENTS // len(candidates.row_S))
-    blocks = []
+    by_width: dict[int, list[LabelFacts]] = {}
     for start in range(0, len(states.event_N), size):
         part = states.part(start, start + size)
         user_N = np.searchsorted(sequences.offsets_U1, part.event_N, side="right") - 1
@@ -91,8 +95,10 @@ def label_facts(
         if model.trained.config.loss.exclude_seen:
             seen = history_items(sequences, user_N, part.event_N)
             _leave_out(z_NS, candidates.row_S, *seen)
-        blocks.append(_by_kind(sequences, user_N, part, (z_NS, z_NL), (kind_V, candidates.kind_S)))
-    return _joined(blocks)
+        block = _by_kind(sequences, user_N, part, (z_NS, z_NL), (kind_V, candidates.kind_S))
+        for width, narrower in _split_by_width(block):
+            by_width.setdefault(width, []).append(narrower)
+    return [_joined(by_width[width]) for width in sorted(by_width)]
 
 
 def _leave_out(z_NS: np.ndarray, row_S: np.ndarray, state_X: np.ndarray, row_X: np.ndarray) -> None:
@@ -157,6 +163,20 @@ def _by_kind(
         stats_NMF=stats_NMF,
         age_N=np.minimum(counts.events_R, MOST),
     )
+
+
+def _split_by_width(block: LabelFacts) -> Iterator[tuple[int, LabelFacts]]:
+    """(most kinds, the states with at most as many kinds and more than the class below)."""
+    kinds_N = (block.stats_NMF[:, :, 0] > 0).sum(axis=1)
+    width, before = NARROW, -1
+    while before < kinds_N.max(initial=0):
+        if (rows_N := (kinds_N > before) & (kinds_N <= width)).any():
+            part = LabelFacts(*(x[rows_N] for x in block))
+            yield (
+                width,
+                part._replace(lse_NM=part.lse_NM[:, :width], stats_NMF=part.stats_NMF[:, :width]),
+            )
+        before, width = width, WIDER * width
 
 
 def _joined(blocks: list[LabelFacts]) -> LabelFacts:

@@ -7,13 +7,15 @@ have them (docs/calibration.md).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 import numpy as np
 
 from negflax.calibration import newton
+from negflax.calibration.fit_data import Weights, data_of
 from negflax.calibration.kind_terms import Scales
 from negflax.calibration.label_facts import LabelFacts
-from negflax.calibration.newton import Weights
 from negflax.config import OBJECTIVES, ConfigError
 from negflax.train.restore import Trained
 from negflax.train.weights import Sums, loss_weights, negative_scale
@@ -49,7 +51,9 @@ def weights_of_fit(trained: Trained, sums: dict[str, Sums]) -> Weights:
     return _ntr(trained, float(report["w"]))
 
 
-def weights_at_omega(trained: Trained, facts: LabelFacts, scales: Scales, omega: float) -> Weights:
+def weights_at_omega(
+    trained: Trained, facts: Sequence[LabelFacts], scales: Scales, omega: float
+) -> Weights:
     """`ntr` with w = ω / p̄, p̄ the model's mean p of the negative labels, as `frozen_p` in training.
 
     Args:
@@ -62,7 +66,7 @@ def weights_at_omega(trained: Trained, facts: LabelFacts, scales: Scales, omega:
       ConfigError: there are no negative labels.
     """
     weights = _ntr(trained, w=1.0)
-    mean_p = newton.mean_negative_p(newton.data_of(facts, scales, weights))
+    mean_p = newton.mean_negative_p(data_of(facts, scales, weights))
     if not mean_p > 0:
         raise ConfigError(
             "config.calibration.omega is above 0, but no training event has a negative label: "

@@ -16,6 +16,7 @@ import numpy as np
 from absl import logging
 
 from negflax.calibration import newton
+from negflax.calibration.fit_data import Data, Weights
 from negflax.calibration.kind_terms import (
     BLOCKS,
     FORMS,
@@ -25,7 +26,7 @@ from negflax.calibration.kind_terms import (
     START,
     shift,
 )
-from negflax.calibration.newton import Data, Fit, Weights
+from negflax.calibration.newton import Fit
 from negflax.config import CalibrationConfig, ConfigError
 
 # From the prior, in log-odds or logits; below 5 in all fits of docs/responsiveness.md.
@@ -191,12 +192,13 @@ def _raises(theta_P: np.ndarray, data: Data) -> bool:
     Users reject most where they watch most, so a taste that the model has missed can look like an
     effect of rejections.
     """
-    values = dict(zip(SCALARS, theta_P, strict=True))
-    given = {name: data.features[name] for name in REJECTION_FEATURES}
-    none = data.features | {name: jnp.zeros_like(x) for name, x in given.items()}
-    change_NM = shift(values, data.features, jnp) - shift(values, none, jnp)
-    rejected_NM = sum(given.values()) > 0
-    return float(jnp.sum(change_NM, where=rejected_NM)) > 0
+    values, total = dict(zip(SCALARS, theta_P, strict=True)), 0.0
+    for features in (part.features for part in data.parts):
+        given = {name: features[name] for name in REJECTION_FEATURES}
+        none = features | {name: jnp.zeros_like(x) for name, x in given.items()}
+        change_NM = shift(values, features, jnp) - shift(values, none, jnp)
+        total += float(jnp.sum(change_NM, where=sum(given.values()) > 0))
+    return total > 0
 
 
 def _row(
@@ -219,6 +221,6 @@ def _row(
 
 
 def _users_with_rejections(data: Data) -> int:
-    some_NM = np.asarray(data.features["dislike"]) + np.asarray(data.features["dismissal"])
-    some_N = (some_NM != 0).any(axis=1) & (data.user_N >= 0)
+    counts = [part.features["dislike"] + part.features["dismissal"] for part in data.parts]
+    some_N = data.joined([(x_NM != 0).any(axis=1) for x_NM in counts]) > 0
     return len(np.unique(data.user_N[some_N]))

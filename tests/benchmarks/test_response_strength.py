@@ -7,9 +7,9 @@ import programs
 import pytest
 
 from negflax.calibration import Calibration, newton
+from negflax.calibration.fit_data import Weights, data_of
 from negflax.calibration.kind_terms import START, Scales
 from negflax.calibration.label_facts import LabelFacts
-from negflax.calibration.newton import Weights
 from negflax.config import LossConfig
 from negflax.train.weights import loss_weights
 
@@ -38,9 +38,9 @@ def facts():
 
 def test_factors_are_of_what_rejections_add(facts):
     values = START | {"dislike": -0.7}
-    data = newton.data_of(facts, SCALES, WEIGHTS)
+    data = data_of([facts], SCALES, WEIGHTS)
     facts.stats_NMF[..., [1, 2, 7]] = 0  # dislikes, dismissals, the last dislike
-    unrejected = newton.data_of(facts, SCALES, WEIGHTS)
+    unrejected = data_of([facts], SCALES, WEIGHTS)
     with programs.fresh_flags():
         program = importlib.import_module("benchmarks.response_strength")
     calibration = Calibration("", SCALES, {"cluster": values})

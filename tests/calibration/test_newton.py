@@ -5,13 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 
+from negflax.calibration import label_facts as label_facts_module
 from negflax.calibration import newton
+from negflax.calibration.fit_data import Weights, data_of
 from negflax.calibration.kind_counts import counts_of, kind_of_items
 from negflax.calibration.kind_shift import num_kinds
 from negflax.calibration.kind_terms import SCALARS, Scales, shift
 from negflax.calibration.label_facts import label_facts
 from negflax.calibration.labelled_states import Model, labelled_states
-from negflax.calibration.newton import Weights
 from negflax.config import CalibrationConfig, ConfigError, LabelConfig, LossConfig
 from negflax.data import history_batch
 from negflax.train.weights import loss_weights
@@ -75,34 +76,58 @@ def test_losses_are_those_of_all_items(sequences, calibrated, kind, horizon, exc
     states = states.part(0, 40)
     kind_V = kind_of_items(trained.catalogue, kind)
     facts = label_facts(model, sequences, states, kind_V, model.candidates(kind_V, 0))
-    data = newton.data_of(facts, SCALES, WEIGHTS)
+    data = data_of(facts, SCALES, WEIGHTS)
     theta_P = np.random.default_rng(0).normal(size=len(SCALARS))
     found_N = newton.losses(theta_P, data, WEIGHTS)
     assert found_N.sum() == pytest.approx(
         direct_losses(trained, sequences, states, theta_P, kind).sum(), rel=1e-4
     )
-    b_NM = shift(dict(zip(SCALARS, theta_P, strict=True)), data.features, np)
-    np.testing.assert_allclose(newton.losses_of_shift(b_NM, data, WEIGHTS), found_N, rtol=1e-4)
+
+    def of_features(features):
+        return shift(dict(zip(SCALARS, theta_P, strict=True)), features, np)
+
+    found = newton.losses_of_shift(of_features, data, WEIGHTS)
+    np.testing.assert_allclose(found, found_N, rtol=1e-4)
+
+
+def test_histories_of_many_kinds_lie_apart_and_give_the_same(sequences, calibrated, monkeypatch):
+    model, kind_V = Model(calibrated), kind_of_items(calibrated.catalogue, "creator")
+    states = labelled_states(model, sequences, SETTINGS)[0].part(0, 300)
+    candidates, found = model.candidates(kind_V, 0), {}
+    theta_P = np.random.default_rng(0).normal(size=len(SCALARS))
+    for narrow in (1_000, 2):
+        monkeypatch.setattr(label_facts_module, "NARROW", narrow)
+        facts = label_facts(model, sequences, states, kind_V, candidates)
+        data = data_of(facts, SCALES, WEIGHTS)
+        gradient_NP, hessian = newton.derivatives(theta_P, data, WEIGHTS)
+        order_N = np.lexsort((*gradient_NP.T, data.user_N))
+        losses_N = newton.losses(theta_P, data, WEIGHTS)
+        found[len(facts)] = data.user_N[order_N], losses_N[order_N], gradient_NP[order_N], hessian
+    (_, one), (parts, several) = found.items()
+    assert parts > 1
+    for a, b in zip(one, several, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * np.abs(a).max())
 
 
 def test_labels_without_any_other_item_are_left_out(sequences, calibrated):
     model, kind_V = Model(calibrated), kind_of_items(calibrated.catalogue, "cluster")
     states = labelled_states(model, sequences, SETTINGS)[0].part(0, 40)
     facts = label_facts(model, sequences, states, kind_V, model.candidates(kind_V, 0))
-    whole = newton.data_of(facts, SCALES, WEIGHTS)
+    whole = data_of(facts, SCALES, WEIGHTS)
     alone_N1 = np.arange(40)[:, None] < 7
+    (facts,) = facts
     some = facts._replace(
         lse_NM=np.where(alone_N1, -np.inf, facts.lse_NM),
         rest_N=np.where(alone_N1[:, 0], -np.inf, facts.rest_N),
     )
-    part = newton.data_of(some, SCALES, WEIGHTS)
+    part = data_of([some], SCALES, WEIGHTS)
     assert part.labels == whole.labels - int((facts.ids_NL[:7] >= 0).sum())
     assert np.isfinite(newton.losses(np.zeros(len(SCALARS)), part, WEIGHTS)).all()
     none = facts._replace(
         lse_NM=np.full_like(facts.lse_NM, -np.inf), rest_N=np.full_like(facts.rest_N, -np.inf)
     )
     with pytest.raises(ConfigError, match="nothing to calibrate on"):
-        newton.data_of(none, SCALES, WEIGHTS)
+        data_of([none], SCALES, WEIGHTS)
 
 
 def test_states_are_those_of_the_histories(sequences, trained):
@@ -122,7 +147,7 @@ def test_derivatives_are_those_of_differences(sequences, trained):
     states, _ = labelled_states(model, sequences, SETTINGS)
     kind_V = kind_of_items(trained.catalogue, "cluster")
     facts = label_facts(model, sequences, states, kind_V, model.candidates(kind_V, 0))
-    data = newton.data_of(facts, SCALES, WEIGHTS)
+    data = data_of(facts, SCALES, WEIGHTS)
     theta_P = 0.3 * np.random.default_rng(1).normal(size=len(SCALARS))
     gradient_NP, hessian = newton.derivatives(theta_P, data, WEIGHTS)
     step, gradient_P = 1e-2, gradient_NP.sum(axis=0)

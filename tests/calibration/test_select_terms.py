@@ -1,12 +1,14 @@
 """Which terms stay: shifts that depend on what was seen, what few labels say, and no coin."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from negflax.calibration import kind_terms, newton, select_terms
+from negflax.calibration.fit_data import Weights, data_of
 from negflax.calibration.kind_terms import FORMS, SCALARS, Scales, features, shift
 from negflax.calibration.label_facts import LabelFacts
-from negflax.calibration.newton import Weights
 from negflax.calibration.select_terms import START_P, LabelSplit
 from negflax.config import CalibrationConfig, LossConfig
 from negflax.train.weights import loss_weights
@@ -40,7 +42,7 @@ def drawn(true_shift, seed, states=STATES, users=STATES // 3):
         stats_NMF=stats_NMF,
         age_N=np.full(states, 60),
     )
-    return newton.data_of(facts, SCALES, WEIGHTS)
+    return data_of([facts], SCALES, WEIGHTS)
 
 
 def of_evidence(seen_NM, dislike_NM):
@@ -122,15 +124,14 @@ def test_a_fit_without_each_user():
     whole, losses_N = labels.fitted(names, START_P)
     expected_N = np.zeros(data.labels)
     for user in range(60):
-        inside_N = np.asarray(data.user_N[: data.labels]) == user
-        rest = data._replace(
-            r_N=np.where(
-                np.append(inside_N, np.zeros(len(data.r_N) - data.labels, bool)), 0, data.r_N
-            )
-        )
+        inside_N = np.asarray(data.user_N) == user
+        (part,) = data.parts
+        filled_N = np.append(inside_N, np.zeros(len(part.r_N) - data.labels, bool))
+        without = part._replace(r_N=np.where(filled_N, 0, part.r_N))
+        rest = dataclasses.replace(data, parts=(without,))
         one = newton.fit(rest, WEIGHTS, free, 1.0, whole.theta_P)
-        expected_N[inside_N] = newton.losses(one.theta_P, data, WEIGHTS)[: data.labels][inside_N]
-    apparent_N = newton.losses(whole.theta_P, data, WEIGHTS)[: data.labels]
+        expected_N[inside_N] = newton.losses(one.theta_P, data, WEIGHTS)[inside_N]
+    apparent_N = newton.losses(whole.theta_P, data, WEIGHTS)
     optimism = (expected_N - apparent_N).sum()
     assert optimism > 0
     assert (losses_N[: data.labels] - apparent_N).sum() == pytest.approx(optimism, rel=0.15)
