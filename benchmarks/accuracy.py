@@ -47,7 +47,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "gru": (FULL, {}),
     "gru_wide": (BEST, {}),
     "gru_seen_too": (FULL, {"loss.exclude_seen": False}),
-    "gru_smoothed": (FULL, {"loss.label_smoothing": 0.05}),
+    "gru_smoothed": (FULL, {"loss.label_smoothing": 0.05, "loss.exclude_seen": False}),
     "gru_memory": (BEST, {"model.encoder": "gru_memory", "model.hidden": 128}),
     "lstm": (FULL, {"model.encoder": "lstm"}),
     "cfn": (FULL, {"model.encoder": "cfn"}),

@@ -85,7 +85,7 @@ class LossConfig:
       contrastive: weight of the contrastive term of `contrastive`.
       temperature: τ of that term.
       label_smoothing: ε, the share of each positive label that is spread evenly over the catalogue,
-        for `ssm` and `ntr`; 0 is off.
+        for `ssm` and `ntr`, and without `exclude_seen`; 0 is off.
       exclude_seen: items that a user has had are no candidates after that, as in lists without seen
         items. Costs little with candidates = `full`, more with sampled ones.
       block_elements: budget, in elements, of the block of logits that is alive at a time.
