@@ -67,7 +67,8 @@ class Signals:
             return "bit" if name == "skip" else "number"
         if name in self._kinds:
             return self._kinds[name]
-        near = difflib.get_close_matches(name, [*self._kinds, *self._derived], n=1)
+        # Not `like` for `dislike`: a rule of the other sign.
+        near = difflib.get_close_matches(name, [*self._kinds, *self._derived], n=1, cutoff=0.75)
         hint = f" (did you mean `{near[0]}`?)" if near else ""
         raise ConfigError(
             f"config.labels: the log has no signal `{name}`; it has: {', '.join(self._kinds)}{hint}"
