@@ -139,14 +139,14 @@ class Run:
         """A user who is being served: `add(event)` changes the state and the next `recommend(k)`.
 
         Args:
-          user: whose it is.
+          user: whose it is; with `state`, of whom the state has to be.
           events: an event log with the user's history, all of which is read; without `user` it must
             hold one user alone.
-          state: of `Session.to_bytes`, to go on from there.
+          state: of `Session.to_bytes`, to go on from there, without `events`.
 
         Raises:
           DataError: unusable events, or a log of several users.
-          StateError: bytes that are no state of this checkpoint.
+          StateError: bytes that are no state of this checkpoint or of this user.
         """
         return self.recommender.session(user, events=events, state=state)
 
