@@ -187,7 +187,7 @@ def calibrate_after_training(workdir: Path, sequences: Sequences) -> None:
       sequences: data of the run.
     """
     if _calibrated(workdir):
-        logging.info("the calibration of %s stays as it is", workdir)
+        logging.info("%s keeps its calibration: launch.calibrate fits another", workdir)
         return
     try:
         calibrate_run(workdir, "best", sequences)

@@ -52,7 +52,7 @@ def test_imports_run_downward(path):
         assert parts[0] not in ("launch", "configs", "benchmarks", "tests"), name
         if parts[0] == "negflax" and len(parts) > 1 and parts[1] in ROOMS:
             here = room_of(path)
-            if here == "__init__":  # the face, above all rooms: lazy, tests/test_front_door.py
+            if here == "__init__":  # the face, above all packages: lazy, tests/test_front_door.py
                 continue
             assert ROOMS.index(parts[1]) <= ROOMS.index(here), f"{here} imports {name} from below"
 

@@ -1,4 +1,4 @@
-"""Arrow columns to NumPy and back: the few conversions that every file of this room needs."""
+"""Arrow columns to NumPy and back: the few conversions that every file of this package needs."""
 
 from __future__ import annotations
 

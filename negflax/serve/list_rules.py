@@ -24,7 +24,7 @@ CREATOR = "its creator made what the user disliked"
 NEAR = "near what the user disliked"
 FULL_CREATOR = "the list has enough of its creator"
 FULL_CLUSTER = "the list has enough of its cluster"
-REMEMBERED = 256  # disliked items of a user, the newest, for these rules
+REMEMBERED = 256  # the most of a user's newest dislikes that `recent` may ask for
 
 
 @dataclasses.dataclass(frozen=True)

@@ -105,7 +105,9 @@ def encode_event(
     if not row:
         if not catalogue.bucket_rows:
             return None, 0, time_ms
-        told = int(catalogue.buckets(np.array([event["item_id"]]))[0])
+        item = event["item_id"]
+        item = item.strip() if isinstance(item, str) else item  # as in a log
+        told = int(catalogue.buckets(np.array([item]))[0])
     duration_ms = _float(read["duration_ms"])
     if math.isnan(duration_ms) and catalogue.duration_V is not None:
         duration_ms = float(catalogue.duration_V[row])

@@ -1,4 +1,4 @@
-"""Rows in lines: how a TPU stores a table, as (V, D) to everything but this room.
+"""Rows in lines: how a TPU stores a table, as (V, D) to everything but this package.
 
 A TPU keeps arrays in tiles of 8 × 128 values. Rows that do not fill whole tiles it would lay out
 column by column, while gathers and scatters want rows: every step would copy the whole table twice.

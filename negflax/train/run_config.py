@@ -67,7 +67,7 @@ def compare_config(workdir: str | Path, config: Config, *, accept_change: bool =
     if changes and not accept_change:
         raise CheckpointError(
             f"{workdir} holds a run with another config ({', '.join(changes)}): use another "
-            "--workdir, delete this one, or accept the change with --accept_config_change"
+            "--workdir, delete this one, or accept the change: launch.train --accept_config_change"
         )
     for change in changes:
         logging.warning("the run continues with a changed setting: config.%s", change)

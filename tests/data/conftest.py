@@ -1,4 +1,4 @@
-"""Small logs and sequences for the tests of the data room."""
+"""Small logs and sequences for the tests of negflax.data."""
 
 import numpy as np
 import pyarrow as pa

@@ -9,8 +9,10 @@ from launch import worlds
 from negflax.calibration import Calibration, read_calibration, write_calibration
 from negflax.calibration.kind_terms import SCALARS, Scales
 from negflax.config import Config, ConfigError, LossConfig
+from negflax.data import DataError
 from negflax.simulate.responsiveness import Settings
 from negflax.simulate.terms_kept import with_terms
+from negflax.simulate.walk import Plan
 from negflax.train.run_config import CheckpointError, read_config, write_config
 
 BELIEF = {"aversion/strength": 2.0, "aversion/prior": -1.0, "aversion/dislike": 1.5}
@@ -83,6 +85,17 @@ def test_runs_of_another_config_are_not_passed_off_as_what_was_asked_for(tmp_pat
     other = dataclasses.replace(Config(), loss=LossConfig(omega=10.0))
     with pytest.raises(CheckpointError, match=r"another config \(loss.omega: "):
         worlds._train(other, tmp_path / "loose", "loose", 0, 0, Settings())
+
+
+def test_pairs_that_cannot_be_drawn_are_refused_before_training(tmp_path, monkeypatch):
+    def no_histories(sequences, settings):
+        raise DataError(f"no user has a history of {settings.plan.k} events")
+
+    monkeypatch.setattr(worlds, "open_sequences", lambda config, home: object())
+    monkeypatch.setattr(worlds, "histories", no_histories)
+    monkeypatch.setattr(worlds, "train_run", lambda *arguments: pytest.fail("it was trained"))
+    with pytest.raises(DataError, match="a history of 500 events"):
+        worlds._train(Config(), tmp_path, "loose", 0, 0, Settings(plan=Plan(k=500)))
 
 
 def test_parts_of_a_calibration_have_all_scalars_and_those_left_out_are_0():

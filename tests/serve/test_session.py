@@ -14,6 +14,7 @@ from negflax.data import DataError
 from negflax.mesh import make_mesh
 from negflax.model import Recommender, encoders
 from negflax.serve import EventError, StateError, TrainedRecommender
+from negflax.serve.one_event import encode_event
 from negflax.serve.session_bytes import MAGIC, VERSION
 from negflax.train.step import Trainer
 
@@ -224,6 +225,17 @@ def test_times_may_be_text(recommender):
     assert told.to_bytes() == plain.to_bytes()
     with pytest.raises(EventError, match="`timestamp_ms`: 'noon': give milliseconds since 1970 or"):
         told.add({"item_id": 10, "timestamp_ms": "noon"})
+
+
+def test_blanks_around_text_ids_say_nothing_as_in_a_log(trained):
+    ids = np.array([f"v{one}" for one in trained.catalogue.item_ids])
+    named = dataclasses.replace(trained.catalogue, item_ids=ids, bucket_rows=1_000)
+    for item in (ids[3], "an item that is new"):  # known, and in a bucket
+        codes = [
+            encode_event({"item_id": text}, named, -1)[0].tolist()
+            for text in (str(item), f" {item}\t")
+        ]
+        assert codes[0] == codes[1]
 
 
 def test_all_dislikes_are_remembered(recommender):

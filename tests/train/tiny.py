@@ -1,4 +1,4 @@
-"""A small data set and run for the tests of this room."""
+"""A small data set and run for these tests."""
 
 import dataclasses
 
